@@ -1,0 +1,208 @@
+//! This machine as a node: network, containers, and what the API server asks of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use gantry_agent::Agent;
+use gantry_agent::config::{AgentConfig, CniDirs, Dirs, Programs, RegistryHost, Reserved};
+use gantry_agent::sink::{PodSink, SinkFuture};
+use gantry_base::health::Health;
+use gantry_base::pki::CertificateAuthority;
+use gantry_base::tasks::Tasks;
+use gantry_embedded::Embedded;
+use gantry_frontdoor::FrontDoor;
+use gantry_kube_types::groups;
+use gantry_netstack::{NetConfig, NetStack};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use tokio_util::sync::CancellationToken;
+
+use crate::addresses::Addresses;
+use crate::platform::{HostFacts, Settings, api_socket, node_user};
+
+/// How often the parts are asked how they are, until all are well; then as often again.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(250);
+const KUBELET_PORT: u16 = 10250;
+
+/// What a node starts from.
+pub struct NodeContext<'a> {
+    pub settings: &'a Settings,
+    pub addresses: &'a Addresses,
+    pub host: &'a HostFacts,
+    pub authority: &'a CertificateAuthority,
+    pub front_door: &'a FrontDoor,
+    /// `HOST:PORT` of the front door for programs on this machine.
+    pub server: &'a str,
+    pub tasks: &'a Tasks,
+}
+
+/// The running node.
+pub struct LocalNode {
+    network: Arc<NetStack>,
+    agent: Arc<Agent>,
+    shutdown: CancellationToken,
+}
+
+impl LocalNode {
+    /// Ends the node's loops; containers, addresses and rules stay.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.network.stop().await;
+        drop(self.agent);
+    }
+}
+
+pub async fn start(context: NodeContext<'_>, embedded: &Embedded) -> anyhow::Result<LocalNode> {
+    let NodeContext { settings, addresses, host, authority, front_door, server, tasks } = context;
+    let user = node_user(&host.name);
+    // containerd pulls as the node, by certificate.
+    authority.client_certificate("node", &user.username, &[groups::NODES])?;
+    let client = kube::Client::new(front_door.connect_as(user), "default");
+    let shutdown = tasks.shutdown().child_token();
+    let network =
+        NetStack::start(network_config(settings, addresses, host), client.clone(), shutdown.clone())
+            .await
+            .context("the node's network cannot be set up")?;
+    let config = agent_config(settings, addresses, host, server, client, shutdown.clone());
+    let agent = Agent::start(config).await.context("the node agent cannot start")?;
+    embedded.nodes().insert(&host.name, gantry_agent::streaming::router(agent.api()));
+    let (network, agent) = (Arc::new(network), Arc::new(agent));
+    follow_health(tasks, &network, &agent);
+    forget_dead_sandboxes(tasks, &network, &agent);
+    Ok(LocalNode { network, agent, shutdown })
+}
+
+/// Keeps the health board true about network and agent.
+fn follow_health(tasks: &Tasks, network: &Arc<NetStack>, agent: &Arc<Agent>) {
+    let board = tasks.health().clone();
+    board.set("node", Health::Starting);
+    let (network, agent, shutdown) = (network.clone(), agent.clone(), tasks.shutdown().clone());
+    tasks.supervise("node health", move || {
+        let (board, network, agent, shutdown) =
+            (board.clone(), network.clone(), agent.clone(), shutdown.clone());
+        async move {
+            loop {
+                for (part, health) in network.health().all() {
+                    board.set(&part, health);
+                }
+                let now = agent.health();
+                let state =
+                    |ok: bool, why: &str| if ok { Health::Ok } else { Health::Degraded(why.to_owned()) };
+                board.set(
+                    "containerd",
+                    state(now.runtime, "containerd does not answer; it is being restarted"),
+                );
+                board.set("node", state(now.node_ready, "the Node object is not Ready"));
+                tokio::select! {
+                    () = tokio::time::sleep(HEALTH_INTERVAL) => {}
+                    () = shutdown.cancelled() => return Ok::<(), String>(()),
+                }
+            }
+        }
+    });
+}
+
+/// Addresses of sandboxes that died while nobody looked are released, once, after the start.
+fn forget_dead_sandboxes(tasks: &Tasks, network: &Arc<NetStack>, agent: &Arc<Agent>) {
+    let (network, agent, shutdown) = (network.clone(), agent.clone(), tasks.shutdown().clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = agent.wait_ready() => {}
+            () = shutdown.cancelled() => return,
+        }
+        match agent.sandbox_ids().await {
+            Ok(live) => {
+                if let Err(error) = network.reconcile(&live).await {
+                    tracing::warn!(%error, "addresses of dead sandboxes were not released");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the runtime's sandboxes cannot be listed"),
+        }
+    });
+}
+
+pub fn network_config(settings: &Settings, addresses: &Addresses, host: &HostFacts) -> NetConfig {
+    NetConfig {
+        instance: settings.instance.clone(),
+        dirs: settings.dirs.clone(),
+        bridge: addresses.bridge.clone(),
+        pod_cidr: addresses.pod_cidr,
+        service_cidr: addresses.service_cidr,
+        dns_ip: addresses.dns(),
+        cluster_domain: settings.cluster_domain.clone(),
+        node_name: host.name.clone(),
+        node_ip: host.address(),
+        api_server: api_socket(settings.listen),
+    }
+}
+
+pub fn agent_config(
+    settings: &Settings,
+    addresses: &Addresses,
+    host: &HostFacts,
+    server: &str,
+    client: kube::Client,
+    shutdown: CancellationToken,
+) -> AgentConfig {
+    let network = network_config(settings, addresses, host);
+    let (data, run, logs) = (&settings.dirs.data, &settings.dirs.run, &settings.dirs.logs);
+    let find = |name: &str| gantry_probes::find_program(name);
+    let default = Programs::default();
+    let pki = settings.dirs.pki();
+    AgentConfig {
+        instance: settings.instance.clone(),
+        node_name: host.name.clone(),
+        node_ips: vec![host.address().into()],
+        dirs: Dirs {
+            data: data.join("node"),
+            run: run.join("node"),
+            pod_logs: logs.join("pods"),
+            container_logs: logs.join("containers"),
+        },
+        client,
+        cluster_dns: vec![addresses.dns().into()],
+        cluster_domain: settings.cluster_domain.clone(),
+        host_resolv_conf: "/etc/resolv.conf".into(),
+        registry: Some(RegistryHost {
+            host: server.to_owned(),
+            ca_file: pki.join("ca.crt"),
+            cert_file: pki.join("node.crt"),
+            key_file: pki.join("node.key"),
+        }),
+        pause_image: format!("{server}/gantry/pause:1"),
+        pod_cidr: Some(addresses.pod_cidr.to_string()),
+        cni: CniDirs { bin: network.cni_bin_dir(), conf: network.cni_conf_dir() },
+        programs: Programs {
+            containerd: find("containerd").unwrap_or(default.containerd),
+            runc: find("runc").unwrap_or(default.runc),
+        },
+        kubelet_port: KUBELET_PORT,
+        node_labels: Default::default(),
+        node_annotations: Default::default(),
+        node_conditions: Vec::new(),
+        pods_max: 250,
+        reserved: Reserved::default(),
+        shutdown,
+    }
+}
+
+/// Statuses of pods that are being removed for good interest nobody.
+pub struct NoSink;
+
+impl PodSink for NoSink {
+    fn status<'a>(&'a self, _: &'a Pod, _: &'a PodStatus, _: &'a PodStatus) -> SinkFuture<'a> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn delete<'a>(&'a self, _: &'a Pod) -> SinkFuture<'a> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// A client for a node without a server: everything it asks fails.
+pub fn no_client() -> kube::Client {
+    let refuse = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+        Err::<http::Response<axum::body::Body>, _>(std::io::Error::other("there is no server"))
+    });
+    kube::Client::new(refuse, "default")
+}

@@ -1,0 +1,365 @@
+//! The composition root: every part of the platform, put together once, in the order they need each
+//! other.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use gantry_agent::{Agent, PodSource};
+use gantry_base::fs as durable;
+use gantry_base::health::{Health, HealthBoard};
+use gantry_base::pki::CertificateAuthority;
+use gantry_base::settings::InstanceDirs;
+use gantry_base::tasks::Tasks;
+use gantry_embedded::{Embedded, EmbeddedConfig};
+use gantry_frontdoor::{AuthPolicy, FrontDoor, HealthChecks, TlsSource, server_config};
+use gantry_kube_types::{Authenticator, UserInfo, groups};
+use gantry_netstack::NetStack;
+use gantry_registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+use crate::addresses::{self, Addresses};
+use crate::commands::{slots_dir, up::Report};
+use crate::instance::InstanceRecord;
+use crate::{kubeconfig, node};
+
+/// How long the node may take to become Ready before `up` goes on without waiting.
+const NODE_READY_TIMEOUT: Duration = Duration::from_secs(60);
+const API_READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a person chose.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub instance: String,
+    pub dirs: InstanceDirs,
+    pub listen: SocketAddr,
+    pub node: bool,
+    pub node_name: Option<String>,
+    pub cluster_domain: String,
+}
+
+/// A running instance.
+pub struct Platform {
+    record: InstanceRecord,
+    tasks: Tasks,
+    embedded: Embedded,
+    node: Option<node::LocalNode>,
+}
+
+impl Platform {
+    /// Starts everything and returns when the API is ready and the node, if there is one, too.
+    pub async fn start(
+        settings: Settings,
+        listener: std::net::TcpListener,
+        report: &Report,
+    ) -> anyhow::Result<Self> {
+        let health = HealthBoard::default();
+        let tasks = Tasks::new(CancellationToken::new(), health.clone());
+        let dirs = &settings.dirs;
+        for directory in [&dirs.data, &dirs.run] {
+            durable::create_directory(directory, 0o755).with_context(|| directory.display().to_string())?;
+        }
+        let addresses = if settings.node {
+            addresses::allocate(&dirs.data, &slots_dir())?
+        } else {
+            // Nothing on the host is touched, so no other instance can be in the way.
+            Addresses::of_slot(0)
+        };
+        let host = HostFacts::read(settings.node_name.as_deref());
+        let authority = CertificateAuthority::open(&dirs.pki(), &format!("gantry-{}", settings.instance))?;
+        let server = server_address(settings.listen);
+
+        report.step("Opening the store ...");
+        let embedded = Embedded::open(EmbeddedConfig {
+            data: dirs.data.clone(),
+            keys: dirs.pki(),
+            service_cidr: addresses.service_cidr,
+            cluster_domain: settings.cluster_domain.clone(),
+            external_url: format!("https://{server}"),
+            root_ca_pem: authority.certificate_pem().to_owned(),
+            tasks: tasks.clone(),
+        })
+        .await?;
+        let (registry, registry_tokens) = open_registry(&settings, &embedded)?;
+        let front_door = front_door(&embedded, &registry, registry_tokens, &health);
+        serve(&settings, &tasks, &front_door, &authority, listener, &addresses, &host).await?;
+
+        report.step("Starting the control plane ...");
+        embedded
+            .start_loops(&front_door, addresses.api_service(), settings.node.then(|| addresses.dns()))
+            .await?;
+        health.set("api", Health::Ok);
+        let admin = authority.client_certificate("admin", "gantry-admin", &[groups::MASTERS])?;
+        kubeconfig::write(
+            &dirs.kubeconfig(),
+            &settings.instance,
+            &format!("https://{server}"),
+            authority.certificate_pem(),
+            &admin,
+        )?;
+        let record = record(&settings, &server, &addresses);
+        let node = if settings.node {
+            report.step("Starting the node ...");
+            seed_pause_image(&registry).await?;
+            let context = node::NodeContext {
+                settings: &settings,
+                addresses: &addresses,
+                host: &host,
+                authority: &authority,
+                front_door: &front_door,
+                server: &server,
+                tasks: &tasks,
+            };
+            Some(node::start(context, &embedded).await?)
+        } else {
+            health.set("node", Health::Off("this machine runs no containers".to_owned()));
+            None
+        };
+        let platform = Self { record, tasks, embedded, node };
+        platform.wait_ready().await;
+        Ok(platform)
+    }
+
+    pub fn record(&self) -> &InstanceRecord {
+        &self.record
+    }
+
+    async fn wait_ready(&self) {
+        let ready = async {
+            while !self.tasks.health().is_ready() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let timeout = if self.node.is_some() { NODE_READY_TIMEOUT } else { API_READY_TIMEOUT };
+        if tokio::time::timeout(timeout, ready).await.is_err() {
+            tracing::warn!(health = ?self.tasks.health().all(), "not every part is ready yet");
+        }
+    }
+
+    /// Ends every loop and closes the store. Containers go on.
+    pub async fn stop(self, timeout: Duration) -> bool {
+        if let Some(node) = self.node {
+            node.stop().await;
+        }
+        let drained = self.tasks.drain(timeout).await;
+        self.embedded.close().await;
+        drained
+    }
+}
+
+/// What this machine is called and where it is reached.
+pub struct HostFacts {
+    pub name: String,
+    pub addresses: Vec<Ipv4Addr>,
+}
+
+impl HostFacts {
+    fn read(name: Option<&str>) -> Self {
+        let own = nix::unistd::gethostname().ok().and_then(|n| n.into_string().ok());
+        let name = name.map(str::to_owned).or(own).unwrap_or_else(|| "localhost".to_owned());
+        Self { name: name.to_ascii_lowercase(), addresses: host_addresses() }
+    }
+
+    /// The address others reach this machine by; loopback on a machine without a network.
+    pub fn address(&self) -> Ipv4Addr {
+        self.addresses.first().copied().unwrap_or(Ipv4Addr::LOCALHOST)
+    }
+}
+
+/// IPv4 addresses of interfaces that are up, bridges and tunnels of container engines left out.
+fn host_addresses() -> Vec<Ipv4Addr> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let foreign = ["gantry", "gt-", "docker", "br-", "veth", "cni", "virbr"];
+    let mut found: Vec<Ipv4Addr> = interfaces
+        .filter(|i| !foreign.iter().any(|prefix| i.interface_name.starts_with(prefix)))
+        .filter_map(|i| i.address?.as_sockaddr_in().map(|a| a.ip()))
+        .filter(|ip| !ip.is_loopback() && !ip.is_link_local())
+        .collect();
+    found.dedup();
+    found
+}
+
+/// The address clients on this machine use.
+fn server_address(listen: SocketAddr) -> String {
+    if listen.ip().is_unspecified() { format!("127.0.0.1:{}", listen.port()) } else { listen.to_string() }
+}
+
+fn record(settings: &Settings, server: &str, addresses: &Addresses) -> InstanceRecord {
+    InstanceRecord {
+        instance: settings.instance.clone(),
+        pid: i32::try_from(std::process::id()).unwrap_or(0),
+        api: format!("https://{server}"),
+        kubeconfig: settings.dirs.kubeconfig(),
+        registry: server.to_owned(),
+        console: None,
+        data_dir: settings.dirs.data.clone(),
+        run_dir: settings.dirs.run.clone(),
+        log_dir: settings.dirs.logs.clone(),
+        node: settings.node,
+        pod_cidr: settings.node.then(|| addresses.pod_cidr.to_string()),
+        service_cidr: addresses.service_cidr.to_string(),
+        started: now(),
+    }
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// The registry, and what recognises its own tokens.
+fn open_registry(
+    settings: &Settings,
+    embedded: &Embedded,
+) -> anyhow::Result<(Registry, Arc<dyn Authenticator>)> {
+    let issuer = Arc::new(gantry_registry::JwtIssuer::open(&settings.dirs.pki().join("registry-token.key"))?);
+    let access = gantry_registry::Access {
+        authorizer: embedded.authorizer(),
+        issuer: issuer.clone(),
+        passwords: embedded.bearer_authenticator(),
+    };
+    let root = settings.dirs.data.join("registry");
+    let registry = gantry_registry::build(gantry_registry::Config::new(root), access)?;
+    Ok((registry, Arc::new(gantry_registry::RegistryTokens(issuer))))
+}
+
+async fn seed_pause_image(registry: &Registry) -> anyhow::Result<()> {
+    let options = gantry_oci::pack::PackOptions::default();
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let program = bytes::Bytes::from_static(gantry_agent::PAUSE);
+    let image = gantry_oci::pack::pack_static(program, "/pause", architecture, &options)?;
+    registry.put_image(&"gantry/pause".parse()?, &"1".parse()?, &image).await?;
+    Ok(())
+}
+
+fn front_door(
+    embedded: &Embedded,
+    registry: &Registry,
+    registry_tokens: Arc<dyn Authenticator>,
+    health: &HealthBoard,
+) -> FrontDoor {
+    let (board, shown) = (health.clone(), health.clone());
+    let checks = HealthChecks::new().ready("parts", move || {
+        let unwell: Vec<String> = board
+            .all()
+            .into_iter()
+            .filter(|(_, health)| !matches!(health, Health::Ok | Health::Off(_)))
+            .map(|(part, health)| format!("{part}: {health:?}"))
+            .collect();
+        if unwell.is_empty() { Ok(()) } else { Err(unwell.join("; ")) }
+    });
+    let parts = axum::Router::new().route(
+        "/gantry/health",
+        axum::routing::get(move || {
+            let shown = shown.clone();
+            async move { axum::Json(shown.all()) }
+        }),
+    );
+    // Registry tokens first: to the others they are forged tokens of their own kind.
+    let mut builder = FrontDoor::builder().authenticator(registry_tokens);
+    for authenticator in embedded.authenticators() {
+        builder = builder.authenticator(authenticator);
+    }
+    builder
+        .authenticator(embedded.basic_authenticator())
+        .authorizer(Arc::new(gantry_registry::NotBeyondRegistry(embedded.authorizer())))
+        .health(checks)
+        .route_with("/v2", AuthPolicy::Delegated, registry.router())
+        .route_with("/token", AuthPolicy::Delegated, registry.router())
+        .route_with("/gantry/health", AuthPolicy::Authenticated, parts)
+        .route_with("/.well-known/openid-configuration", AuthPolicy::Kubernetes, embedded.token_discovery())
+        .route_with("/openid", AuthPolicy::Kubernetes, embedded.token_discovery())
+        .fallback(embedded.router())
+        .build()
+}
+
+/// Opens the front door: on the chosen address, with a certificate for every name it is called by.
+async fn serve(
+    settings: &Settings,
+    tasks: &Tasks,
+    front_door: &FrontDoor,
+    authority: &CertificateAuthority,
+    listener: std::net::TcpListener,
+    addresses: &Addresses,
+    host: &HostFacts,
+) -> anyhow::Result<()> {
+    let domain = &settings.cluster_domain;
+    let mut names = vec!["localhost".to_owned(), host.name.clone()];
+    for short in ["kubernetes", "kubernetes.default", "kubernetes.default.svc"] {
+        names.push(short.to_owned());
+    }
+    names.push(format!("kubernetes.default.svc.{domain}"));
+    let mut reached_at: Vec<IpAddr> = vec![Ipv4Addr::LOCALHOST.into(), addresses.api_service().into()];
+    reached_at.push(addresses.gateway().into());
+    reached_at.extend(host.addresses.iter().map(|ip| IpAddr::V4(*ip)));
+    if !settings.listen.ip().is_unspecified() {
+        reached_at.push(settings.listen.ip());
+    }
+    reached_at.sort();
+    reached_at.dedup();
+    let certificate = authority.server_certificate("front-door", &names, &reached_at)?;
+    let tls = TlsSource::new(server_config(&certificate, authority.certificate_pem())?);
+    let shutdown = tasks.shutdown().clone();
+    let listener = Arc::new(listener);
+    let door = front_door.clone();
+    tasks.supervise("front door", move || {
+        let (door, tls, shutdown, listener) = (door.clone(), tls.clone(), shutdown.clone(), listener.clone());
+        async move {
+            let listener = listener.try_clone().and_then(tokio::net::TcpListener::from_std);
+            let listener = listener.map_err(|error| error.to_string())?;
+            door.serve(listener, tls, shutdown).await.map_err(|error| error.to_string())
+        }
+    });
+    Ok(())
+}
+
+/// The user the node is: `system:node:NAME`.
+pub fn node_user(name: &str) -> UserInfo {
+    UserInfo::authenticated(format!("system:node:{name}"), &[groups::NODES])
+}
+
+/// Where the node's network reaches the front door.
+pub fn api_socket(listen: SocketAddr) -> SocketAddrV4 {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if !ip.is_unspecified() => ip,
+        _ => Ipv4Addr::LOCALHOST,
+    };
+    SocketAddrV4::new(ip, listen.port())
+}
+
+/// Removes everything the instance has on this host beside its data. Works after a crash, too.
+pub async fn remove_from_host(instance: &str, dirs: &InstanceDirs) -> anyhow::Result<()> {
+    let Some(addresses) = kept_addresses(&dirs.data)? else { return Ok(()) };
+    let host = HostFacts::read(None);
+    let settings = Settings {
+        instance: instance.to_owned(),
+        dirs: dirs.clone(),
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        node: true,
+        node_name: None,
+        cluster_domain: "cluster.local".to_owned(),
+    };
+    let network = node::network_config(&settings, &addresses, &host);
+    if dirs.data.join("node").exists() {
+        // containerd gives a sandbox's network back through the plugin, and the plugin asks the network.
+        let running = NetStack::start(network.clone(), node::no_client(), CancellationToken::new()).await?;
+        let (_sender, pods) = tokio::sync::mpsc::channel(1);
+        let sink = Arc::new(node::NoSink);
+        let client = node::no_client();
+        // The agent's end must not be the network's.
+        let shutdown = CancellationToken::new();
+        let config = node::agent_config(&settings, &addresses, &host, "127.0.0.1:0", client, shutdown);
+        let agent = Agent::start_with(config, PodSource::Direct(pods, sink)).await?;
+        agent.purge(false).await?;
+        running.stop().await;
+    }
+    NetStack::purge(&network).await?;
+    Ok(())
+}
+
+fn kept_addresses(data: &Path) -> anyhow::Result<Option<Addresses>> {
+    let path = data.join("addresses.json");
+    let kept = durable::read_optional(&path).with_context(|| path.display().to_string())?;
+    kept.map(|bytes| serde_json::from_slice(&bytes)).transpose().with_context(|| path.display().to_string())
+}

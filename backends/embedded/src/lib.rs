@@ -1,0 +1,192 @@
+//! The embedded engine as one part: store, API server, rights, controllers and scheduler, for the
+//! composition root. Nobody else sees the engine.
+
+mod bootstrap;
+mod nodes;
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use gantry_apiserver::authn::{
+    BasicTokenAuthenticator, BearerTokenAuthenticator, ClientCertificates, ServiceAccountTokens, TokenConfig,
+    discovery_router,
+};
+use gantry_apiserver::authz::{self, NodeAuthorizer, NodeRestriction, RbacAuthorizer, RbacEscalation, Union};
+use gantry_apiserver::metrics::MetricsApi;
+use gantry_apiserver::{ApiServer, kinds};
+use gantry_base::tasks::Tasks;
+use gantry_frontdoor::FrontDoor;
+use gantry_host::{Capabilities, Host};
+use gantry_kube_types::{Authenticator, Authorizer, UserInfo, groups, users};
+use gantry_store::{Options, Store};
+use ipnet::Ipv4Net;
+
+pub use nodes::LocalNodes;
+
+/// Longest silence of a node before it counts as lost.
+const NODE_GRACE: Duration = Duration::from_secs(40);
+const EVENT_TTL: Duration = Duration::from_secs(3600);
+const TERMINATED_PODS_MAX: usize = 12_500;
+const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
+/// `schedulerName`s the scheduler answers to.
+const SCHEDULERS: &[&str] = &["default-scheduler", "gantry"];
+
+/// What the engine starts from.
+#[derive(Clone)]
+pub struct EmbeddedConfig {
+    /// The store is a file in here.
+    pub data: PathBuf,
+    /// Signing keys of tokens.
+    pub keys: PathBuf,
+    pub service_cidr: Ipv4Net,
+    pub cluster_domain: String,
+    /// `https://127.0.0.1:6443`.
+    pub external_url: String,
+    pub root_ca_pem: String,
+    pub tasks: Tasks,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    #[error(transparent)]
+    Store(#[from] gantry_store::OpenError),
+    #[error("the signing key of tokens: {0}")]
+    Keys(#[from] gantry_apiserver::authn::KeyError),
+    #[error("the default roles could not be written: {0}")]
+    Roles(String),
+    #[error("the cluster's first objects could not be written: {0}")]
+    Bootstrap(#[from] kube::Error),
+}
+
+/// The running engine.
+pub struct Embedded {
+    config: EmbeddedConfig,
+    store: Store,
+    server: Arc<ApiServer>,
+    tokens: Arc<ServiceAccountTokens>,
+    authorizer: Arc<dyn Authorizer>,
+    nodes: LocalNodes,
+}
+
+impl Embedded {
+    /// Opens the store and makes the API server; nothing moves until [`Embedded::start_loops`].
+    pub async fn open(config: EmbeddedConfig) -> Result<Self, EmbeddedError> {
+        let path = config.data.join("store.redb");
+        let opened = tokio::task::spawn_blocking(move || Store::open(&path, Options::default())).await;
+        let store = opened.map_err(|panic| EmbeddedError::Roles(panic.to_string()))??;
+        let token_config = TokenConfig::of_cluster(config.keys.clone(), &config.cluster_domain);
+        let tokens = Arc::new(ServiceAccountTokens::open(store.clone(), token_config)?);
+        authz::bootstrap(&store).await.map_err(|error| EmbeddedError::Roles(error.to_string()))?;
+        let rbac = Arc::new(RbacAuthorizer::new(store.clone()));
+        let authorizer: Arc<dyn Authorizer> =
+            Arc::new(Union(vec![Arc::new(NodeAuthorizer::new(store.clone())), rbac.clone()]));
+        let nodes = LocalNodes::default();
+        let rules = kinds::AdmissionConfig {
+            service_range: ipnet::IpNet::V4(config.service_cidr),
+            node_ports: NODE_PORTS,
+        };
+        let mut admission = kinds::plugins(rules, store.clone());
+        admission.push(Arc::new(NodeRestriction));
+        admission.push(Arc::new(RbacEscalation::new(authorizer.clone(), rbac.clone())));
+        let reviewed = authz::with_reviews(
+            kinds::builtin(),
+            authorizer.clone(),
+            rbac,
+            tokens.clone(),
+            vec![tokens.clone()],
+        );
+        let server = ApiServer::new(
+            store.clone(),
+            gantry_apiserver::Config {
+                kinds: reviewed,
+                admission,
+                extensions: vec![MetricsApi::new(store.clone(), Arc::new(nodes.clone()))],
+                nodes: Some(Arc::new(nodes.clone())),
+                git_version: gantry_apiserver::GIT_VERSION.to_owned(),
+            },
+        );
+        Ok(Self { config, store, server, tokens, authorizer, nodes })
+    }
+
+    /// Where the composition root puts the nodes that live in this process.
+    pub fn nodes(&self) -> &LocalNodes {
+        &self.nodes
+    }
+
+    /// Serves the Kubernetes API.
+    pub fn router(&self) -> Router {
+        self.server.router()
+    }
+
+    pub fn authorizer(&self) -> Arc<dyn Authorizer> {
+        self.authorizer.clone()
+    }
+
+    /// Certificates and bearer tokens.
+    pub fn authenticators(&self) -> Vec<Arc<dyn Authenticator>> {
+        vec![self.bearer_authenticator(), Arc::new(ClientCertificates)]
+    }
+
+    pub fn bearer_authenticator(&self) -> Arc<dyn Authenticator> {
+        Arc::new(BearerTokenAuthenticator::new(vec![self.tokens.clone()]))
+    }
+
+    /// Tokens as passwords, for registry clients.
+    pub fn basic_authenticator(&self) -> Arc<dyn Authenticator> {
+        Arc::new(BasicTokenAuthenticator::new(vec![self.tokens.clone()]))
+    }
+
+    /// The OpenID documents by which others verify service-account tokens.
+    pub fn token_discovery(&self) -> Router {
+        discovery_router(&self.tokens, &self.config.external_url)
+    }
+
+    /// Writes what every cluster begins with, then starts custom resources, controllers and scheduler,
+    /// each as itself through the front door.
+    pub async fn start_loops(
+        &self,
+        front_door: &FrontDoor,
+        api_service: Ipv4Addr,
+        dns: Option<Ipv4Addr>,
+    ) -> Result<(), EmbeddedError> {
+        let tasks = self.config.tasks.clone();
+        let (server, shutdown) = (self.server.clone(), tasks.shutdown().clone());
+        tasks.supervise("custom resources", move || {
+            let (server, shutdown) = (server.clone(), shutdown.clone());
+            async move {
+                tokio::select! {
+                    () = gantry_apiserver::run_custom_resources(server) => Err("the store was closed"),
+                    () = shutdown.cancelled() => Ok(()),
+                }
+            }
+        });
+        let client = |user: &str, group: &[&str]| {
+            kube::Client::new(front_door.connect_as(UserInfo::authenticated(user, group)), "default")
+        };
+        let own = client(users::API_SERVER, &[groups::MASTERS]);
+        bootstrap::run(&own, &bootstrap::Facts { api_service, dns }).await?;
+        let host = |client| Host { client, tasks: tasks.clone(), capabilities: Capabilities::default() };
+        gantry_controllers::start(
+            host(client(users::CONTROLLER_MANAGER, &[])),
+            gantry_controllers::Config {
+                root_ca_pem: self.config.root_ca_pem.clone(),
+                node_grace: NODE_GRACE,
+                event_ttl: EVENT_TTL,
+                terminated_pods_max: TERMINATED_PODS_MAX,
+            },
+        );
+        gantry_scheduler::start(
+            host(client(users::SCHEDULER, &[])),
+            gantry_scheduler::Config { names: SCHEDULERS.iter().map(|name| (*name).to_owned()).collect() },
+        );
+        Ok(())
+    }
+
+    /// Writes what waits and closes the store.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+}

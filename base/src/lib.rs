@@ -1,0 +1,12 @@
+//! What everything stands on and what knows nothing of Kubernetes: durable files, secrets that do
+//! not print, supervised tasks with drain, telemetry, certificates.
+//!
+//! Nothing here reads the environment except [`settings`].
+
+pub mod fs;
+pub mod health;
+pub mod pki;
+pub mod secret;
+pub mod settings;
+pub mod tasks;
+pub mod telemetry;

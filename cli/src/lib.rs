@@ -1,0 +1,25 @@
+//! The commands for users: each one is a file in [`commands`]. They talk to a server over its public
+//! APIs only, with the credentials of a kubeconfig.
+
+pub mod commands;
+mod context;
+
+pub use context::{ClientFlags, Context};
+
+/// The commands that need a server.
+#[derive(clap::Subcommand, Debug)]
+pub enum Command {
+    /// Pack, load, list, inspect and remove images of the registry
+    #[command(subcommand)]
+    Image(commands::image::ImageCommand),
+    /// Explain where a pod was placed, node by node, and why
+    Why(commands::why::WhyArgs),
+}
+
+/// Runs a command to its end.
+pub async fn run(command: Command, flags: &ClientFlags) -> anyhow::Result<()> {
+    match command {
+        Command::Image(image) => commands::image::run(image, flags).await,
+        Command::Why(why) => commands::why::run(why, &Context::load(flags).await?).await,
+    }
+}

@@ -1,0 +1,47 @@
+//! RBAC over the stored roles and bindings.
+
+use gantry_kube_logic::rbac::{GROUP, PolicyRule, RbacKind, RuleIndex};
+use gantry_kube_types::{Attributes, Authorizer, Decision, UserInfo, groups};
+use gantry_store::{Key, Prefix, Store};
+
+use super::derived::{Derive, Derived};
+
+impl Derive for RuleIndex {
+    fn apply(&mut self, key: &Key, value: Option<&[u8]>) {
+        let Some(kind) = RbacKind::from_resource(key.resource()) else { return };
+        if let Err(error) = Self::apply(self, kind, key.namespace(), key.name(), value) {
+            tracing::error!(%key, %error, "a stored role or binding does not decode and grants nothing");
+        }
+    }
+}
+
+/// Decides by the roles and bindings in the store; a write of one is in effect once it is acknowledged.
+pub struct RbacAuthorizer {
+    index: Derived<RuleIndex>,
+}
+
+impl RbacAuthorizer {
+    pub fn new(store: Store) -> Self {
+        let prefixes = RbacKind::ALL.iter().map(|kind| Prefix::resource(GROUP, kind.resource())).collect();
+        Self { index: Derived::new(store, prefixes) }
+    }
+
+    /// Every rule that holds for the user in `namespace`, and what could not be resolved.
+    pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> (Vec<PolicyRule>, Vec<String>) {
+        self.index.read().rules_for(user, namespace)
+    }
+
+    /// The rules of the role a binding in `namespace` refers to.
+    pub(crate) fn role_rules(&self, kind: &str, namespace: &str, name: &str) -> Option<Vec<PolicyRule>> {
+        self.index.read().role_rules(kind, namespace, name).map(<[PolicyRule]>::to_vec)
+    }
+}
+
+impl Authorizer for RbacAuthorizer {
+    fn authorize(&self, attributes: &Attributes) -> Decision {
+        if attributes.user.in_group(groups::MASTERS) {
+            return Decision::Allow(String::new());
+        }
+        self.index.read().decide(attributes)
+    }
+}

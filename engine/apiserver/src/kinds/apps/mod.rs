@@ -1,0 +1,5 @@
+//! Workloads.
+
+mod defaults;
+
+pub(crate) use defaults::*;

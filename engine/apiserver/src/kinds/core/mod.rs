@@ -1,0 +1,5 @@
+//! The small kinds.
+
+mod defaults;
+
+pub(crate) use defaults::*;

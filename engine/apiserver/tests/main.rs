@@ -1,0 +1,9 @@
+//! The router over a store, as a client behind the front door sees it.
+
+mod connecting;
+mod harness;
+mod objects;
+mod patching;
+mod reading;
+mod serving;
+mod watching;

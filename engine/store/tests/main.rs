@@ -1,0 +1,4 @@
+//! The store against a model, and against SIGKILL.
+
+mod crash;
+mod model;

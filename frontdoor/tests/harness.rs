@@ -1,0 +1,236 @@
+//! A front door with a certificate authority, two clients and an echo behind it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use bytes::Bytes;
+use gantry_base::pki::{self, CertificateAuthority, KeyedCertificate};
+use gantry_frontdoor::{
+    AuthPolicy, FrontDoor, HealthChecks, ImpersonatedBy, Limits, ServeError, server_config,
+};
+use gantry_kube_types::{
+    Attributes, Authenticator, Authorizer, ConnectionInfo, Decision, StatusError, UserInfo, groups,
+};
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+/// Knows the certificates it was given, by their bytes.
+struct Certificates(HashMap<Vec<u8>, UserInfo>);
+
+#[async_trait::async_trait]
+impl Authenticator for Certificates {
+    async fn authenticate(
+        &self,
+        _: &HeaderMap,
+        connection: &ConnectionInfo,
+    ) -> Result<Option<UserInfo>, StatusError> {
+        Ok(connection.client_certificates.first().and_then(|leaf| self.0.get(leaf)).cloned())
+    }
+}
+
+/// `bob-token` is bob's, `stale` has expired, others are nobody's.
+struct Tokens;
+
+#[async_trait::async_trait]
+impl Authenticator for Tokens {
+    async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        _: &ConnectionInfo,
+    ) -> Result<Option<UserInfo>, StatusError> {
+        match headers.get("authorization").and_then(|v| v.to_str().ok()) {
+            Some("Bearer bob-token") => Ok(Some(UserInfo::authenticated("bob", &[]))),
+            Some("Bearer stale") => Err(StatusError::new(401, "Unauthorized", "it expired at noon")),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Alice reads pods of `demo` and may act as bob; bob lists nodes; everybody sees the health.
+struct Rules;
+
+impl Authorizer for Rules {
+    fn authorize(&self, asked: &Attributes) -> Decision {
+        let health = !asked.is_resource_request && asked.path.starts_with("/healthz");
+        let allowed = match asked.user.username.as_str() {
+            "alice" => match asked.verb.as_str() {
+                "impersonate" => asked.resource == "users" && asked.name == "bob",
+                "get" | "list" | "create" => asked.resource == "pods" && asked.namespace == "demo",
+                _ => false,
+            },
+            "bob" => asked.verb == "list" && asked.resource == "nodes",
+            _ => false,
+        };
+        if health || allowed || asked.user.in_group(groups::MASTERS) {
+            return Decision::Allow(String::new());
+        }
+        Decision::NoOpinion(if asked.resource == "secrets" { "not for you".into() } else { String::new() })
+    }
+}
+
+pub(crate) struct Harness {
+    pub(crate) door: FrontDoor,
+    pub(crate) address: SocketAddr,
+    /// Requests that came through to the handler.
+    pub(crate) handled: Arc<AtomicUsize>,
+    authority: CertificateAuthority,
+    alice: KeyedCertificate,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<Result<(), ServeError>>,
+    _directory: TempDir,
+}
+
+impl Harness {
+    pub(crate) async fn start(limits: Limits) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let authority = CertificateAuthority::open(directory.path(), "test").expect("an authority");
+        let address = "127.0.0.1".parse().expect("an address");
+        let server = authority.server_certificate("server", &[], &[address]).expect("a certificate");
+        let alice = authority.client_certificate("alice", "alice", &["dev"]).expect("a certificate");
+        let leaf = pki::certificates(&alice.certificate_pem).expect("PEM")[0].to_vec();
+        let users = HashMap::from([(leaf, UserInfo::authenticated("alice", &["dev"]))]);
+        let handled = Arc::new(AtomicUsize::new(0));
+        let door = FrontDoor::builder()
+            .authenticator(Arc::new(Certificates(users)))
+            .authenticator(Arc::new(Tokens))
+            .authorizer(Arc::new(Rules))
+            .route_with("/members", AuthPolicy::Authenticated, echo(handled.clone()))
+            .route_with("/open", AuthPolicy::Delegated, echo(handled.clone()))
+            .fallback(echo(handled.clone()))
+            .health(HealthChecks::new().ready("store", || Ok(())))
+            .limits(limits)
+            .build();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let tls = server_config(&server, authority.certificate_pem()).expect("TLS settings");
+        let stop = CancellationToken::new();
+        let (serve, stopped) = (door.clone(), stop.clone());
+        let serving = tokio::spawn(async move { serve.serve(listener, tls, stopped).await });
+        Self { door, address, handled, authority, alice, stop, serving, _directory: directory }
+    }
+
+    /// Drains, and shows that serving ends.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.serving.await.expect("no panic").expect("served");
+    }
+
+    pub(crate) fn handled(&self) -> usize {
+        self.handled.load(Ordering::SeqCst)
+    }
+
+    /// A TLS connection, as alice where `certified`.
+    pub(crate) async fn connect(&self, certified: bool, protocol: &[u8]) -> TlsStream<TcpStream> {
+        let mut roots = RootCertStore::empty();
+        for root in pki::certificates(self.authority.certificate_pem()).expect("PEM") {
+            roots.add(root).expect("a root");
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots);
+        let mut config = if certified {
+            let chain = pki::certificates(&self.alice.certificate_pem).expect("PEM");
+            let key = pki::private_key(self.alice.key_pem.expose()).expect("PEM");
+            config.with_client_auth_cert(chain, key).expect("a client certificate")
+        } else {
+            config.with_no_client_auth()
+        };
+        config.alpn_protocols = vec![protocol.to_vec()];
+        let stream = TcpStream::connect(self.address).await.expect("connected");
+        let name = ServerName::from(self.address.ip());
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("TLS")
+    }
+
+    /// One request over HTTP/1.1: status and body, JSON where it is.
+    pub(crate) async fn get(&self, certified: bool, path: &str, headers: &[(&str, &str)]) -> (u16, Value) {
+        let stream = TokioIo::new(self.connect(certified, b"http/1.1").await);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.expect("HTTP/1.1");
+        let connection = tokio::spawn(connection);
+        let answer = sender.send_request(request(path, headers)).await.expect("an answer");
+        let read = read(answer).await;
+        connection.abort();
+        read
+    }
+
+    /// Requests over one HTTP/2 connection, at once.
+    pub(crate) async fn get_h2(&self, certified: bool, paths: &[&str]) -> Vec<(u16, Value)> {
+        let stream = TokioIo::new(self.connect(certified, b"h2").await);
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream);
+        let (sender, connection) = handshake.await.expect("HTTP/2");
+        let connection = tokio::spawn(connection);
+        let asked = paths.iter().map(|path| {
+            let (mut sender, path) = (sender.clone(), format!("https://{}{path}", self.address));
+            async move { read(sender.send_request(request(&path, &[])).await.expect("an answer")).await }
+        });
+        let answers = futures::future::join_all(asked).await;
+        connection.abort();
+        answers
+    }
+}
+
+pub(crate) fn request(path: &str, headers: &[(&str, &str)]) -> http::Request<Full<Bytes>> {
+    let mut request = http::Request::get(path);
+    if path.starts_with('/') {
+        request = request.header("host", "gantry");
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Full::default()).expect("a request")
+}
+
+pub(crate) async fn read(answer: http::Response<hyper::body::Incoming>) -> (u16, Value) {
+    let status = answer.status().as_u16();
+    let bytes = answer.into_body().collect().await.expect("a body").to_bytes();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    (status, serde_json::from_slice(&bytes).unwrap_or(Value::String(text)))
+}
+
+/// Says who asked; `Upgrade: echo` turns the connection into an echo.
+fn echo(handled: Arc<AtomicUsize>) -> Router {
+    Router::new().fallback(any(move |request: Request| {
+        handled.fetch_add(1, Ordering::SeqCst);
+        answer(request)
+    }))
+}
+
+async fn answer(request: Request) -> Response {
+    let user = request.extensions().get::<UserInfo>().cloned().unwrap_or_default();
+    let behind = request.extensions().get::<ImpersonatedBy>().map(|by| by.0.username.clone());
+    if request.headers().get("upgrade").is_some_and(|v| v == "echo") {
+        tokio::spawn(async move {
+            let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
+            let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
+            let _ = tokio::io::copy(&mut from, &mut to).await;
+            let _ = tokio::io::AsyncWriteExt::shutdown(&mut to).await;
+        });
+        let headers = [("connection", "upgrade"), ("upgrade", "echo")];
+        return (StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response();
+    }
+    axum::Json(json!({
+        "user": user.username,
+        "groups": user.groups,
+        "behind": behind,
+        "path": request.uri().path(),
+        "authorization": request.headers().contains_key("authorization"),
+    }))
+    .into_response()
+}

@@ -1,0 +1,80 @@
+//! What a hostile or broken client may cost.
+
+use std::time::Duration;
+
+use gantry_frontdoor::Limits;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::harness::{Harness, read, request};
+
+/// Far above every limit set here, far below a hang.
+const PATIENCE: Duration = Duration::from_secs(20);
+const PODS: &str = "/api/v1/namespaces/demo/pods";
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_cut_off() {
+    let limits = Limits { header_timeout: Duration::from_millis(300), ..Limits::default() };
+    let harness = Harness::start(limits).await;
+    let (mut from, mut to) = tokio::io::split(harness.connect(true, b"http/1.1").await);
+    to.write_all(b"GET /api/v1/namespaces/demo/pods HTTP/1.1\r\nhost: gantry\r\nx-slow: ")
+        .await
+        .expect("sent");
+    let drip = async {
+        let mut every = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            every.tick().await;
+            if to.write_all(b"a").await.is_err() || to.flush().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    };
+    let mut got = Vec::new();
+    let ended = async {
+        tokio::select! {
+            // Closed with or without a TLS goodbye.
+            _ = from.read_to_end(&mut got) => {}
+            never = drip => never,
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.expect("the connection is closed");
+    assert_eq!(harness.handled(), 0);
+    // The server still serves others.
+    assert_eq!(harness.get(true, PODS, &[]).await.0, 200);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_ends_is_cut_off() {
+    let limits = Limits { tls_handshake_timeout: Duration::from_millis(200), ..Limits::default() };
+    let harness = Harness::start(limits).await;
+    let mut stream = tokio::net::TcpStream::connect(harness.address).await.expect("connected");
+    stream.write_all(&[0x16, 0x03, 0x01]).await.expect("sent");
+    let mut byte = [0];
+    let ended = tokio::time::timeout(PATIENCE, stream.read(&mut byte)).await.expect("closed in time");
+    assert!(!matches!(ended, Ok(n) if n > 0), "nothing is answered");
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused() {
+    let limits = Limits { header_bytes_max: 16 << 10, header_count_max: 32, ..Limits::default() };
+    let harness = Harness::start(limits).await;
+    let large = "a".repeat(24 << 10);
+    let many: Vec<String> = (0..64).map(|i| format!("x-{i}")).collect();
+    let large = vec![("x-large", large.as_str())];
+    let many: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "1")).collect();
+    for headers in [large, many] {
+        let stream = TokioIo::new(harness.connect(true, b"http/1.1").await);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.expect("HTTP/1.1");
+        let connection = tokio::spawn(connection);
+        // The refusal can be lost with the connection, when the rest of the head is still on its way.
+        if let Ok(answer) = sender.send_request(request(PODS, &headers)).await {
+            assert_eq!(read(answer).await.0, 431);
+        }
+        connection.abort();
+    }
+    assert_eq!(harness.handled(), 0, "no handler saw either");
+    assert_eq!(harness.get(true, PODS, &[]).await.0, 200);
+    harness.stop().await;
+}

@@ -1,0 +1,6 @@
+//! The front door over real sockets and real TLS, and from inside the process.
+
+mod access;
+mod harness;
+mod in_process;
+mod limits;

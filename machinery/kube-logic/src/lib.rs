@@ -1,0 +1,18 @@
+//! The logic of the Kubernetes API without I/O: no client, no clock, no environment. Everything
+//! works on [`serde_json::Value`] and is driven by [`schema::Schema`], so built-in kinds and custom
+//! resources take the same paths.
+
+pub mod apply;
+pub mod fields;
+pub mod jsonpath;
+pub mod meta;
+pub mod names;
+pub mod openapi;
+pub mod patch;
+pub mod protobuf;
+pub mod quantity;
+pub mod rbac;
+pub mod schema;
+pub mod selector;
+pub mod structural;
+pub mod taints;

@@ -1,0 +1,296 @@
+//! Roles and bindings, kept so that a decision looks only at the caller's own bindings.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use gantry_kube_types::{Attributes, Decision, UserInfo};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+
+use super::matching::allows;
+use super::{PolicyRule, RoleRef, Subject};
+
+/// The four stored kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RbacKind {
+    Role,
+    ClusterRole,
+    RoleBinding,
+    ClusterRoleBinding,
+}
+
+impl RbacKind {
+    pub const ALL: [Self; 4] = [Self::Role, Self::ClusterRole, Self::RoleBinding, Self::ClusterRoleBinding];
+
+    /// The plural resource name.
+    pub fn resource(self) -> &'static str {
+        match self {
+            Self::Role => "roles",
+            Self::ClusterRole => "clusterroles",
+            Self::RoleBinding => "rolebindings",
+            Self::ClusterRoleBinding => "clusterrolebindings",
+        }
+    }
+
+    pub fn from_resource(resource: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.resource() == resource)
+    }
+}
+
+#[derive(Debug)]
+struct Binding {
+    /// Empty: a ClusterRoleBinding.
+    namespace: String,
+    name: String,
+    role: RoleRef,
+    subjects: Vec<Subject>,
+}
+
+/// One subject of one binding.
+#[derive(Clone, Debug)]
+struct Grant {
+    binding: Arc<Binding>,
+    subject: usize,
+}
+
+/// What one user or group is bound to.
+#[derive(Debug, Default)]
+struct Grants {
+    cluster: Vec<Grant>,
+    namespaces: HashMap<String, Vec<Grant>>,
+}
+
+impl Grants {
+    fn of(&self, namespace: &str) -> &[Grant] {
+        if namespace.is_empty() {
+            return &self.cluster;
+        }
+        self.namespaces.get(namespace).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// All roles and bindings of a cluster, by subject. A decision costs a few hash look-ups per group of
+/// the caller and the rules of the roles bound to it, however many other bindings there are.
+#[derive(Debug, Default)]
+pub struct RuleIndex {
+    /// By namespace (empty: ClusterRoles), then name.
+    roles: HashMap<String, HashMap<String, Vec<PolicyRule>>>,
+    bindings: HashMap<(String, String), Arc<Binding>>,
+    /// Service accounts stand here under their user name.
+    users: HashMap<String, Grants>,
+    groups: HashMap<String, Grants>,
+}
+
+impl RuleIndex {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a stored object in, or out where `json` is `None`. An object that does not parse is
+    /// taken out: what cannot be read grants nothing.
+    pub fn apply(
+        &mut self,
+        kind: RbacKind,
+        namespace: &str,
+        name: &str,
+        json: Option<&[u8]>,
+    ) -> Result<(), serde_json::Error> {
+        let Some(json) = json else {
+            self.remove(kind, namespace, name);
+            return Ok(());
+        };
+        let parsed = self.parse_and_set(kind, namespace, name, json);
+        if parsed.is_err() {
+            self.remove(kind, namespace, name);
+        }
+        parsed
+    }
+
+    fn parse_and_set(
+        &mut self,
+        kind: RbacKind,
+        namespace: &str,
+        name: &str,
+        json: &[u8],
+    ) -> Result<(), serde_json::Error> {
+        match kind {
+            RbacKind::Role => {
+                let role: Role = serde_json::from_slice(json)?;
+                self.set_role(namespace, name, role.rules.unwrap_or_default());
+            }
+            RbacKind::ClusterRole => {
+                let role: ClusterRole = serde_json::from_slice(json)?;
+                self.set_role("", name, role.rules.unwrap_or_default());
+            }
+            RbacKind::RoleBinding => {
+                let binding: RoleBinding = serde_json::from_slice(json)?;
+                self.set_binding(namespace, name, binding.role_ref, binding.subjects.unwrap_or_default());
+            }
+            RbacKind::ClusterRoleBinding => {
+                let binding: ClusterRoleBinding = serde_json::from_slice(json)?;
+                self.set_binding("", name, binding.role_ref, binding.subjects.unwrap_or_default());
+            }
+        }
+        Ok(())
+    }
+
+    pub fn remove(&mut self, kind: RbacKind, namespace: &str, name: &str) {
+        match kind {
+            RbacKind::Role => self.remove_role(namespace, name),
+            RbacKind::ClusterRole => self.remove_role("", name),
+            RbacKind::RoleBinding => self.remove_binding(namespace, name),
+            RbacKind::ClusterRoleBinding => self.remove_binding("", name),
+        }
+    }
+
+    /// An empty `namespace` means a ClusterRole.
+    pub fn set_role(&mut self, namespace: &str, name: &str, rules: Vec<PolicyRule>) {
+        self.roles.entry(namespace.to_owned()).or_default().insert(name.to_owned(), rules);
+    }
+
+    pub fn remove_role(&mut self, namespace: &str, name: &str) {
+        if let Some(roles) = self.roles.get_mut(namespace) {
+            roles.remove(name);
+            if roles.is_empty() {
+                self.roles.remove(namespace);
+            }
+        }
+    }
+
+    /// An empty `namespace` means a ClusterRoleBinding.
+    pub fn set_binding(&mut self, namespace: &str, name: &str, role: RoleRef, subjects: Vec<Subject>) {
+        self.remove_binding(namespace, name);
+        let binding =
+            Arc::new(Binding { namespace: namespace.to_owned(), name: name.to_owned(), role, subjects });
+        for (subject, who) in binding.subjects.iter().enumerate() {
+            let Some((of_group, key)) = subject_key(who, namespace) else { continue };
+            let grants = self.subjects(of_group).entry(key).or_default();
+            let grant = Grant { binding: binding.clone(), subject };
+            match namespace {
+                "" => grants.cluster.push(grant),
+                _ => grants.namespaces.entry(namespace.to_owned()).or_default().push(grant),
+            }
+        }
+        self.bindings.insert((namespace.to_owned(), name.to_owned()), binding);
+    }
+
+    pub fn remove_binding(&mut self, namespace: &str, name: &str) {
+        let Some(binding) = self.bindings.remove(&(namespace.to_owned(), name.to_owned())) else { return };
+        for who in &binding.subjects {
+            let Some((of_group, key)) = subject_key(who, namespace) else { continue };
+            let subjects = self.subjects(of_group);
+            let Some(grants) = subjects.get_mut(&key) else { continue };
+            if namespace.is_empty() {
+                grants.cluster.retain(|grant| !Arc::ptr_eq(&grant.binding, &binding));
+            } else if let Some(list) = grants.namespaces.get_mut(namespace) {
+                list.retain(|grant| !Arc::ptr_eq(&grant.binding, &binding));
+                if list.is_empty() {
+                    grants.namespaces.remove(namespace);
+                }
+            }
+            if grants.cluster.is_empty() && grants.namespaces.is_empty() {
+                subjects.remove(&key);
+            }
+        }
+    }
+
+    fn subjects(&mut self, of_group: bool) -> &mut HashMap<String, Grants> {
+        if of_group { &mut self.groups } else { &mut self.users }
+    }
+
+    /// The rules of a role; `kind` as in a role reference.
+    pub fn role_rules(&self, kind: &str, namespace: &str, name: &str) -> Option<&[PolicyRule]> {
+        let namespace = if kind == "ClusterRole" { "" } else { namespace };
+        self.roles.get(namespace)?.get(name).map(Vec::as_slice)
+    }
+
+    /// May the caller? Never `Deny`: RBAC only grants.
+    pub fn decide(&self, attributes: &Attributes) -> Decision {
+        let mut errors = Vec::new();
+        for grant in self.grants(&attributes.user, &attributes.namespace) {
+            match self.rules_of(grant) {
+                Some(rules) if rules.iter().any(|rule| allows(rule, attributes)) => {
+                    return Decision::Allow(format!("RBAC: allowed by {}", describe(grant)));
+                }
+                Some(_) => {}
+                None => errors.push(missing_role(grant)),
+            }
+        }
+        Decision::NoOpinion(match errors.as_slice() {
+            [] => String::new(),
+            [one] => format!("RBAC: {one}"),
+            many => format!("RBAC: [{}]", many.join(", ")),
+        })
+    }
+
+    /// Every rule that holds for the user in `namespace` (cluster-wide ones included; only those where
+    /// it is empty), and what could not be resolved.
+    pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> (Vec<PolicyRule>, Vec<String>) {
+        let (mut rules, mut errors) = (Vec::new(), Vec::new());
+        for grant in self.grants(user, namespace) {
+            match self.rules_of(grant) {
+                Some(found) => rules.extend(found.iter().cloned()),
+                None => errors.push(missing_role(grant)),
+            }
+        }
+        (rules, errors)
+    }
+
+    /// The caller's grants: cluster-wide ones first, then those of `namespace`.
+    fn grants<'a>(&'a self, user: &'a UserInfo, namespace: &'a str) -> impl Iterator<Item = &'a Grant> {
+        let subjects = move || {
+            let groups = user.groups.iter().filter_map(|group| self.groups.get(group));
+            self.users.get(&user.username).into_iter().chain(groups)
+        };
+        let local = (!namespace.is_empty()).then(subjects).into_iter().flatten();
+        subjects()
+            .flat_map(|grants| grants.cluster.iter())
+            .chain(local.flat_map(move |grants| grants.of(namespace).iter()))
+    }
+
+    fn rules_of(&self, grant: &Grant) -> Option<&[PolicyRule]> {
+        let binding = &grant.binding;
+        // A ClusterRoleBinding may only name a ClusterRole.
+        if binding.namespace.is_empty() && binding.role.kind != "ClusterRole" {
+            return None;
+        }
+        self.role_rules(&binding.role.kind, &binding.namespace, &binding.role.name)
+    }
+}
+
+/// Under which name a subject stands in the index: `(is a group, name)`.
+fn subject_key(subject: &Subject, binding_namespace: &str) -> Option<(bool, String)> {
+    match subject.kind.as_str() {
+        "User" => Some((false, subject.name.clone())),
+        "Group" => Some((true, subject.name.clone())),
+        "ServiceAccount" => {
+            let namespace =
+                subject.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or(binding_namespace);
+            (!namespace.is_empty())
+                .then(|| (false, format!("system:serviceaccount:{namespace}:{}", subject.name)))
+        }
+        _ => None,
+    }
+}
+
+fn describe(grant: &Grant) -> String {
+    let Binding { namespace, name, role, subjects } = grant.binding.as_ref();
+    let subject = &subjects[grant.subject];
+    let who = match subject.kind.as_str() {
+        "ServiceAccount" => {
+            let of = subject.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or(namespace);
+            format!("{}/{of}", subject.name)
+        }
+        _ => subject.name.clone(),
+    };
+    let binding = if namespace.is_empty() {
+        format!("ClusterRoleBinding {name:?}")
+    } else {
+        format!("RoleBinding {:?}", format!("{name}/{namespace}"))
+    };
+    format!("{binding} of {} {:?} to {} {who:?}", role.kind, role.name, subject.kind)
+}
+
+fn missing_role(grant: &Grant) -> String {
+    let role = &grant.binding.role;
+    format!("{}.{} {:?} not found", role.kind.to_ascii_lowercase(), super::GROUP, role.name)
+}

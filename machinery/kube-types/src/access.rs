@@ -1,0 +1,85 @@
+//! The seams between the front door and those who know callers and rights.
+//!
+//! The front door owns the order (authenticate, authorise, hand on); the engine and the components
+//! bring authenticators and authorisers to it and ask the same authoriser themselves (reviews,
+//! registry scopes, impersonation).
+
+use std::net::SocketAddr;
+
+use crate::{RequestInfo, StatusError, UserInfo};
+
+/// What is known of the connection a request came over.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionInfo {
+    /// `None` for in-process callers.
+    pub peer: Option<SocketAddr>,
+    /// The client's certificate chain (DER, leaf first), verified against our client CA by TLS.
+    pub client_certificates: Vec<Vec<u8>>,
+}
+
+/// Recognises one kind of credential.
+#[async_trait::async_trait]
+pub trait Authenticator: Send + Sync {
+    /// `Ok(None)`: no credential of this kind was shown, ask the next. `Err`: one was shown and is bad.
+    async fn authenticate(
+        &self,
+        headers: &http::HeaderMap,
+        connection: &ConnectionInfo,
+    ) -> Result<Option<UserInfo>, StatusError>;
+}
+
+/// One question: may `user` do this?
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    pub user: UserInfo,
+    pub verb: String,
+    /// False: `path` is what is asked for; the fields below are empty.
+    pub is_resource_request: bool,
+    pub group: String,
+    pub version: String,
+    pub resource: String,
+    pub subresource: String,
+    pub namespace: String,
+    pub name: String,
+    pub path: String,
+}
+
+impl Attributes {
+    pub fn of(user: &UserInfo, request: &RequestInfo) -> Self {
+        Self {
+            user: user.clone(),
+            verb: request.verb.clone(),
+            is_resource_request: request.is_resource_request,
+            group: request.group.clone(),
+            version: request.version.clone(),
+            resource: request.resource.clone(),
+            subresource: request.subresource.clone(),
+            namespace: request.namespace.clone(),
+            // A list or watch of one object is a question about that object, as upstream has it.
+            name: if request.name.is_empty() { &request.selected_name } else { &request.name }.clone(),
+            path: request.path.clone(),
+        }
+    }
+}
+
+/// The answer, with the sentence that goes to reviews, audit and the `Forbidden` message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Why: the binding and role that grant it.
+    Allow(String),
+    /// No authoriser may overrule it.
+    Deny(String),
+    /// Nothing grants it; refused when every authoriser says so.
+    NoOpinion(String),
+}
+
+impl Decision {
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allow(_))
+    }
+}
+
+/// Decides on rights from what is in memory; never waits for I/O.
+pub trait Authorizer: Send + Sync {
+    fn authorize(&self, attributes: &Attributes) -> Decision;
+}

@@ -1,0 +1,15 @@
+//! The words the whole workspace shares about the Kubernetes API: who asks ([`UserInfo`]), what they
+//! ask ([`RequestInfo`]), what went wrong ([`StatusError`]) and which resources exist
+//! ([`ResourceInfo`]). Nothing here does I/O or makes a decision.
+
+mod access;
+mod request;
+mod resource;
+mod status;
+mod user;
+
+pub use access::{Attributes, Authenticator, Authorizer, ConnectionInfo, Decision};
+pub use request::{RequestId, RequestInfo};
+pub use resource::{GroupVersionKind, GroupVersionResource, ResourceInfo, Scope};
+pub use status::{FieldError, FieldErrorKind, StatusCause, StatusDetails, StatusError};
+pub use user::{UserInfo, groups, users};

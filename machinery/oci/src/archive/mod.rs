@@ -1,0 +1,73 @@
+//! Images in archives and directories made by other tools: docker-archive (`docker save`) and OCI layouts.
+//!
+//! Nothing is extracted: an archive is read once for its index of names, and content is read from its place in
+//! the file. Names that leave the archive, links that lead out or in circles, JSON and entry counts past the
+//! bounds, and content that is not what its digest says, are refused.
+
+mod docker;
+mod layout;
+mod source;
+
+use std::io;
+use std::path::Path;
+
+use crate::image::Image;
+
+/// Bounds on what an archive may make the reader hold or write.
+#[derive(Clone, Debug)]
+pub struct ArchiveLimits {
+    pub entries_max: usize,
+    pub json_max_bytes: u64,
+    /// Of a whole archive that is compressed, once it is not.
+    pub uncompressed_max_bytes: u64,
+    pub images_max: usize,
+    pub layers_max: usize,
+}
+
+impl Default for ArchiveLimits {
+    fn default() -> Self {
+        Self {
+            entries_max: 100_000,
+            json_max_bytes: 4 << 20,
+            uncompressed_max_bytes: 64 << 30,
+            images_max: 256,
+            layers_max: 512,
+        }
+    }
+}
+
+/// Why an archive cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    #[error("the archive cannot be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Invalid(String),
+}
+
+pub(crate) fn invalid(message: impl Into<String>) -> ArchiveError {
+    ArchiveError::Invalid(message.into())
+}
+
+/// An image of an archive, with the names the archive gives it.
+#[derive(Clone, Debug)]
+pub struct ArchivedImage {
+    /// `REPOSITORY:TAG` as written, perhaps with a registry's host; perhaps only a tag.
+    pub names: Vec<String>,
+    pub image: Image,
+}
+
+/// Reads every image of the archive or layout directory at `path`.
+pub fn load(path: &Path, limits: &ArchiveLimits) -> Result<Vec<ArchivedImage>, ArchiveError> {
+    let source = source::Source::open(path, limits)?;
+    let images = if source.contains("index.json") && source.contains("oci-layout") {
+        layout::load(&source, limits)?
+    } else if source.contains("manifest.json") {
+        docker::load(&source, limits)?
+    } else {
+        return Err(invalid(
+            "this is no image: neither manifest.json (docker save) nor index.json (OCI) is in it",
+        ));
+    };
+    if images.is_empty() { Err(invalid("the archive holds no image")) } else { Ok(images) }
+}

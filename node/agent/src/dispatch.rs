@@ -1,0 +1,273 @@
+//! From pods and runtime events to workers: one worker per pod uid.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use gantry_cri::events::Event;
+use gantry_cri::{
+    ContainerFilter, ListContainersRequest, ListPodSandboxRequest, PodSandboxFilter, RemovePodSandboxRequest,
+    StopPodSandboxRequest,
+};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use tokio::sync::mpsc;
+
+use crate::pods::{Desired, Handle, spec};
+use crate::shared::{Services, Shared};
+use crate::volumes;
+
+/// News that wait for the dispatcher; senders wait when it is full.
+const NEWS_MAX: usize = 256;
+
+/// What happens to the set of pods of this node.
+#[derive(Clone, Debug)]
+pub enum PodNews {
+    /// The pod is new or changed.
+    Set(Box<Pod>),
+    /// The object is gone.
+    Gone(Box<Pod>),
+    /// All pods there are have been told since the last start of the list; others are left-overs.
+    Synced,
+}
+
+enum News {
+    Pod(PodNews),
+    Exited(String),
+    /// Events may have been lost: everybody has to look.
+    Resync,
+}
+
+/// Watches the API server for pods bound to this node.
+pub(crate) fn watch_pods(client: Client, node: &str, out: mpsc::Sender<PodNews>) {
+    let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
+    tokio::spawn(async move {
+        let mut stream = std::pin::pin!(watcher(Api::<Pod>::all(client), config).default_backoff());
+        let mut known: HashMap<String, Box<Pod>> = HashMap::new();
+        let mut listed: Option<BTreeSet<String>> = None;
+        while let Some(event) = stream.next().await {
+            let mut news = Vec::new();
+            match event {
+                Ok(watcher::Event::Init) => listed = Some(BTreeSet::new()),
+                Ok(watcher::Event::InitApply(pod) | watcher::Event::Apply(pod)) => {
+                    let uid = spec::uid(&pod).to_owned();
+                    if let Some(listed) = &mut listed {
+                        listed.insert(uid.clone());
+                    }
+                    known.insert(uid, Box::new(pod.clone()));
+                    news.push(PodNews::Set(Box::new(pod)));
+                }
+                Ok(watcher::Event::Delete(pod)) => {
+                    known.remove(spec::uid(&pod));
+                    news.push(PodNews::Gone(Box::new(pod)));
+                }
+                Ok(watcher::Event::InitDone) => {
+                    let listed = listed.take().unwrap_or_default();
+                    let lost: Vec<String> =
+                        known.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
+                    news.extend(lost.iter().filter_map(|uid| known.remove(uid)).map(PodNews::Gone));
+                    news.push(PodNews::Synced);
+                }
+                Err(error) => tracing::debug!(%error, "pods not watched"),
+            }
+            for item in news {
+                if out.send(item).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+}
+
+/// Keeps the list of services current.
+pub(crate) fn watch_services(client: Client, services: Services) {
+    tokio::spawn(async move {
+        let stream = watcher(Api::<Service>::all(client), watcher::Config::default()).default_backoff();
+        let mut stream = std::pin::pin!(stream);
+        let mut known: BTreeMap<(Option<String>, Option<String>), Service> = BTreeMap::new();
+        let mut listing = false;
+        while let Some(event) = stream.next().await {
+            let key = |s: &Service| (s.metadata.namespace.clone(), s.metadata.name.clone());
+            match event {
+                Ok(watcher::Event::Init) => {
+                    known.clear();
+                    listing = true;
+                }
+                Ok(watcher::Event::InitApply(s) | watcher::Event::Apply(s)) => {
+                    known.insert(key(&s), s);
+                }
+                Ok(watcher::Event::Delete(s)) => {
+                    known.remove(&key(&s));
+                }
+                Ok(watcher::Event::InitDone) => listing = false,
+                Err(_) => continue,
+            }
+            if !listing {
+                services.set(known.values().cloned().collect());
+            }
+        }
+    });
+}
+
+/// Passes pods and runtime events to workers until the agent stops.
+pub(crate) async fn run(shared: Arc<Shared>, mut pods: mpsc::Receiver<PodNews>) {
+    let (sender, mut news) = mpsc::channel(NEWS_MAX);
+    tokio::spawn(follow_runtime(shared.clone(), sender.clone()));
+    let mut workers: HashMap<String, Handle> = HashMap::new();
+    loop {
+        let item = tokio::select! {
+            () = shared.config.shutdown.cancelled() => break,
+            Some(item) = news.recv() => item,
+            item = pods.recv() => match item {
+                Some(item) => News::Pod(item),
+                None => break,
+            },
+        };
+        match item {
+            News::Pod(PodNews::Set(pod)) => set(&shared, &mut workers, *pod),
+            News::Pod(PodNews::Gone(pod)) => {
+                if let Some(worker) = workers.get(spec::uid(&pod)) {
+                    worker.desired.send_replace(Desired { pod: Arc::new(*pod), gone: true });
+                }
+            }
+            News::Pod(PodNews::Synced) => {
+                let known: BTreeSet<String> = workers.keys().cloned().collect();
+                tokio::spawn(remove_orphans(shared.clone(), known));
+            }
+            News::Exited(id) => {
+                if let Some(worker) = owner(&shared, &id).await.and_then(|uid| workers.get(&uid)) {
+                    worker.exited(&id);
+                }
+            }
+            News::Resync => workers.values().for_each(|worker| worker.wake.notify_one()),
+        }
+        for worker in workers.values_mut() {
+            let desired = worker.desired.borrow().clone();
+            // Only an ending pod's worker returns; another one failed, and its pod must not go unattended.
+            if worker.task.is_finished() && !desired.ending() {
+                tracing::error!(pod = %spec::display(&desired.pod), "the pod's worker failed; starting another");
+                *worker = Handle::spawn(shared.clone(), desired);
+            }
+        }
+        workers.retain(|_, worker| !(worker.task.is_finished() && worker.desired.borrow().gone));
+        let burstable = workers.values().map(|w| w.desired.borrow().pod.clone());
+        let burstable = burstable.filter(|p| crate::resources::qos(p) == crate::resources::Qos::Burstable);
+        let millis = burstable.map(|p| crate::resources::pod_resources(&p).cpu_request_millis).sum();
+        shared.cgroups.weigh_burstable(millis);
+    }
+    for worker in workers.into_values() {
+        // Workers stop by themselves where they wait; one in the middle of a step finishes it.
+        let _ = tokio::time::timeout(Duration::from_secs(5), worker.task).await;
+    }
+}
+
+fn set(shared: &Arc<Shared>, workers: &mut HashMap<String, Handle>, pod: Pod) {
+    let uid = spec::uid(&pod).to_owned();
+    let desired = Desired { pod: Arc::new(pod), gone: false };
+    match workers.get(&uid) {
+        Some(worker) if !worker.task.is_finished() => {
+            worker.desired.send_replace(desired);
+        }
+        // Its worker is done: the object only waits for its finalizers.
+        Some(_) if desired.ending() => {}
+        _ => {
+            workers.insert(uid, Handle::spawn(shared.clone(), desired));
+        }
+    }
+}
+
+/// The uid of the pod that a container or sandbox belongs to.
+async fn owner(shared: &Shared, id: &str) -> Option<String> {
+    let of = |r: &&Arc<crate::api::PodRecord>| {
+        r.sandbox_id.as_deref() == Some(id) || r.containers.iter().any(|c| c.id == id)
+    };
+    if let Some(record) = shared.table.list().iter().find(of) {
+        return Some(record.uid.clone());
+    }
+    let filter = Some(ContainerFilter { id: id.to_owned(), ..Default::default() });
+    let containers = shared.runtime.list_containers(ListContainersRequest { filter }).await.ok()?;
+    let filter = Some(PodSandboxFilter { id: id.to_owned(), ..Default::default() });
+    let labels = match containers.containers.into_iter().next() {
+        Some(container) => container.labels,
+        None => {
+            shared
+                .runtime
+                .list_pod_sandbox(ListPodSandboxRequest { filter })
+                .await
+                .ok()?
+                .items
+                .into_iter()
+                .next()?
+                .labels
+        }
+    };
+    labels.get(spec::LABEL_POD_UID).cloned()
+}
+
+/// Subscribes to the runtime's events, again and again.
+async fn follow_runtime(shared: Arc<Shared>, out: mpsc::Sender<News>) {
+    let mut pause = Duration::from_millis(20);
+    loop {
+        if let Ok(mut events) = shared.runtime.events().await {
+            pause = Duration::from_millis(20);
+            if out.send(News::Resync).await.is_err() {
+                return;
+            }
+            while let Some(event) = events.next().await {
+                if let Event::Exited { id, .. } = event
+                    && out.send(News::Exited(id)).await.is_err()
+                {
+                    return;
+                }
+            }
+        }
+        tokio::select! {
+            () = shared.config.shutdown.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}
+
+/// Removes what is left of pods that no longer exist: sandboxes, directories, logs, cgroups.
+pub(crate) async fn remove_orphans(shared: Arc<Shared>, known: BTreeSet<String>) {
+    let sandboxes = shared.runtime.list_pod_sandbox(ListPodSandboxRequest::default()).await;
+    for sandbox in sandboxes.map(|a| a.items).unwrap_or_default() {
+        let uid = sandbox.labels.get(spec::LABEL_POD_UID);
+        if uid.is_some_and(|uid| known.contains(uid)) {
+            continue;
+        }
+        let id = sandbox.id;
+        tracing::info!(sandbox = id, "removing what is left of a pod that no longer exists");
+        let stop = StopPodSandboxRequest { pod_sandbox_id: id.clone() };
+        if let Err(error) = shared.runtime.stop_pod_sandbox(stop).await {
+            tracing::warn!(sandbox = id, %error, "sandbox not stopped");
+            continue;
+        }
+        let _ = shared.runtime.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: id }).await;
+    }
+    let dirs = shared.config.dirs.clone();
+    let names = |directory: &std::path::Path| -> Vec<String> {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+    };
+    for uid in names(&dirs.data.join("pods")).into_iter().filter(|uid| !known.contains(uid)) {
+        if let Err(error) = volumes::remove_pod_dir(&dirs.pod(&uid)) {
+            tracing::warn!(uid, %error, "directory of a pod that no longer exists not removed");
+        }
+    }
+    for name in names(&dirs.pod_logs) {
+        if name.rsplit('_').next().is_some_and(|uid| !known.contains(uid)) {
+            shared.remove_log_dir(&dirs.pod_logs.join(&name));
+        }
+    }
+    for (uid, group) in shared.cgroups.pod_uids() {
+        if !known.contains(&uid)
+            && let Err(error) = shared.cgroups.remove(&group).await
+        {
+            tracing::warn!(group, %error, "cgroup of a pod that no longer exists not removed");
+        }
+    }
+}

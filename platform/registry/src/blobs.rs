@@ -1,0 +1,192 @@
+//! Reading and deleting blobs.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::StreamExt;
+use gantry_oci::{Digest, RepositoryName};
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE,
+    RANGE,
+};
+use http::{HeaderMap, StatusCode};
+
+use crate::Registry;
+use crate::errors::{ApiError, ErrorCode};
+
+/// One read from the disk; a download holds two (one being sent, one being read).
+const CHUNK_BYTES: u64 = 256 * 1024;
+
+/// `GET` and `HEAD /v2/NAME/blobs/DIGEST`.
+pub(crate) async fn get(
+    registry: &Registry,
+    name: RepositoryName,
+    digest: Digest,
+    headers: &HeaderMap,
+    head: bool,
+) -> Result<Response, ApiError> {
+    let unknown = || ApiError::new(ErrorCode::BlobUnknown).detail(serde_json::json!({ "digest": digest }));
+    let size = registry.store().blob(&name, &digest).ok_or_else(unknown)?;
+    let etag = format!("\"{digest}\"");
+    let mut response = Response::builder()
+        .header("Docker-Content-Digest", digest.to_string())
+        .header(ETAG, &etag)
+        .header(ACCEPT_RANGES, "bytes")
+        // Content never changes under a digest; who may see it can.
+        .header(CACHE_CONTROL, "private, max-age=31536000");
+    if matches(headers, &etag) {
+        return Ok(build(response.status(StatusCode::NOT_MODIFIED), Body::empty()));
+    }
+    response = response.header(CONTENT_TYPE, "application/octet-stream");
+    let current = headers.get(IF_RANGE).is_none_or(|v| v.as_bytes() == etag.as_bytes());
+    let range = headers.get(RANGE).filter(|_| current && !head).and_then(|v| v.to_str().ok());
+    let (start, end) = match range.map_or(Range::Whole, |text| parse_range(text, size)) {
+        Range::Whole => (0, size),
+        Range::Part(start, end) => {
+            let range = format!("bytes {start}-{}/{size}", end - 1);
+            response = response.status(StatusCode::PARTIAL_CONTENT).header(CONTENT_RANGE, range);
+            (start, end)
+        }
+        Range::Outside => {
+            return Err(ApiError::new(ErrorCode::RangeInvalid)
+                .message(format!("the blob has {size} bytes"))
+                .header(CONTENT_RANGE, &format!("bytes */{size}")));
+        }
+    };
+    response = response.header(CONTENT_LENGTH, end - start);
+    if head {
+        return Ok(build(response, Body::empty()));
+    }
+    let path = registry.store().blob_path(&digest);
+    let (file, first) = registry
+        .blocking(move |_| {
+            let file = File::open(path)?;
+            let first = read(&file, start, end)?;
+            Ok((Arc::new(file), first))
+        })
+        .await
+        .map_err(|error| match error.kind() {
+            // Deleted between the look into the index and now.
+            io::ErrorKind::NotFound => unknown(),
+            _ => error.into(),
+        })?;
+    let sent = start + first.len() as u64;
+    let body = if sent == end {
+        Body::from(first)
+    } else {
+        let rest = read_ahead(file, sent, end);
+        Body::from_stream(futures::stream::once(async move { Ok(first) }).chain(rest))
+    };
+    Ok(build(response, body))
+}
+
+/// `DELETE /v2/NAME/blobs/DIGEST`.
+pub(crate) async fn delete(
+    registry: &Registry,
+    name: RepositoryName,
+    digest: Digest,
+) -> Result<Response, ApiError> {
+    let named = digest.to_string();
+    if registry.blocking(move |r| r.store().unlink_blob(&name, &digest)).await? {
+        let response = Response::builder().status(StatusCode::ACCEPTED).header(CONTENT_LENGTH, 0);
+        return Ok(build(response.header("Docker-Content-Digest", named), Body::empty()));
+    }
+    Err(ApiError::new(ErrorCode::BlobUnknown).detail(serde_json::json!({ "digest": named })))
+}
+
+/// Chunks from `start` to `end`, the next one read while one is sent.
+fn read_ahead(
+    file: Arc<File>,
+    start: u64,
+    end: u64,
+) -> impl futures::Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let offsets = (start..end).step_by(CHUNK_BYTES as usize);
+    futures::stream::iter(offsets)
+        .map(move |at| {
+            let file = file.clone();
+            async move {
+                tokio::task::spawn_blocking(move || read(&file, at, end)).await.map_err(io::Error::other)?
+            }
+        })
+        .buffered(2)
+}
+
+fn read(file: &File, start: u64, end: u64) -> io::Result<Bytes> {
+    // At most a chunk, which fits.
+    let mut buffer = vec![0; (end - start).min(CHUNK_BYTES) as usize];
+    file.read_exact_at(&mut buffer, start)?;
+    Ok(buffer.into())
+}
+
+/// Whether `If-None-Match` names this content.
+pub(crate) fn matches(headers: &HeaderMap, etag: &str) -> bool {
+    headers.get_all(IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok()).any(|value| {
+        let mut tags = value.split(',').map(|tag| tag.trim().trim_start_matches("W/"));
+        tags.any(|tag| tag == etag || tag == "*")
+    })
+}
+
+/// Builds a response of headers known to be valid.
+pub(crate) fn build(builder: http::response::Builder, body: Body) -> Response {
+    builder.body(body).unwrap_or_else(|error| {
+        use axum::response::IntoResponse;
+        tracing::error!(%error, "a response could not be built");
+        ApiError::new(ErrorCode::Unknown).into_response()
+    })
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Range {
+    Whole,
+    /// From, and up to but not including.
+    Part(u64, u64),
+    Outside,
+}
+
+/// One range of RFC 9110, section 14.1.2; several, and what is no range, mean the whole.
+fn parse_range(text: &str, size: u64) -> Range {
+    let Some((first, last)) = text.strip_prefix("bytes=").and_then(|r| r.trim().split_once('-')) else {
+        return Range::Whole;
+    };
+    match (first.parse::<u64>(), last.parse::<u64>()) {
+        (Ok(first), _) if last.is_empty() => part(first, size, size),
+        (Ok(first), Ok(last)) if first <= last => part(first, last.saturating_add(1), size),
+        (Err(_), Ok(0)) if first.is_empty() => Range::Outside,
+        (Err(_), Ok(suffix)) if first.is_empty() => part(size.saturating_sub(suffix), size, size),
+        _ => Range::Whole,
+    }
+}
+
+fn part(start: u64, end: u64, size: u64) -> Range {
+    if start < size { Range::Part(start, end.min(size)) } else { Range::Outside }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        for (text, want) in [
+            ("bytes=0-0", Range::Part(0, 1)),
+            ("bytes=2-", Range::Part(2, 10)),
+            ("bytes=-3", Range::Part(7, 10)),
+            ("bytes=-30", Range::Part(0, 10)),
+            ("bytes=5-99999999999999999999", Range::Whole),
+            ("bytes=5-18446744073709551615", Range::Part(5, 10)),
+            ("bytes=10-", Range::Outside),
+            ("bytes=-0", Range::Outside),
+            ("bytes=3-2", Range::Whole),
+            ("bytes=0-1,3-4", Range::Whole),
+            ("lines=0-1", Range::Whole),
+        ] {
+            assert_eq!(parse_range(text, 10), want, "{text}");
+        }
+        assert_eq!(parse_range("bytes=0-", 0), Range::Outside);
+    }
+}

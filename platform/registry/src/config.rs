@@ -1,0 +1,60 @@
+//! Where the registry keeps its content and how much it accepts.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings of one registry.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Everything the registry owns is below this directory.
+    pub root: PathBuf,
+    /// The address clients use, without a path, e.g. `https://registry.example.org:6443`. Absent: what the
+    /// `Host` header says, over HTTPS.
+    pub external_url: Option<String>,
+    pub limits: Limits,
+    /// An upload that got no byte for this long is forgotten.
+    pub upload_expiry: Duration,
+    /// Garbage collection leaves alone what was pushed or asked for within this time: a client may have seen
+    /// that a blob exists and be about to push the manifest that names it.
+    pub garbage_age: Duration,
+}
+
+impl Config {
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            external_url: None,
+            limits: Limits::default(),
+            upload_expiry: Duration::from_secs(24 * 3600),
+            garbage_age: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// Bounds on what clients can make the registry hold.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub manifest_size_max_bytes: usize,
+    pub blob_size_max_bytes: u64,
+    /// Uploads begun and neither finished nor cancelled.
+    pub uploads_max: usize,
+    /// Request bodies written at the same time; further ones wait unread.
+    pub streams_max: usize,
+    /// Longest page of a list, and the page where the client names no length.
+    pub page_max_items: usize,
+    /// Descriptors one manifest may name.
+    pub manifest_references_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            manifest_size_max_bytes: 4 << 20,
+            blob_size_max_bytes: 64 << 30,
+            uploads_max: 10_000,
+            streams_max: 64,
+            page_max_items: 1000,
+            manifest_references_max: 10_000,
+        }
+    }
+}

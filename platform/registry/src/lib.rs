@@ -1,0 +1,73 @@
+//! Gantry's registry: OCI Distribution 1.1 over content-addressed files.
+//!
+//! [`build`] gives a [`Registry`]; its [`Registry::router`] serves `/v2/…` and `/token`. Who may do what is
+//! asked of the platform's authoriser as rights on the virtual resource `repositories` of the group
+//! `registry.gantry.dev` (verbs `pull`, `push`, `delete`, `list`).
+
+mod access;
+mod blobs;
+mod config;
+mod errors;
+mod lists;
+mod manifests;
+mod routes;
+mod seed;
+mod store;
+mod tokens;
+mod uploads;
+mod validate;
+
+use std::io;
+use std::sync::Arc;
+
+pub use access::{Access, GROUP, RESOURCE};
+pub use config::{Config, Limits};
+pub use seed::SeedError;
+pub use store::Collected;
+pub use tokens::{JwtIssuer, NotBeyondRegistry, PasswordIsToken, RegistryTokens, Scope, TokenIssuer};
+
+/// A cheap handle on one registry.
+#[derive(Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: store::Store,
+    access: Access,
+    /// Bounds the request bodies that are written at the same time.
+    streams: tokio::sync::Semaphore,
+}
+
+/// Opens the registry below `config.root`, which is made if it is not there.
+///
+/// Reads the names of everything stored: run it on a blocking thread when the registry may be large.
+pub fn build(config: Config, access: Access) -> io::Result<Registry> {
+    let streams = tokio::sync::Semaphore::new(config.limits.streams_max);
+    let store = store::Store::open(config)?;
+    Ok(Registry { inner: Arc::new(Inner { store, access, streams }) })
+}
+
+impl Registry {
+    /// Removes blobs that no manifest names and uploads that nobody goes on with. Safe beside pushes.
+    pub async fn gc(&self) -> io::Result<Collected> {
+        self.blocking(|registry| registry.inner.store.collect_garbage()).await
+    }
+
+    fn store(&self) -> &store::Store {
+        &self.inner.store
+    }
+
+    fn config(&self) -> &Config {
+        &self.inner.store.config
+    }
+
+    /// Runs storage work on a thread that may wait for the disk.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Registry) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let registry = self.clone();
+        tokio::task::spawn_blocking(move || work(&registry)).await.map_err(io::Error::other)?
+    }
+}

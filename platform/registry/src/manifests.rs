@@ -1,0 +1,125 @@
+//! Manifests by tag and by digest.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use gantry_oci::{Digest, Hasher, RepositoryName};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION};
+use http::{HeaderMap, StatusCode};
+use serde_json::json;
+
+use crate::Registry;
+use crate::blobs::{build, matches};
+use crate::errors::{ApiError, ErrorCode};
+use crate::routes::ManifestName;
+
+/// `GET` and `HEAD /v2/NAME/manifests/REFERENCE`.
+pub(crate) async fn get(
+    registry: &Registry,
+    name: RepositoryName,
+    reference: ManifestName,
+    headers: &HeaderMap,
+    head: bool,
+) -> Result<Response, ApiError> {
+    let unknown = || {
+        let reference = reference.to_string();
+        ApiError::new(ErrorCode::ManifestUnknown)
+            .detail(json!({ "name": name.as_str(), "reference": reference }))
+    };
+    let digest = match &reference {
+        ManifestName::Digest(digest) => digest.clone(),
+        ManifestName::Tag(tag) => registry.store().resolve(&name, tag).ok_or_else(unknown)?,
+    };
+    let record = registry.store().record(&name, &digest).ok_or_else(unknown)?;
+    let etag = format!("\"{digest}\"");
+    let mut response =
+        Response::builder().header("Docker-Content-Digest", digest.to_string()).header(ETAG, &etag);
+    if matches(headers, &etag) {
+        return Ok(build(response.status(StatusCode::NOT_MODIFIED), Body::empty()));
+    }
+    response = response.header(CONTENT_TYPE, &record.media_type).header(CONTENT_LENGTH, record.size);
+    if head {
+        return Ok(build(response, Body::empty()));
+    }
+    let repository = name.clone();
+    let manifest = registry.blocking(move |r| r.store().manifest(&repository, &digest)).await?;
+    Ok(build(response, Body::from(manifest.ok_or_else(unknown)?)))
+}
+
+/// `PUT /v2/NAME/manifests/REFERENCE`.
+pub(crate) async fn put(
+    registry: &Registry,
+    name: RepositoryName,
+    reference: ManifestName,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let limits = &registry.config().limits;
+    let (parts, body) = request.into_parts();
+    let max = limits.manifest_size_max_bytes;
+    let bytes = axum::body::to_bytes(body, max).await.map_err(|_| {
+        ApiError::new(ErrorCode::ManifestInvalid)
+            .status(StatusCode::PAYLOAD_TOO_LARGE)
+            .message(format!("the manifest broke off or is larger than {max} bytes"))
+    })?;
+    let content_type = parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    let checked = crate::validate::check(&bytes, content_type, limits.manifest_references_max)
+        .map_err(|message| ApiError::new(ErrorCode::ManifestInvalid).message(message))?;
+    let (digest, tag) = match reference {
+        ManifestName::Tag(tag) => (Digest::of(&bytes), Some(tag)),
+        ManifestName::Digest(expected) => {
+            let mut hasher = Hasher::new(expected.algorithm());
+            hasher.update(&bytes);
+            let found = hasher.finish();
+            if found != expected {
+                return Err(ApiError::new(ErrorCode::DigestInvalid)
+                    .message(format!("the manifest has the digest {found}, not {expected}")));
+            }
+            (expected, None)
+        }
+    };
+    let subject = checked.record.subject.clone();
+    let (repository, stored) = (name.clone(), digest.clone());
+    let put = registry.blocking(move |r| {
+        let references = (checked.record, checked.manifests.as_slice());
+        r.store().put_manifest(&repository, &stored, references, &bytes, tag.as_ref())
+    });
+    if let Err(missing) = put.await? {
+        let missing: Vec<_> = missing.0.iter().map(|digest| json!({ "digest": digest })).collect();
+        return Err(ApiError::new(ErrorCode::ManifestBlobUnknown).detail(missing.into()));
+    }
+    let mut response = Response::builder()
+        .status(StatusCode::CREATED)
+        .header(LOCATION, format!("/v2/{name}/manifests/{digest}"))
+        .header("Docker-Content-Digest", digest.to_string())
+        .header(CONTENT_LENGTH, 0);
+    if let Some(subject) = subject {
+        response = response.header("OCI-Subject", subject.to_string());
+    }
+    Ok(build(response, Body::empty()))
+}
+
+/// `DELETE /v2/NAME/manifests/REFERENCE`: a tag alone, or a manifest with all its tags.
+pub(crate) async fn delete(
+    registry: &Registry,
+    name: RepositoryName,
+    reference: ManifestName,
+) -> Result<Response, ApiError> {
+    let named = reference.to_string();
+    let deleted = registry.blocking(move |r| match &reference {
+        ManifestName::Tag(tag) => r.store().delete_tag(&name, tag),
+        ManifestName::Digest(digest) => r.store().delete_manifest(&name, digest),
+    });
+    if !deleted.await? {
+        return Err(ApiError::new(ErrorCode::ManifestUnknown).detail(json!({ "reference": named })));
+    }
+    Ok(build(Response::builder().status(StatusCode::ACCEPTED).header(CONTENT_LENGTH, 0), Body::empty()))
+}
+
+impl std::fmt::Display for ManifestName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tag(tag) => tag.fmt(f),
+            Self::Digest(digest) => digest.fmt(f),
+        }
+    }
+}

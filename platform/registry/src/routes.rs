@@ -1,0 +1,235 @@
+//! Which path means what.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use gantry_oci::{Digest, RepositoryName, Tag};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+
+use crate::Registry;
+use crate::access::Caller;
+use crate::errors::{ApiError, ErrorCode};
+
+/// Tells clients which protocol this is; old ones refuse to go on without it.
+const API_VERSION: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("docker-distribution-api-version"), HeaderValue::from_static("registry/2.0"));
+
+/// A path below `/v2/`.
+#[derive(Debug, PartialEq, Eq)]
+enum Route {
+    Ping,
+    Catalog,
+    Blob(RepositoryName, Digest),
+    Uploads(RepositoryName),
+    Upload(RepositoryName, String),
+    Manifest(RepositoryName, ManifestName),
+    Tags(RepositoryName),
+    Referrers(RepositoryName, Digest),
+}
+
+/// The last part of `/v2/NAME/manifests/REFERENCE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ManifestName {
+    Tag(Tag),
+    Digest(Digest),
+}
+
+impl Registry {
+    /// `/v2/…` and `/token`. The caller's `UserInfo` is read from the request's extensions.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route("/v2", axum::routing::any(serve))
+            .route("/v2/", axum::routing::any(serve))
+            .route("/v2/{*path}", axum::routing::any(serve))
+            .route("/token", axum::routing::any(serve_token))
+            .with_state(self.clone())
+    }
+}
+
+impl Route {
+    /// Container runtimes ask for an image called `web` as `library/web`, Docker Hub's name for images
+    /// without an owner. Where there is no such repository here, `web` is meant.
+    fn drop_library(&mut self, registry: &Registry) {
+        let (Self::Blob(name, _) | Self::Manifest(name, _) | Self::Tags(name) | Self::Referrers(name, _)) =
+            self
+        else {
+            return;
+        };
+        let Some(plain) = name.as_str().strip_prefix("library/").and_then(|plain| plain.parse().ok()) else {
+            return;
+        };
+        if registry.store().tags(name, None, 1).is_none() {
+            *name = plain;
+        }
+    }
+}
+
+async fn serve(State(registry): State<Registry>, request: Request) -> Response {
+    let mut response = dispatch(&registry, request).await.unwrap_or_else(IntoResponse::into_response);
+    response.headers_mut().insert(API_VERSION.0, API_VERSION.1);
+    response
+}
+
+async fn serve_token(State(registry): State<Registry>, request: Request) -> Response {
+    crate::tokens::serve(&registry, request).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn dispatch(registry: &Registry, request: Request<Body>) -> Result<Response, ApiError> {
+    let head = request.method() == Method::HEAD;
+    let reads = head || request.method() == Method::GET;
+    let mut route = Route::parse(request.uri().path())?;
+    if reads {
+        route.drop_library(registry);
+    }
+    let caller = Caller::of(registry, &request);
+    let verb = |method: &Method| match *method {
+        Method::GET | Method::HEAD => Ok("pull"),
+        Method::DELETE => Ok("delete"),
+        Method::PUT => Ok("push"),
+        _ => Err(ApiError::new(ErrorCode::Unsupported)),
+    };
+    match route {
+        Route::Ping if reads => {
+            caller.require_identity()?;
+            Ok((StatusCode::OK, [(http::header::CONTENT_TYPE, "application/json")], "{}").into_response())
+        }
+        Route::Catalog if reads => {
+            caller.require("list", "")?;
+            crate::lists::catalog(registry, request.uri())
+        }
+        Route::Tags(name) if reads => {
+            caller.require("pull", name.as_str())?;
+            crate::lists::tags(registry, &name, request.uri())
+        }
+        Route::Referrers(name, subject) if reads => {
+            caller.require("pull", name.as_str())?;
+            crate::lists::referrers(registry, &name, &subject, request.uri())
+        }
+        Route::Blob(name, digest) if request.method() != Method::PUT => {
+            caller.require(verb(request.method())?, name.as_str())?;
+            if reads {
+                crate::blobs::get(registry, name, digest, request.headers(), head).await
+            } else {
+                crate::blobs::delete(registry, name, digest).await
+            }
+        }
+        Route::Manifest(name, reference) => {
+            caller.require(verb(request.method())?, name.as_str())?;
+            match *request.method() {
+                Method::PUT => crate::manifests::put(registry, name, reference, request).await,
+                Method::DELETE => crate::manifests::delete(registry, name, reference).await,
+                _ => crate::manifests::get(registry, name, reference, request.headers(), head).await,
+            }
+        }
+        Route::Uploads(name) if request.method() == Method::POST => {
+            caller.require("push", name.as_str())?;
+            crate::uploads::begin(registry, &caller, name, request).await
+        }
+        Route::Upload(name, id) => {
+            caller.require("push", name.as_str())?;
+            match *request.method() {
+                Method::GET => crate::uploads::status(registry, name, &id).await,
+                Method::PATCH => crate::uploads::append(registry, name, &id, request).await,
+                Method::PUT => crate::uploads::finish(registry, name, &id, request).await,
+                Method::DELETE => crate::uploads::cancel(registry, name, &id).await,
+                _ => Err(ApiError::new(ErrorCode::Unsupported)),
+            }
+        }
+        _ => Err(ApiError::new(ErrorCode::Unsupported)),
+    }
+}
+
+impl Route {
+    /// Repository names hold slashes and may hold the words `blobs` and `manifests`: read from the end.
+    fn parse(path: &str) -> Result<Self, ApiError> {
+        let rest = path.strip_prefix("/v2").unwrap_or(path).trim_start_matches('/');
+        match rest {
+            "" => return Ok(Self::Ping),
+            "_catalog" => return Ok(Self::Catalog),
+            _ => {}
+        }
+        let unknown = || ApiError::new(ErrorCode::NameUnknown).message("no such path in the registry");
+        if let Some(name) =
+            rest.strip_suffix("/blobs/uploads/").or_else(|| rest.strip_suffix("/blobs/uploads"))
+        {
+            return Ok(Self::Uploads(repository(name)?));
+        }
+        if let Some(name) = rest.strip_suffix("/tags/list") {
+            return Ok(Self::Tags(repository(name)?));
+        }
+        let (rest, last) = rest.rsplit_once('/').ok_or_else(unknown)?;
+        if let Some(name) = rest.strip_suffix("/blobs/uploads") {
+            return Ok(Self::Upload(repository(name)?, last.to_owned()));
+        }
+        let (name, word) = rest.rsplit_once('/').ok_or_else(unknown)?;
+        match word {
+            "blobs" => Ok(Self::Blob(repository(name)?, digest(last)?)),
+            "referrers" => Ok(Self::Referrers(repository(name)?, digest(last)?)),
+            "manifests" => {
+                let name = repository(name)?;
+                // Clients may escape the colon of a digest.
+                let last = last.replace("%3A", ":").replace("%3a", ":");
+                let reference = if last.contains(':') {
+                    ManifestName::Digest(digest(&last)?)
+                } else {
+                    ManifestName::Tag(last.parse().map_err(
+                        |error: gantry_oci::reference::ReferenceError| {
+                            ApiError::new(ErrorCode::TagInvalid).message(error.to_string())
+                        },
+                    )?)
+                };
+                Ok(Self::Manifest(name, reference))
+            }
+            _ => Err(unknown()),
+        }
+    }
+}
+
+fn repository(name: &str) -> Result<RepositoryName, ApiError> {
+    name.parse().map_err(|error: gantry_oci::reference::ReferenceError| {
+        ApiError::new(ErrorCode::NameInvalid).message(error.to_string())
+    })
+}
+
+pub(crate) fn digest(text: &str) -> Result<Digest, ApiError> {
+    let text = text.replace("%3A", ":").replace("%3a", ":");
+    text.parse().map_err(|error: gantry_oci::digest::DigestError| {
+        ApiError::new(ErrorCode::DigestInvalid).message(error.to_string())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_may_hold_the_words_of_the_protocol() {
+        let digest = Digest::of(b"x");
+        let name = |n: &str| n.parse::<RepositoryName>().expect("a name");
+        let route = |path: &str| Route::parse(path).expect("a route");
+        assert_eq!(route("/v2"), Route::Ping);
+        assert_eq!(route("/v2/"), Route::Ping);
+        assert_eq!(route("/v2/_catalog"), Route::Catalog);
+        assert_eq!(route("/v2/a/blobs/uploads/"), Route::Uploads(name("a")));
+        assert_eq!(route("/v2/a/b/blobs/uploads/7"), Route::Upload(name("a/b"), "7".to_owned()));
+        assert_eq!(route("/v2/blobs/tags/list"), Route::Tags(name("blobs")));
+        assert_eq!(
+            route(&format!("/v2/manifests/blobs/blobs/{digest}")),
+            Route::Blob(name("manifests/blobs"), digest.clone())
+        );
+        assert_eq!(
+            route(&format!("/v2/a/manifests/{}", digest.to_string().replace(':', "%3A"))),
+            Route::Manifest(name("a"), ManifestName::Digest(digest))
+        );
+        for bad in [
+            "/v2/x",
+            "/v2/A/tags/list",
+            "/v2/a/manifests/.x",
+            "/v2/a/blobs/sha256:1",
+            "/v2/../blobs/uploads/",
+        ] {
+            assert!(Route::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Images Gantry brings itself, such as `gantry/pause`.
+
+use std::io::{self, Write};
+
+use gantry_oci::image::{Image, MediaSource};
+use gantry_oci::{RepositoryName, Tag};
+
+use crate::Registry;
+
+/// Why an image could not be put in.
+#[derive(Debug, thiserror::Error)]
+pub enum SeedError {
+    #[error("the image is not valid: {0}")]
+    Invalid(String),
+    #[error("the image could not be stored")]
+    Storage(#[from] io::Error),
+}
+
+impl Registry {
+    /// Stores `image` under `repository:tag`. Does nothing when the tag points to it already.
+    pub async fn put_image(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        image: &Image,
+    ) -> Result<(), SeedError> {
+        let (repository, tag, image) = (repository.clone(), tag.clone(), image.clone());
+        let registry = self.clone();
+        tokio::task::spawn_blocking(move || registry.put_image_now(&repository, &tag, &image))
+            .await
+            .map_err(io::Error::other)?
+    }
+
+    fn put_image_now(&self, repository: &RepositoryName, tag: &Tag, image: &Image) -> Result<(), SeedError> {
+        let digest = image.digest();
+        let store = self.store();
+        if store.resolve(repository, tag).as_ref() == Some(&digest) {
+            return Ok(());
+        }
+        for blob in image.blobs() {
+            if store.blob(repository, &blob.digest).is_some() {
+                continue;
+            }
+            let handle = store.begin_upload(repository, false)?;
+            let handle =
+                handle.ok_or_else(|| SeedError::Invalid("too many uploads are under way".to_owned()))?;
+            let mut upload = handle.blocking_lock();
+            match &blob.source {
+                MediaSource::Bytes(bytes) => upload.append(bytes)?,
+                MediaSource::File(_) => {
+                    let mut writer = Appender(&mut upload);
+                    io::copy(&mut blob.source.open()?, &mut writer)?;
+                }
+            }
+            let finished = store.finish_upload(repository, &mut upload, &blob.digest)?;
+            finished
+                .map_err(|found| SeedError::Invalid(format!("{} has the digest {found}", blob.digest)))?;
+        }
+        let limits = &self.config().limits;
+        let checked =
+            crate::validate::check(&image.manifest, Some(&image.media_type), limits.manifest_references_max)
+                .map_err(SeedError::Invalid)?;
+        let references = (checked.record, checked.manifests.as_slice());
+        store
+            .put_manifest(repository, &digest, references, &image.manifest, Some(tag))?
+            .map_err(|missing| SeedError::Invalid(format!("blobs are missing: {:?}", missing.0)))
+    }
+}
+
+struct Appender<'a>(&'a mut crate::store::Upload);
+
+impl Write for Appender<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.append(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

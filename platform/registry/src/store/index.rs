@@ -1,0 +1,179 @@
+//! Which repositories, tags, manifests and blobs there are.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs;
+use std::io::{self, BufRead};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use gantry_oci::{Algorithm, Digest, RepositoryName, Tag};
+
+/// What lists and referrers need to know of a manifest without reading it again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ManifestRecord {
+    pub(crate) media_type: String,
+    pub(crate) size: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) subject: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) artifact_type: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// The blobs it needs (configuration and layers), which garbage collection keeps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) blobs: Vec<Digest>,
+}
+
+/// A blob's file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlobInfo {
+    pub(crate) size_bytes: u64,
+    /// When it was last pushed, mounted or asked for.
+    pub(crate) touched: SystemTime,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Repository {
+    pub(crate) blobs: HashSet<Digest>,
+    pub(crate) manifests: HashMap<Digest, Arc<ManifestRecord>>,
+    pub(crate) tags: BTreeMap<Tag, Digest>,
+    /// Subject → the manifests that refer to it.
+    pub(crate) referrers: HashMap<Digest, BTreeSet<Digest>>,
+}
+
+impl Repository {
+    pub(crate) fn insert_manifest(&mut self, digest: Digest, record: Arc<ManifestRecord>) {
+        if let Some(subject) = &record.subject {
+            self.referrers.entry(subject.clone()).or_default().insert(digest.clone());
+        }
+        self.manifests.insert(digest, record);
+    }
+
+    pub(crate) fn remove_manifest(&mut self, digest: &Digest) -> bool {
+        let Some(record) = self.manifests.remove(digest) else { return false };
+        if let Some(subject) = &record.subject
+            && let Some(referrers) = self.referrers.get_mut(subject)
+        {
+            referrers.remove(digest);
+            if referrers.is_empty() {
+                self.referrers.remove(subject);
+            }
+        }
+        self.tags.retain(|_, tagged| tagged != digest);
+        true
+    }
+}
+
+/// Everything, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    pub(crate) blobs: HashMap<Digest, BlobInfo>,
+    pub(crate) repositories: BTreeMap<RepositoryName, Repository>,
+}
+
+impl Index {
+    /// Size of a blob that may be seen in `repository`.
+    pub(crate) fn linked_blob(&self, repository: &RepositoryName, digest: &Digest) -> Option<BlobInfo> {
+        let repository = self.repositories.get(repository)?;
+        repository.blobs.get(digest)?;
+        self.blobs.get(digest).copied()
+    }
+
+    /// Reads the names below `root`. Temporary files of a process that died are removed; a link or a tag whose
+    /// content is not there was never acknowledged and is not taken up.
+    pub(crate) fn load(root: &Path) -> io::Result<Self> {
+        let mut index = Self::default();
+        for algorithm in Algorithm::ALL {
+            let directory = root.join("blobs").join(algorithm.as_str());
+            for shard in entries(&directory)? {
+                for entry in entries(&shard.path())? {
+                    let name = entry.file_name();
+                    let Some(digest) = name.to_str().and_then(|n| Digest::from_parts(algorithm, n).ok())
+                    else {
+                        discard_temporary(&entry)?;
+                        continue;
+                    };
+                    let meta = entry.metadata()?;
+                    let touched = meta.modified().unwrap_or_else(|_| SystemTime::now());
+                    index.blobs.insert(digest, BlobInfo { size_bytes: meta.len(), touched });
+                }
+            }
+        }
+        index.load_repositories(&root.join("repositories"), "")?;
+        Ok(index)
+    }
+
+    fn load_repositories(&mut self, directory: &Path, name: &str) -> io::Result<()> {
+        for entry in entries(directory)? {
+            let Ok(component) = entry.file_name().into_string() else { continue };
+            if !component.starts_with('_') && entry.file_type()?.is_dir() {
+                let child = if name.is_empty() { component } else { format!("{name}/{component}") };
+                self.load_repositories(&entry.path(), &child)?;
+            }
+        }
+        let Ok(parsed) = name.parse::<RepositoryName>() else { return Ok(()) };
+        let repository = self.load_repository(directory)?;
+        if !repository.blobs.is_empty() || !repository.manifests.is_empty() {
+            self.repositories.insert(parsed, repository);
+        }
+        Ok(())
+    }
+
+    fn load_repository(&self, directory: &Path) -> io::Result<Repository> {
+        let mut repository = Repository::default();
+        for (digest, _) in digests(&directory.join("_blobs"))? {
+            if self.blobs.contains_key(&digest) {
+                repository.blobs.insert(digest);
+            }
+        }
+        for (digest, entry) in digests(&directory.join("_manifests"))? {
+            let mut line = String::new();
+            io::BufReader::new(fs::File::open(entry.path())?).read_line(&mut line)?;
+            match serde_json::from_str(&line) {
+                Ok(record) => repository.insert_manifest(digest, Arc::new(record)),
+                Err(error) => tracing::error!(file = %entry.path().display(), %error, "unreadable manifest"),
+            }
+        }
+        for entry in entries(&directory.join("_tags"))? {
+            let Some(tag) = entry.file_name().to_str().and_then(|n| n.parse::<Tag>().ok()) else {
+                discard_temporary(&entry)?;
+                continue;
+            };
+            let digest = fs::read_to_string(entry.path())?.trim().parse::<Digest>();
+            if let Ok(digest) = digest
+                && repository.manifests.contains_key(&digest)
+            {
+                repository.tags.insert(tag, digest);
+            }
+        }
+        Ok(repository)
+    }
+}
+
+fn digests(directory: &Path) -> io::Result<Vec<(Digest, fs::DirEntry)>> {
+    let mut found = Vec::new();
+    for entry in entries(directory)? {
+        match entry.file_name().to_str().and_then(super::digest_of_file_name) {
+            Some(digest) => found.push((digest, entry)),
+            None => discard_temporary(&entry)?,
+        }
+    }
+    Ok(found)
+}
+
+fn discard_temporary(entry: &fs::DirEntry) -> io::Result<()> {
+    if entry.file_name().to_str().is_some_and(|n| n.starts_with('.') && n.ends_with(".tmp")) {
+        super::remove_file(&entry.path())?;
+    }
+    Ok(())
+}
+
+fn entries(directory: &Path) -> io::Result<Vec<fs::DirEntry>> {
+    match fs::read_dir(directory) {
+        Ok(entries) => entries.collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}

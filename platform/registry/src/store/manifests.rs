@@ -1,0 +1,191 @@
+//! Manifests, tags and what refers to what.
+
+use std::fs;
+use std::io;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gantry_oci::{Digest, RepositoryName, Tag};
+
+use super::index::{ManifestRecord, Repository};
+use super::{Store, file_name, remove_file};
+
+/// What a manifest names and the repository lacks.
+#[derive(Debug)]
+pub(crate) struct Missing(pub(crate) Vec<Digest>);
+
+impl Store {
+    /// Stores a manifest that was validated, and points `tag` to it, once everything it names is there.
+    pub(crate) fn put_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        (record, manifests): (ManifestRecord, &[Digest]),
+        bytes: &[u8],
+        tag: Option<&Tag>,
+    ) -> io::Result<Result<(), Missing>> {
+        let (directory, tags) = (
+            self.repository_directory(repository, "_manifests"),
+            self.repository_directory(repository, "_tags"),
+        );
+        self.directories.ensure(&directory)?;
+        let mut head = serde_json::to_vec(&record)?;
+        head.push(b'\n');
+        let manifest_file = self.write_temporary(&directory, &[&head, bytes])?;
+        let tag_file = match tag {
+            Some(_) => {
+                self.directories.ensure(&tags)?;
+                Some(self.write_temporary(&tags, &[digest.to_string().as_bytes(), b"\n"])?)
+            }
+            None => None,
+        };
+        {
+            let _repository = self.lock_repository(repository);
+            let missing = missing(self.index().repositories.get(repository), &record.blobs, manifests);
+            if !missing.is_empty() {
+                remove_file(&manifest_file)?;
+                if let Some(file) = tag_file {
+                    remove_file(&file)?;
+                }
+                return Ok(Err(Missing(missing)));
+            }
+            fs::rename(&manifest_file, directory.join(file_name(digest)))?;
+            if let (Some(tag), Some(file)) = (tag, &tag_file) {
+                fs::rename(file, tags.join(tag.as_str()))?;
+            }
+            let mut index = self.index_mut();
+            let entry = index.repositories.entry(repository.clone()).or_default();
+            entry.insert_manifest(digest.clone(), Arc::new(record));
+            if let Some(tag) = tag {
+                entry.tags.insert(tag.clone(), digest.clone());
+            }
+        }
+        self.directories.sync(&directory)?;
+        if tag.is_some() {
+            self.directories.sync(&tags)?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// What a tag points to.
+    pub(crate) fn resolve(&self, repository: &RepositoryName, tag: &Tag) -> Option<Digest> {
+        self.index().repositories.get(repository)?.tags.get(tag).cloned()
+    }
+
+    pub(crate) fn record(&self, repository: &RepositoryName, digest: &Digest) -> Option<Arc<ManifestRecord>> {
+        self.index().repositories.get(repository)?.manifests.get(digest).cloned()
+    }
+
+    /// A manifest's bytes; `None` if the repository has none of this digest.
+    pub(crate) fn manifest(&self, repository: &RepositoryName, digest: &Digest) -> io::Result<Option<Bytes>> {
+        let Some(record) = self.record(repository, digest) else { return Ok(None) };
+        let path = self.repository_directory(repository, "_manifests").join(file_name(digest));
+        let Some(file) = gantry_base::fs::read_optional(&path)? else { return Ok(None) };
+        let bytes = Bytes::from(file);
+        let head = bytes.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let bytes = bytes.slice(head..);
+        if bytes.len() as u64 != record.size {
+            return Err(io::Error::other(format!("{} is damaged", path.display())));
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Removes a manifest and every tag that points to it; false if there was none.
+    pub(crate) fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> io::Result<bool> {
+        let (directory, tags) = (
+            self.repository_directory(repository, "_manifests"),
+            self.repository_directory(repository, "_tags"),
+        );
+        let tagged: Vec<Tag>;
+        {
+            let _repository = self.lock_repository(repository);
+            {
+                let mut index = self.index_mut();
+                let Some(entry) = index.repositories.get_mut(repository) else { return Ok(false) };
+                tagged = entry.tags.iter().filter(|(_, d)| *d == digest).map(|(t, _)| t.clone()).collect();
+                if !entry.remove_manifest(digest) {
+                    return Ok(false);
+                }
+            }
+            for tag in &tagged {
+                remove_file(&tags.join(tag.as_str()))?;
+            }
+            remove_file(&directory.join(file_name(digest)))?;
+        }
+        if !tagged.is_empty() {
+            self.directories.sync(&tags)?;
+        }
+        self.directories.sync(&directory).map(|()| true)
+    }
+
+    /// Removes a tag and leaves the manifest; false if there was none.
+    pub(crate) fn delete_tag(&self, repository: &RepositoryName, tag: &Tag) -> io::Result<bool> {
+        let directory = self.repository_directory(repository, "_tags");
+        {
+            let _repository = self.lock_repository(repository);
+            let removed = self
+                .index_mut()
+                .repositories
+                .get_mut(repository)
+                .is_some_and(|entry| entry.tags.remove(tag).is_some());
+            if !removed {
+                return Ok(false);
+            }
+            remove_file(&directory.join(tag.as_str()))?;
+        }
+        self.directories.sync(&directory).map(|()| true)
+    }
+
+    /// At most `count` tags after `last`, in order, and whether there are more; `None`: no such repository.
+    pub(crate) fn tags(
+        &self,
+        repository: &RepositoryName,
+        last: Option<&str>,
+        count: usize,
+    ) -> Option<(Vec<String>, bool)> {
+        let index = self.index();
+        let entry = index.repositories.get(repository).filter(|r| !r.manifests.is_empty())?;
+        let all = entry.tags.keys().map(Tag::as_str);
+        let mut after = all.skip_while(|tag| last.is_some_and(|last| *tag <= last));
+        let page = after.by_ref().take(count).map(str::to_owned).collect();
+        Some((page, after.next().is_some()))
+    }
+
+    /// At most `count` names of repositories that hold an image, after `last`, and whether there are more.
+    pub(crate) fn repositories(&self, last: Option<&RepositoryName>, count: usize) -> (Vec<String>, bool) {
+        let index = self.index();
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut after = index
+            .repositories
+            .range::<RepositoryName, _>((from, Bound::Unbounded))
+            .filter(|(_, entry)| !entry.manifests.is_empty())
+            .map(|(name, _)| name.to_string());
+        let page = after.by_ref().take(count).collect();
+        (page, after.next().is_some())
+    }
+
+    /// The manifests whose subject is `subject`, by digest after `last`.
+    pub(crate) fn referrers(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        last: Option<&Digest>,
+    ) -> Vec<(Digest, Arc<ManifestRecord>)> {
+        let index = self.index();
+        let Some(entry) = index.repositories.get(repository) else { return Vec::new() };
+        let Some(referrers) = entry.referrers.get(subject) else { return Vec::new() };
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        referrers
+            .range::<Digest, _>((from, Bound::Unbounded))
+            .filter_map(|digest| Some((digest.clone(), entry.manifests.get(digest)?.clone())))
+            .collect()
+    }
+}
+
+fn missing(repository: Option<&Repository>, blobs: &[Digest], manifests: &[Digest]) -> Vec<Digest> {
+    let has_blob = |d: &Digest| repository.is_some_and(|r| r.blobs.contains(d));
+    let has_manifest = |d: &Digest| repository.is_some_and(|r| r.manifests.contains_key(d));
+    let blobs = blobs.iter().filter(|d| !has_blob(d));
+    blobs.chain(manifests.iter().filter(|d| !has_manifest(d))).cloned().collect()
+}

@@ -1,0 +1,351 @@
+//! Registry tokens: short-lived, limited to scopes (the token flow of OCI clients, `docker login` included).
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use gantry_kube_types::{
+    Attributes, Authenticator, Authorizer, ConnectionInfo, Decision, StatusError, UserInfo,
+};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
+use serde_json::json;
+
+use crate::Registry;
+use crate::access::Access;
+use crate::errors::{ApiError, ErrorCode};
+
+/// The `service` of challenges.
+pub(crate) const SERVICE: &str = "gantry";
+/// In `UserInfo::extra` of who came with a registry token: the scopes it is limited to.
+pub(crate) const SCOPES_KEY: &str = "registry.gantry.dev/scopes";
+
+const ISSUER: &str = "gantry";
+const AUDIENCE: &str = "gantry-registry";
+const LIFETIME: Duration = Duration::from_secs(15 * 60);
+const FORM_MAX_BYTES: usize = 64 * 1024;
+const SCOPES_MAX: usize = 64;
+
+/// `TYPE:NAME:ACTION[,ACTION]`, e.g. `repository:demo/hello:pull,push` or `registry:catalog:*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    pub kind: String,
+    pub name: String,
+    pub actions: Vec<String>,
+}
+
+impl Scope {
+    pub(crate) fn covers(&self, verb: &str, repository: &str) -> bool {
+        let action = |verb: &str| self.actions.iter().any(|a| a == verb || a == "*");
+        match verb {
+            "list" => self.kind == "registry" && self.name == "catalog" && action("*"),
+            verb => self.kind == "repository" && self.name == repository && action(verb),
+        }
+    }
+
+    /// What of the scope the caller really has.
+    fn granted(self, access: &Access, user: &UserInfo) -> Option<Self> {
+        let actions: Vec<String> = match (self.kind.as_str(), self.name.as_str()) {
+            ("repository", name) => {
+                let every = self.actions.iter().any(|a| a == "*");
+                let asked = |verb: &&str| every || self.actions.iter().any(|a| a == verb);
+                let verbs = ["pull", "push", "delete"].into_iter().filter(asked);
+                verbs.filter(|verb| access.allows(user, verb, name)).map(str::to_owned).collect()
+            }
+            ("registry", "catalog") if access.allows(user, "list", "") => vec!["*".to_owned()],
+            _ => Vec::new(),
+        };
+        (!actions.is_empty()).then_some(Self { actions, ..self })
+    }
+}
+
+impl FromStr for Scope {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (kind, rest) = text.split_once(':').ok_or(())?;
+        let (name, actions) = rest.rsplit_once(':').ok_or(())?;
+        let actions = actions.split(',').filter(|a| !a.is_empty()).map(str::to_owned).collect();
+        Ok(Self { kind: kind.to_owned(), name: name.to_owned(), actions })
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.kind, self.name, self.actions.join(","))
+    }
+}
+
+/// Makes tokens and recognises its own: here [`JwtIssuer`], later the identity component.
+pub trait TokenIssuer: Send + Sync {
+    /// A token for `user` that is good for `scopes` only.
+    fn issue(&self, user: &UserInfo, scopes: &[Scope], lifetime: Duration) -> Result<String, StatusError>;
+
+    /// `Ok(None)`: no token of this issuer. `Err`: one of it that is forged or too old.
+    fn authenticate(&self, token: &str) -> Result<Option<UserInfo>, StatusError>;
+}
+
+/// JSON Web Tokens signed with a key of its own (HS256).
+pub struct JwtIssuer {
+    signing: jsonwebtoken::EncodingKey,
+    verifying: jsonwebtoken::DecodingKey,
+    /// The key's name, by which other issuers' tokens are told apart before any is verified.
+    key_id: String,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Claims {
+    iss: String,
+    aud: String,
+    iat: u64,
+    exp: u64,
+    user: UserInfo,
+    scopes: Vec<String>,
+}
+
+impl JwtIssuer {
+    /// Reads the key file, or makes it (0600).
+    pub fn open(key_file: &Path) -> std::io::Result<Self> {
+        let key = match gantry_base::fs::read_optional(key_file)? {
+            Some(key) if key.len() == 32 => key,
+            Some(_) => {
+                let name = key_file.display();
+                return Err(std::io::Error::other(format!("{name} is no key: 32 bytes are expected")));
+            }
+            None => {
+                let key: [u8; 32] = rand::random();
+                gantry_base::fs::write_atomic(key_file, &key, 0o600)?;
+                key.to_vec()
+            }
+        };
+        let key_id = gantry_oci::Digest::of(&key).hex()[..16].to_owned();
+        Ok(Self {
+            signing: jsonwebtoken::EncodingKey::from_secret(&key),
+            verifying: jsonwebtoken::DecodingKey::from_secret(&key),
+            key_id: format!("registry-{key_id}"),
+        })
+    }
+}
+
+impl TokenIssuer for JwtIssuer {
+    fn issue(&self, user: &UserInfo, scopes: &[Scope], lifetime: Duration) -> Result<String, StatusError> {
+        let now = jiff::Timestamp::now().as_second().unsigned_abs();
+        let mut user = user.clone();
+        user.extra.remove(SCOPES_KEY);
+        let claims = Claims {
+            iss: ISSUER.to_owned(),
+            aud: AUDIENCE.to_owned(),
+            iat: now,
+            exp: now + lifetime.as_secs(),
+            user,
+            scopes: scopes.iter().map(Scope::to_string).collect(),
+        };
+        let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256);
+        header.kid = Some(self.key_id.clone());
+        jsonwebtoken::encode(&header, &claims, &self.signing).map_err(StatusError::internal)
+    }
+
+    fn authenticate(&self, token: &str) -> Result<Option<UserInfo>, StatusError> {
+        let ours = jsonwebtoken::decode_header(token).is_ok_and(|h| h.kid.as_ref() == Some(&self.key_id));
+        if !ours {
+            return Ok(None);
+        }
+        let mut rules = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::HS256);
+        rules.set_audience(&[AUDIENCE]);
+        rules.set_issuer(&[ISSUER]);
+        rules.leeway = 5;
+        let claims = jsonwebtoken::decode::<Claims>(token, &self.verifying, &rules)
+            .map_err(|_| StatusError::unauthorized())?
+            .claims;
+        let mut user = claims.user;
+        user.extra.insert(SCOPES_KEY.to_owned(), claims.scopes);
+        Ok(Some(user))
+    }
+}
+
+/// The front door's authenticator for registry tokens.
+pub struct RegistryTokens(pub Arc<dyn TokenIssuer>);
+
+#[async_trait::async_trait]
+impl Authenticator for RegistryTokens {
+    async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        _: &ConnectionInfo,
+    ) -> Result<Option<UserInfo>, StatusError> {
+        let Some(token) = credential(headers, "bearer ") else { return Ok(None) };
+        self.0.authenticate(token)
+    }
+}
+
+/// Takes `Authorization: Basic` whose password is a token that another authenticator knows as
+/// `Authorization: Bearer`: how OCI clients log in. The user name is not looked at: the token says who it is.
+pub struct PasswordIsToken(pub Arc<dyn Authenticator>);
+
+#[async_trait::async_trait]
+impl Authenticator for PasswordIsToken {
+    async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        connection: &ConnectionInfo,
+    ) -> Result<Option<UserInfo>, StatusError> {
+        let Some(encoded) = credential(headers, "basic ") else { return Ok(None) };
+        let decoded = base64::engine::general_purpose::STANDARD.decode(encoded.trim());
+        let text = decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let (_, password) =
+            text.as_deref().and_then(|t| t.split_once(':')).ok_or_else(StatusError::unauthorized)?;
+        authenticate_password(&*self.0, password, connection).await.map(Some)
+    }
+}
+
+/// Keeps registry tokens in the registry. A token names its user and the user's groups, so without this
+/// every other service would take a token that is good for pulling one repository as the whole user.
+pub struct NotBeyondRegistry(pub Arc<dyn Authorizer>);
+
+impl Authorizer for NotBeyondRegistry {
+    fn authorize(&self, attributes: &Attributes) -> Decision {
+        if attributes.user.extra.contains_key(SCOPES_KEY) && attributes.group != crate::GROUP {
+            return Decision::Deny("a registry token is good for the registry only".to_owned());
+        }
+        self.0.authorize(attributes)
+    }
+}
+
+async fn authenticate_password(
+    authenticator: &dyn Authenticator,
+    password: &str,
+    connection: &ConnectionInfo,
+) -> Result<UserInfo, StatusError> {
+    let mut value =
+        HeaderValue::from_str(&format!("Bearer {password}")).map_err(|_| StatusError::unauthorized())?;
+    value.set_sensitive(true);
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+    // Without the connection's certificates: the password must be good by itself.
+    let connection = ConnectionInfo { peer: connection.peer, client_certificates: Vec::new() };
+    authenticator.authenticate(&headers, &connection).await?.ok_or_else(StatusError::unauthorized)
+}
+
+fn credential<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (start, rest) = value.split_at_checked(scheme.len())?;
+    start.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+/// `GET /token?service=…&scope=…` and `POST /token` (OAuth 2 form).
+pub(crate) async fn serve(registry: &Registry, request: Request<Body>) -> Result<Response, ApiError> {
+    let known = request.extensions().get::<UserInfo>().cloned().unwrap_or_else(UserInfo::anonymous);
+    let connection = request.extensions().get::<ConnectionInfo>().cloned().unwrap_or_default();
+    let bad = |message: &str| {
+        ApiError::new(ErrorCode::Unsupported).status(http::StatusCode::BAD_REQUEST).message(message)
+    };
+    let mut refresh_token = None;
+    let (user, fields) = match *request.method() {
+        Method::GET => (known, parse_form(request.uri().query().unwrap_or_default().as_bytes())),
+        Method::POST => {
+            let body = axum::body::to_bytes(request.into_body(), FORM_MAX_BYTES)
+                .await
+                .map_err(|_| bad("the form could not be read"))?;
+            let fields = parse_form(&body);
+            let field = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+            let password = match field("grant_type").as_deref() {
+                Some("password") => field("password"),
+                Some("refresh_token") => field("refresh_token"),
+                _ => return Err(bad("grant_type must be password or refresh_token")),
+            };
+            let password = password.ok_or_else(|| bad("the form has no credential"))?;
+            let user = authenticate_password(&*registry.inner.access.passwords, &password, &connection)
+                .await
+                .map_err(|_| ApiError::new(ErrorCode::Unauthorized))?;
+            refresh_token = Some(password);
+            (user, fields)
+        }
+        _ => return Err(ApiError::new(ErrorCode::Unsupported)),
+    };
+    // A token made from a token would outlive it.
+    if user.extra.contains_key(SCOPES_KEY) {
+        return Err(ApiError::new(ErrorCode::Unauthorized).message("a registry token cannot be exchanged"));
+    }
+    let access = &registry.inner.access;
+    let asked = fields.iter().filter(|(name, _)| name == "scope").flat_map(|(_, value)| value.split(' '));
+    let scopes: Vec<Scope> =
+        asked.take(SCOPES_MAX).filter_map(|s| s.parse::<Scope>().ok()?.granted(access, &user)).collect();
+    let token = access.issuer.issue(&user, &scopes, LIFETIME).map_err(|error| {
+        tracing::error!(?error, "a registry token could not be made");
+        ApiError::new(ErrorCode::Unknown)
+    })?;
+    let mut answer = json!({
+        "token": token,
+        "access_token": token,
+        "expires_in": LIFETIME.as_secs(),
+        "issued_at": jiff::Timestamp::now().to_string(),
+    });
+    if let Some(refresh_token) = refresh_token {
+        answer["refresh_token"] = refresh_token.into();
+    }
+    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
+    Ok((headers, answer.to_string()).into_response())
+}
+
+/// `application/x-www-form-urlencoded` pairs, also of query strings.
+pub(crate) fn parse_form(bytes: &[u8]) -> Vec<(String, String)> {
+    let pairs = bytes.split(|b| *b == b'&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let at = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
+            (decode(&pair[..at]), decode(pair.get(at + 1..).unwrap_or_default()))
+        })
+        .collect()
+}
+
+fn decode(bytes: &[u8]) -> String {
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((first, tail)) = rest.split_first() {
+        rest = tail;
+        let mut byte = [0];
+        match first {
+            b'+' => decoded.push(b' '),
+            b'%' if tail.len() >= 2 && hex::decode_to_slice(&tail[..2], &mut byte).is_ok() => {
+                decoded.push(byte[0]);
+                rest = &tail[2..];
+            }
+            other => decoded.push(*other),
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Everything;
+
+    impl Authorizer for Everything {
+        fn authorize(&self, _: &Attributes) -> Decision {
+            Decision::Allow(String::new())
+        }
+    }
+
+    #[test]
+    fn a_registry_token_opens_nothing_but_the_registry() {
+        let door = NotBeyondRegistry(Arc::new(Everything));
+        let mut user = UserInfo::authenticated("admin", &["system:masters"]);
+        let ask = |user: &UserInfo, group: &str| {
+            let attributes =
+                Attributes { user: user.clone(), group: group.to_owned(), ..Attributes::default() };
+            door.authorize(&attributes).is_allowed()
+        };
+        assert!(ask(&user, ""), "other credentials are not touched");
+        user.extra.insert(SCOPES_KEY.to_owned(), vec!["repository:a:pull".to_owned()]);
+        assert!(!ask(&user, ""));
+        assert!(!ask(&user, "apps"));
+        assert!(ask(&user, crate::GROUP));
+    }
+}

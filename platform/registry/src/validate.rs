@@ -1,0 +1,188 @@
+//! Is this a manifest, and what does it name?
+
+use std::collections::BTreeMap;
+
+use gantry_oci::Digest;
+use serde_json::Value;
+
+use crate::store::ManifestRecord;
+
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const OCI_ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// A manifest that was checked.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) record: ManifestRecord,
+    /// The manifests an index names.
+    pub(crate) manifests: Vec<Digest>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    #[serde(default)]
+    schema_version: Option<u32>,
+    media_type: Option<String>,
+    artifact_type: Option<String>,
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+    blobs: Option<Vec<Descriptor>>,
+    manifests: Option<Vec<Descriptor>>,
+    subject: Option<Descriptor>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    media_type: String,
+    digest: Digest,
+    size: u64,
+    #[serde(default)]
+    urls: Option<Vec<Value>>,
+}
+
+impl Descriptor {
+    /// Content that stays where its `urls` say is not pushed.
+    fn is_foreign(&self) -> bool {
+        let marked = self.media_type.contains(".nondistributable.") || self.media_type.contains(".foreign.");
+        marked && self.urls.as_ref().is_some_and(|urls| !urls.is_empty())
+    }
+}
+
+/// Checks `bytes`, sent with `content_type`, naming at most `references_max` others.
+pub(crate) fn check(
+    bytes: &[u8],
+    content_type: Option<&str>,
+    references_max: usize,
+) -> Result<Checked, String> {
+    let manifest: Manifest =
+        serde_json::from_slice(bytes).map_err(|error| format!("the manifest is not valid: {error}"))?;
+    let sent = content_type
+        .map(|t| t.split(';').next().unwrap_or(t).trim())
+        .filter(|t| !t.is_empty() && !matches!(*t, "application/json" | "application/octet-stream"));
+    let media_type = match (sent, manifest.media_type.as_deref()) {
+        (Some(sent), Some(written)) if sent != written => {
+            return Err(format!("Content-Type is {sent}, but the manifest says it is {written}"));
+        }
+        (Some(sent), _) => sent.to_owned(),
+        (None, Some(written)) => written.to_owned(),
+        (None, None) => {
+            return Err("neither Content-Type nor mediaType says what kind of manifest it is".to_owned());
+        }
+    };
+    if media_type != OCI_ARTIFACT && manifest.schema_version != Some(2) {
+        return Err("schemaVersion must be 2".to_owned());
+    }
+    let (blobs, manifests, artifact_type) = references(&media_type, &manifest)?;
+    if blobs.len() + manifests.len() > references_max {
+        return Err(format!("a manifest may name {references_max} others"));
+    }
+    let digests = |list: Vec<&Descriptor>| list.into_iter().map(|d| d.digest.clone()).collect::<Vec<_>>();
+    let record = ManifestRecord {
+        media_type,
+        size: bytes.len() as u64,
+        subject: manifest.subject.as_ref().map(|subject| subject.digest.clone()),
+        artifact_type,
+        blobs: digests(blobs),
+        annotations: manifest.subject.as_ref().and(manifest.annotations.clone()).unwrap_or_default(),
+    };
+    Ok(Checked { record, manifests: digests(manifests) })
+}
+
+type References<'a> = (Vec<&'a Descriptor>, Vec<&'a Descriptor>, Option<String>);
+
+fn references<'a>(media_type: &str, manifest: &'a Manifest) -> Result<References<'a>, String> {
+    let missing = |field: &str| format!("a manifest of type {media_type} needs {field}");
+    let own = |list: &'a [Descriptor]| list.iter().filter(|d| !d.is_foreign());
+    match media_type {
+        OCI_MANIFEST | DOCKER_MANIFEST => {
+            let config = manifest.config.as_ref().ok_or_else(|| missing("config"))?;
+            let layers = manifest.layers.as_deref().ok_or_else(|| missing("layers"))?;
+            if manifest.manifests.is_some() {
+                return Err("an image manifest cannot have manifests".to_owned());
+            }
+            // Sizes that lie are found when the blob's own is compared; absurd ones are refused here.
+            if layers.iter().chain([config]).any(|d| d.size > i64::MAX as u64) {
+                return Err("a size is not possible".to_owned());
+            }
+            let kind = manifest.artifact_type.clone().filter(|t| !t.is_empty());
+            let kind = kind.or_else(|| Some(config.media_type.clone()));
+            Ok((std::iter::once(config).chain(own(layers)).collect(), Vec::new(), kind))
+        }
+        OCI_INDEX | DOCKER_LIST => {
+            let list = manifest.manifests.as_deref().ok_or_else(|| missing("manifests"))?;
+            if manifest.layers.is_some() || manifest.config.is_some() {
+                return Err("an index cannot have config or layers".to_owned());
+            }
+            Ok((Vec::new(), list.iter().collect(), manifest.artifact_type.clone()))
+        }
+        OCI_ARTIFACT => {
+            let kind = manifest.artifact_type.clone().ok_or_else(|| missing("artifactType"))?;
+            Ok((own(manifest.blobs.as_deref().unwrap_or_default()).collect(), Vec::new(), Some(kind)))
+        }
+        other => Err(format!("manifests of type {other:.200} are not supported")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn descriptor(media_type: &str) -> Value {
+        json!({ "mediaType": media_type, "digest": Digest::of(b"x"), "size": 1 })
+    }
+
+    fn outcome(value: &Value, content_type: Option<&str>) -> Result<Checked, String> {
+        check(value.to_string().as_bytes(), content_type, 3)
+    }
+
+    #[test]
+    fn manifests_name_their_blobs_and_indexes_their_manifests() {
+        let image = json!({ "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": descriptor("c"),
+            "layers": [descriptor("l")], "subject": descriptor(OCI_MANIFEST), "annotations": { "a": "b" } });
+        let checked = outcome(&image, Some(OCI_MANIFEST)).expect("an image");
+        assert_eq!(checked.record.blobs.len(), 2);
+        assert_eq!(checked.record.artifact_type.as_deref(), Some("c"));
+        assert_eq!(checked.record.subject, Some(Digest::of(b"x")));
+        assert_eq!(checked.record.annotations["a"], "b");
+        let index = json!({ "schemaVersion": 2, "manifests": [descriptor(OCI_MANIFEST)] });
+        assert_eq!(outcome(&index, Some(OCI_INDEX)).expect("an index").manifests.len(), 1);
+        assert!(outcome(&image, None).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_manifest_is_refused() {
+        let layers = vec![descriptor("l"); 3];
+        let image = json!({ "schemaVersion": 2, "config": descriptor("c"), "layers": [] });
+        for (value, content_type) in [
+            (json!([]), Some(OCI_MANIFEST)),
+            (json!({}), Some(OCI_MANIFEST)),
+            (json!({ "schemaVersion": 1 }), Some(OCI_MANIFEST)),
+            (image.clone(), None),
+            (image.clone(), Some(OCI_INDEX)),
+            (image.clone(), Some("text/plain")),
+            (
+                json!({ "schemaVersion": 2, "mediaType": DOCKER_MANIFEST, "config": descriptor("c"), "layers": [] }),
+                Some(OCI_MANIFEST),
+            ),
+            (json!({ "schemaVersion": 2, "config": descriptor("c"), "layers": layers }), Some(OCI_MANIFEST)),
+            (
+                json!({ "schemaVersion": 2, "config": { "mediaType": "c", "digest": "sha256:1", "size": 1 }, "layers": [] }),
+                Some(OCI_MANIFEST),
+            ),
+            (
+                json!({ "schemaVersion": 2, "config": { "mediaType": "c", "digest": Digest::of(b""), "size": -1 }, "layers": [] }),
+                Some(OCI_MANIFEST),
+            ),
+        ] {
+            assert!(outcome(&value, content_type).is_err(), "{value} {content_type:?}");
+        }
+    }
+}

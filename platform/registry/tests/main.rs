@@ -1,0 +1,6 @@
+//! The registry over a real socket: the protocol by hand, and unmodified clients.
+
+mod clients;
+mod own_client;
+mod protocol;
+mod support;

@@ -1,0 +1,22 @@
+//! A real instance of Gantry for one end-to-end test: the built binary, a containerd of its own, real
+//! clients. Every instance has its own name, directories, port, bridge, address ranges and nft table, so
+//! tests run side by side; dropping it runs `gantry down --purge` and looks for anything left on the host.
+//!
+//! ```no_run
+//! use gantry_testkit::Instance;
+//! let Some(gantry) = Instance::start() else { return };
+//! gantry.kubectl(&["get", "nodes"]).ok();
+//! ```
+
+mod command;
+mod host;
+mod image;
+mod instance;
+mod wait;
+
+pub use command::{Output, Running, run, run_with_input, spawn};
+pub use host::leftovers;
+pub use instance::{
+    Builder, Instance, free_node_port, free_port, kubectl_program, python_program, unused_name,
+};
+pub use wait::{eventually, eventually_some, pause};

@@ -1,0 +1,1 @@
+//! The conformance and end-to-end suite; the tests are under `tests/`.

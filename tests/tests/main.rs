@@ -1,0 +1,16 @@
+//! End to end: real clients against the built binary, with real containers. Every test has an instance of
+//! its own, and dropping it checks that nothing is left on the host.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests write plain files for client programs; nothing here needs durability"
+)]
+
+mod clients;
+mod failures;
+mod registry;
+mod support;
+mod survival;
+mod tour;
+mod tour_edit;
+mod tour_streams;

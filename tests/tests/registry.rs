@@ -1,0 +1,131 @@
+//! The registry as other OCI clients see it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use base64::Engine as _;
+use gantry_testkit::{Instance, Output, run};
+use serde_json::Value;
+
+use crate::support::{IDLE, expect_output, has_all, tools_pod, wait_ready};
+
+/// The folder skopeo and buildah take the client's certificate from, made of the kubeconfig's.
+fn certificates(gantry: &Instance) -> PathBuf {
+    let folder = gantry.scratch().join("certs");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let text = std::fs::read(gantry.kubeconfig()).expect("the kubeconfig");
+    let config: Value = serde_json::from_slice(&text).expect("the kubeconfig is JSON");
+    let put = |name: &str, value: &Value| {
+        let pem = base64::engine::general_purpose::STANDARD
+            .decode(value.as_str().expect("base64"))
+            .expect("base64");
+        std::fs::write(folder.join(name), pem).expect("written");
+    };
+    put("ca.crt", &config["clusters"][0]["cluster"]["certificate-authority-data"]);
+    put("client.cert", &config["users"][0]["user"]["client-certificate-data"]);
+    put("client.key", &config["users"][0]["user"]["client-key-data"]);
+    folder
+}
+
+#[track_caller]
+fn skopeo(words: &[&str]) -> Output {
+    run(Command::new("skopeo").args(["--insecure-policy"]).args(words))
+}
+
+#[test]
+fn any_oci_client_pushes_and_pulls_and_a_pod_runs_it() {
+    let Some(gantry) = Instance::start() else { return };
+    gantry.push_tools();
+    let certs = certificates(&gantry).display().to_string();
+    let host = gantry.registry();
+    let layout = gantry.scratch().join("layout").display().to_string();
+    let archive = gantry.scratch().join("tools.tar").display().to_string();
+    skopeo_both_ways(&host, &certs, &layout, &archive);
+    buildah_both_ways(&gantry, &host, &certs);
+    gantry_images(&gantry, &archive);
+    strangers(&host);
+
+    let mut pod = tools_pod("from-skopeo", "echo it runs; sleep 3600");
+    pod["spec"]["containers"][0]["image"] = "demo/web:1".into();
+    gantry.apply(&pod.to_string());
+    wait_ready(&gantry, "pod/from-skopeo");
+    expect_output(&gantry, &["logs", "from-skopeo"], "it runs");
+    // With the registry's own address before it, it is the same image.
+    let mut named = tools_pod("with-host", IDLE);
+    named["spec"]["containers"][0]["image"] = format!("{host}/demo/built:1").into();
+    gantry.apply(&named.to_string());
+    wait_ready(&gantry, "pod/with-host");
+}
+
+fn skopeo_both_ways(host: &str, certs: &str, layout: &str, archive: &str) {
+    let (pull, push) = (format!("docker://{host}/demo/tools:1"), format!("docker://{host}/demo/web:1"));
+    let oci = format!("oci:{layout}:1");
+    skopeo(&["copy", "--src-cert-dir", certs, &pull, &oci]).ok();
+    skopeo(&["copy", "--dest-cert-dir", certs, &oci, &push]).ok();
+    let docker = format!("docker-archive:{archive}:demo/x:1");
+    skopeo(&["copy", "--src-cert-dir", certs, &push, &docker]).ok();
+    let seen = skopeo(&["inspect", "--cert-dir", certs, &push]).ok();
+    let seen: Value = serde_json::from_str(&seen).expect("skopeo prints JSON");
+    assert_eq!(seen["RepoTags"][0], "1");
+    let tags = skopeo(&["list-tags", "--cert-dir", certs, &format!("docker://{host}/demo/web")]).ok();
+    has_all(&tags, &["\"1\""]);
+}
+
+/// An image is built on top of a pulled one and pushed. With storage of the test's own, and plain files
+/// instead of overlays, so that it works wherever the test does.
+fn buildah_both_ways(gantry: &Instance, host: &str, certs: &str) {
+    let scratch = gantry.scratch();
+    let buildah = |words: &[&str]| {
+        let mut command = Command::new("buildah");
+        command.arg("--root").arg(scratch.join("storage")).arg("--runroot").arg(scratch.join("storage-run"));
+        run(command.args(["--storage-driver", "vfs"]).args(words))
+    };
+    let from = format!("docker://{host}/demo/web:1");
+    let container = buildah(&["from", "--cert-dir", certs, &from]).ok();
+    let container = container.trim();
+    std::fs::write(scratch.join("note"), "built").expect("written");
+    let note = scratch.join("note").display().to_string();
+    buildah(&["copy", container, &note, "/note"]).ok();
+    buildah(&["commit", container, "built"]).ok();
+    buildah(&["push", "--cert-dir", certs, "built", &format!("docker://{host}/demo/built:1")]).ok();
+    buildah(&["rm", container]).ok();
+    let podman = run(Command::new("podman")
+        .arg("--root")
+        .arg(scratch.join("storage"))
+        .arg("--runroot")
+        .arg(scratch.join("storage-run"))
+        .args(["--storage-driver", "vfs", "pull", "--quiet", "--cert-dir", certs])
+        .arg(format!("{host}/demo/built:1")));
+    podman.ok();
+}
+
+fn gantry_images(gantry: &Instance, archive: &str) {
+    has_all(
+        &gantry.gantry(&["image", "load", archive, "--tag", "demo/loaded:1"]).ok(),
+        &["demo/loaded:1@sha256:"],
+    );
+    let list = gantry.gantry(&["image", "list"]).ok();
+    has_all(&list, &["REPOSITORY", "DIGEST", "demo/loaded", "demo/web", "demo/tools"]);
+    let inspected = gantry.gantry(&["image", "inspect", "demo/loaded:1"]).ok();
+    let inspected: Value = serde_json::from_str(&inspected).expect("JSON");
+    assert_eq!(inspected[0]["config"]["config"]["Entrypoint"][0], "/bin/sh");
+    gantry.gantry(&["image", "rm", "demo/loaded:1"]).ok();
+    has_all(
+        &gantry.gantry(&["image", "inspect", "demo/loaded:1"]).fails(),
+        &["no such image: demo/loaded:1"],
+    );
+    has_all(&gantry.gantry(&["image", "load", "/etc/hostname"]).fails(), &["cannot load /etc/hostname"]);
+}
+
+/// Without credentials nothing is told, not even what exists.
+fn strangers(host: &str) {
+    for repository in ["demo/web", "no/such"] {
+        let out = skopeo(&[
+            "inspect",
+            "--tls-verify=false",
+            "--no-creds",
+            &format!("docker://{host}/{repository}:1"),
+        ]);
+        has_all(&out.fails().to_lowercase(), &["auth"]);
+    }
+}

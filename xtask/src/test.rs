@@ -1,0 +1,16 @@
+//! Every test, unit to end-to-end, against the binary as it is built now.
+
+use std::process::Command;
+
+use crate::{run, setup};
+
+pub fn run(arguments: &[&str]) -> anyhow::Result<()> {
+    setup::run()?;
+    // The end-to-end suite runs the platform's own binaries; nextest alone would not build them.
+    run::cargo(&["build", "--workspace", "--bins"])?;
+    let mut nextest = Command::new("cargo");
+    nextest.args(["nextest", "run", "--workspace"]).args(arguments).current_dir(run::root());
+    nextest.env("GANTRY_TEST_KUBECTL", setup::kubectl()).env("GANTRY_TEST_PYTHON", setup::python());
+    println!("== cargo nextest run --workspace {}", arguments.join(" "));
+    run::shown(&mut nextest)
+}
