@@ -12,7 +12,7 @@ use crate::api::{AgentApi, PodTable};
 use crate::cgroups::Cgroups;
 use crate::config::AgentConfig;
 use crate::containerd::Containerd;
-use crate::dispatch::{self, PodNews};
+use crate::dispatch::{self, Orphans, PodNews};
 use crate::errors::AgentError;
 use crate::events::Recorder;
 use crate::files;
@@ -146,7 +146,7 @@ impl Agent {
     pub async fn purge(self, remove_images: bool) -> Result<(), AgentError> {
         self.shared.config.shutdown.cancel();
         let _ = self.dispatcher.await;
-        dispatch::remove_orphans(self.shared.clone(), BTreeSet::new()).await;
+        Orphans::find(&self.shared, &BTreeSet::new()).await.remove(&self.shared).await;
         let pods = self.shared.config.dirs.data.join("pods");
         files::unmount_below(&pods).map_err(AgentError::file("unmount", &pods))?;
         self.containerd.stop().await?;

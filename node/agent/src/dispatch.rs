@@ -1,14 +1,15 @@
 //! From pods and runtime events to workers: one worker per pod uid.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use gantry_cri::events::Event;
 use gantry_cri::{
-    ContainerFilter, ListContainersRequest, ListPodSandboxRequest, PodSandboxFilter, RemovePodSandboxRequest,
-    StopPodSandboxRequest,
+    ContainerFilter, ListContainersRequest, ListPodSandboxRequest, PodSandbox, PodSandboxFilter,
+    RemovePodSandboxRequest, StopPodSandboxRequest,
 };
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -134,7 +135,10 @@ pub(crate) async fn run(shared: Arc<Shared>, mut pods: mpsc::Receiver<PodNews>) 
             }
             News::Pod(PodNews::Synced) => {
                 let known: BTreeSet<String> = workers.keys().cloned().collect();
-                tokio::spawn(remove_orphans(shared.clone(), known));
+                // Found before the next pod gets its worker: what a later pod makes is no left-over.
+                let orphans = Orphans::find(&shared, &known).await;
+                let shared = shared.clone();
+                tokio::spawn(async move { orphans.remove(&shared).await });
             }
             News::Exited(id) => {
                 if let Some(worker) = owner(&shared, &id).await.and_then(|uid| workers.get(&uid)) {
@@ -231,43 +235,62 @@ async fn follow_runtime(shared: Arc<Shared>, out: mpsc::Sender<News>) {
     }
 }
 
-/// Removes what is left of pods that no longer exist: sandboxes, directories, logs, cgroups.
-pub(crate) async fn remove_orphans(shared: Arc<Shared>, known: BTreeSet<String>) {
-    let sandboxes = shared.runtime.list_pod_sandbox(ListPodSandboxRequest::default()).await;
-    for sandbox in sandboxes.map(|a| a.items).unwrap_or_default() {
-        let uid = sandbox.labels.get(spec::LABEL_POD_UID);
-        if uid.is_some_and(|uid| known.contains(uid)) {
-            continue;
-        }
-        let id = sandbox.id;
-        tracing::info!(sandbox = id, "removing what is left of a pod that no longer exists");
-        let stop = StopPodSandboxRequest { pod_sandbox_id: id.clone() };
-        if let Err(error) = shared.runtime.stop_pod_sandbox(stop).await {
-            tracing::warn!(sandbox = id, %error, "sandbox not stopped");
-            continue;
-        }
-        let _ = shared.runtime.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: id }).await;
-    }
-    let dirs = shared.config.dirs.clone();
-    let names = |directory: &std::path::Path| -> Vec<String> {
-        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-        entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
-    };
-    for uid in names(&dirs.data.join("pods")).into_iter().filter(|uid| !known.contains(uid)) {
-        if let Err(error) = volumes::remove_pod_dir(&dirs.pod(&uid)) {
-            tracing::warn!(uid, %error, "directory of a pod that no longer exists not removed");
-        }
-    }
-    for name in names(&dirs.pod_logs) {
-        if name.rsplit('_').next().is_some_and(|uid| !known.contains(uid)) {
-            shared.remove_log_dir(&dirs.pod_logs.join(&name));
+/// What is left of pods that no longer exist.
+pub(crate) struct Orphans {
+    sandboxes: Vec<String>,
+    uids: Vec<String>,
+    log_dirs: Vec<PathBuf>,
+    cgroups: Vec<String>,
+}
+
+impl Orphans {
+    /// Everything on the node that belongs to none of the `known` pods.
+    pub(crate) async fn find(shared: &Shared, known: &BTreeSet<String>) -> Self {
+        let listed = shared.runtime.list_pod_sandbox(ListPodSandboxRequest::default()).await;
+        let sandboxes = listed.map(|a| a.items).unwrap_or_default().into_iter();
+        let unknown = |s: &PodSandbox| s.labels.get(spec::LABEL_POD_UID).is_none_or(|u| !known.contains(u));
+        let dirs = &shared.config.dirs;
+        let log_of_unknown = |n: &String| n.rsplit('_').next().is_some_and(|uid| !known.contains(uid));
+        Self {
+            sandboxes: sandboxes.filter(unknown).map(|s| s.id).collect(),
+            uids: names(&dirs.data.join("pods")).filter(|uid| !known.contains(uid)).collect(),
+            log_dirs: names(&dirs.pod_logs).filter(log_of_unknown).map(|n| dirs.pod_logs.join(n)).collect(),
+            cgroups: {
+                let all = shared.cgroups.pod_uids().into_iter();
+                all.filter(|(uid, _)| !known.contains(uid)).map(|(_, group)| group).collect()
+            },
         }
     }
-    for (uid, group) in shared.cgroups.pod_uids() {
-        if !known.contains(&uid)
-            && let Err(error) = shared.cgroups.remove(&group).await
-        {
-            tracing::warn!(group, %error, "cgroup of a pod that no longer exists not removed");
+
+    /// Removes sandboxes, directories, logs and cgroups.
+    pub(crate) async fn remove(self, shared: &Shared) {
+        for id in self.sandboxes {
+            tracing::info!(sandbox = id, "removing what is left of a pod that no longer exists");
+            let stop = StopPodSandboxRequest { pod_sandbox_id: id.clone() };
+            if let Err(error) = shared.runtime.stop_pod_sandbox(stop).await {
+                tracing::warn!(sandbox = id, %error, "sandbox not stopped");
+                continue;
+            }
+            let _ = shared.runtime.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: id }).await;
+        }
+        for uid in self.uids {
+            if let Err(error) = volumes::remove_pod_dir(&shared.config.dirs.pod(&uid)) {
+                tracing::warn!(uid, %error, "directory of a pod that no longer exists not removed");
+            }
+        }
+        for directory in &self.log_dirs {
+            shared.remove_log_dir(directory);
+        }
+        for group in self.cgroups {
+            if let Err(error) = shared.cgroups.remove(&group).await {
+                tracing::warn!(group, %error, "cgroup of a pod that no longer exists not removed");
+            }
         }
     }
+}
+
+/// The names in a directory; none where it cannot be read.
+fn names(directory: &Path) -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|e| e.file_name().to_string_lossy().into_owned())
 }

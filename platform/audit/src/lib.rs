@@ -1,0 +1,1 @@
+//! The audit component: every request and security event, chained, searchable, exportable.

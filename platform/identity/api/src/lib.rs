@@ -1,0 +1,1 @@
+//! The kinds and words of the identity component.

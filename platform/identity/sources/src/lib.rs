@@ -1,0 +1,1 @@
+//! Users from outside: LDAP, OpenID Connect, another Keystone.

@@ -1,0 +1,1 @@
+//! The identity component: organisations, users, rights, tokens.
