@@ -1,0 +1,20 @@
+//! Keys in `UserInfo.extra` of callers the identity component recognised.
+
+/// Id of the user.
+pub const USER_ID: &str = "identity.gantry.dev/user-id";
+/// Id of the domain the user belongs to.
+pub const DOMAIN: &str = "identity.gantry.dev/domain";
+/// Id of the project the token is scoped to.
+pub const PROJECT: &str = "identity.gantry.dev/project";
+/// Id of the domain the token is scoped to.
+pub const SCOPE_DOMAIN: &str = "identity.gantry.dev/scope-domain";
+/// `all` where the token is scoped to the system.
+pub const SYSTEM: &str = "identity.gantry.dev/system";
+/// Ids of the roles the token is limited to, implied ones included.
+pub const ROLES: &str = "identity.gantry.dev/roles";
+/// How the caller proved who they are: `password`, `token`, `application_credential`, `totp`, `oidc`, …
+pub const METHOD: &str = "identity.gantry.dev/method";
+/// The token's own id (`jti`), by which it is revoked.
+pub const TOKEN_ID: &str = "identity.gantry.dev/token-id";
+/// Id of the application credential the token was made with.
+pub const APPLICATION_CREDENTIAL: &str = "identity.gantry.dev/application-credential";
