@@ -3,13 +3,20 @@
 //! ([`ResourceInfo`]). Nothing here does I/O or makes a decision.
 
 mod access;
+mod audit;
 mod request;
 mod resource;
+mod session;
 mod status;
 mod user;
 
 pub use access::{Attributes, Authenticator, Authorizer, ConnectionInfo, Decision};
+pub use audit::{
+    AuditBody, AuditClosed, AuditEvent, AuditLevel, AuditNotes, AuditObject, AuditPlace, AuditPlan,
+    AuditSink, AuditStage, AuditStatus, SecurityEvent, WhenFull, annotations as audit_annotations,
+};
 pub use request::{RequestId, RequestInfo};
 pub use resource::{GroupVersionKind, GroupVersionResource, ResourceInfo, Scope};
+pub use session::{SESSION_NOTICE, SessionRecorder, SessionStart, SessionTape};
 pub use status::{FieldError, FieldErrorKind, StatusCause, StatusDetails, StatusError};
 pub use user::{UserInfo, groups, users};
