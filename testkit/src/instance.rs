@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::command::{Output, Running, run, run_with_input, spawn};
 use crate::host;
+use crate::skip::skip;
 use crate::wait::eventually;
 
 /// Lines of the instance's log shown when a test fails.
@@ -40,7 +41,7 @@ impl Builder {
     #[must_use]
     pub fn start(self) -> Option<Instance> {
         if let Some(reason) = missing(self.node) {
-            eprintln!("skipped: {reason}");
+            skip(reason);
             return None;
         }
         let directory = tempfile::Builder::new().prefix("gt-").tempdir().expect("a temporary directory");

@@ -12,6 +12,7 @@ mod command;
 mod host;
 mod image;
 mod instance;
+mod skip;
 mod wait;
 
 pub use command::{Output, Running, run, run_with_input, spawn};
@@ -19,4 +20,5 @@ pub use host::leftovers;
 pub use instance::{
     Builder, Instance, free_node_port, free_port, kubectl_program, python_program, unused_name,
 };
+pub use skip::skip;
 pub use wait::{eventually, eventually_some, pause};

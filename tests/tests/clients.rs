@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _};
-use gantry_testkit::{Instance, eventually_some, python_program, run};
+use gantry_testkit::{Instance, eventually_some, python_program, run, skip};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{
     Api, AttachParams, DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, WatchEvent,
@@ -25,10 +25,7 @@ fn the_python_client_creates_watches_and_executes() {
     let Some(gantry) = Instance::start() else { return };
     let imported = run(Command::new(python_program()).args(["-c", "import kubernetes"]));
     if !imported.succeeded() {
-        eprintln!(
-            "skipped: {} has no kubernetes client: run `cargo xtask setup`",
-            python_program().display()
-        );
+        skip(format!("{} has no kubernetes client: run `cargo xtask setup`", python_program().display()));
         return;
     }
     gantry.push_tools();

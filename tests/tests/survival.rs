@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
-use gantry_testkit::{Instance, eventually, eventually_some, free_port, run, unused_name};
+use gantry_testkit::{Instance, eventually, eventually_some, free_port, run, skip, unused_name};
 
 use crate::support::{SOON, expect_field, has_all, tools_pod, wait_ready};
 
@@ -132,7 +132,7 @@ fn a_refused_start_says_why_in_one_sentence_and_leaves_nothing() {
 #[test]
 fn without_root_everything_but_the_node_runs() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: becoming another user needs root");
+        skip("becoming another user needs root");
         return;
     }
     let folder = std::env::temp_dir().join(unused_name());
@@ -170,7 +170,7 @@ fn copy_for_everybody(folder: &std::path::Path) -> Option<std::path::PathBuf> {
     let test = std::env::current_exe().expect("this test");
     let built = test.parent().and_then(|deps| deps.parent()).expect("PROFILE/deps").join("gantry");
     if !built.is_file() {
-        eprintln!("skipped: {} is not built", built.display());
+        skip(format!("{} is not built", built.display()));
         return None;
     }
     std::fs::create_dir_all(folder).expect("a folder");

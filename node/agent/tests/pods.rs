@@ -37,7 +37,7 @@ fn terminated(status: &PodStatus, name: &str) -> Option<(i32, String, String)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_over_a_real_containerd() {
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: containers need root");
+        gantry_testkit::skip("containers need root");
         return;
     }
     let rig = Rig::new();

@@ -29,7 +29,7 @@ fn pod(name: &str, script: &str) -> Pod {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_over_a_real_containerd() {
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: containers need root");
+        gantry_testkit::skip("containers need root");
         return;
     }
     let rig = Rig::new();

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use gantry_testkit::kubectl_program;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
@@ -18,8 +19,8 @@ use super::client::Node;
 
 /// Runs sessions and forwards a port with kubectl, over WebSocket and over SPDY.
 pub async fn drive(node: &Node, pod: &Pod) {
-    if Command::new("kubectl").arg("version").arg("--client").output().await.is_err() {
-        println!("skipped: no kubectl here");
+    if Command::new(kubectl_program()).arg("version").arg("--client").output().await.is_err() {
+        gantry_testkit::skip("no kubectl here: run `cargo xtask setup`");
         return;
     }
     let api = serve_api(node, pod).await;
@@ -41,7 +42,7 @@ pub async fn drive(node: &Node, pod: &Pod) {
 }
 
 fn kubectl(api: &str, websockets: &str) -> Command {
-    let mut command = Command::new("kubectl");
+    let mut command = Command::new(kubectl_program());
     command
         .args(["--server", api, "--namespace", "test", "--kubeconfig", "/dev/null"])
         .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets)
