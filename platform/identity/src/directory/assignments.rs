@@ -1,0 +1,131 @@
+//! Assignments in memory: small, and found by who has them and where they hold.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use gantry_identity_api::RoleAssignment;
+use kube::ResourceExt;
+use sha2::{Digest, Sha256};
+
+/// Who has a role.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Actor {
+    User(Arc<str>),
+    Group(Arc<str>),
+}
+
+/// Where a role holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    System,
+    Domain(Arc<str>),
+    Project(Arc<str>),
+}
+
+/// One assignment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    pub id: Arc<str>,
+    pub role: Arc<str>,
+    pub actor: Actor,
+    pub target: Target,
+    pub inherited: bool,
+}
+
+impl Assignment {
+    /// `None` where the object names not exactly one actor and one target: such an object grants nothing.
+    pub fn of(object: &RoleAssignment) -> Option<Self> {
+        let spec = &object.spec;
+        let actor = match (&spec.user, &spec.group) {
+            (Some(user), None) => Actor::User(user.as_str().into()),
+            (None, Some(group)) => Actor::Group(group.as_str().into()),
+            _ => return None,
+        };
+        let target = match (&spec.project, &spec.domain, spec.system) {
+            (Some(project), None, false) => Target::Project(project.as_str().into()),
+            (None, Some(domain), false) => Target::Domain(domain.as_str().into()),
+            (None, None, true) => Target::System,
+            _ => return None,
+        };
+        let role = spec.role.as_str().into();
+        Some(Self { id: object.name_any().as_str().into(), role, actor, target, inherited: spec.inherited })
+    }
+
+    /// The name an assignment made through the Keystone API or the CLI has: the same assignment twice is one object.
+    pub fn object_name(role: &str, actor: &Actor, target: &Target, inherited: bool) -> String {
+        let (actor_kind, actor) = match actor {
+            Actor::User(id) => ("user", id.as_ref()),
+            Actor::Group(id) => ("group", id.as_ref()),
+        };
+        let (target_kind, target) = match target {
+            Target::System => ("system", "all"),
+            Target::Domain(id) => ("domain", id.as_ref()),
+            Target::Project(id) => ("project", id.as_ref()),
+        };
+        let mut hash = Sha256::new();
+        let inherited = if inherited { "inherited" } else { "" };
+        for part in [role, actor_kind, actor, target_kind, target, inherited] {
+            // Lengths keep two lists of parts from running into one text.
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part.as_bytes());
+        }
+        hex::encode(&hash.finalize()[..16])
+    }
+}
+
+/// All assignments.
+#[derive(Clone, Debug, Default)]
+pub struct Assignments {
+    by_id: BTreeMap<Arc<str>, Arc<Assignment>>,
+    by_actor: HashMap<Actor, Vec<Arc<Assignment>>>,
+    by_target: HashMap<Target, Vec<Arc<Assignment>>>,
+}
+
+impl Assignments {
+    pub fn get(&self, id: &str) -> Option<&Arc<Assignment>> {
+        self.by_id.get(id)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Assignment>> {
+        self.by_id.values()
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    pub fn of_actor(&self, actor: &Actor) -> &[Arc<Assignment>] {
+        self.by_actor.get(actor).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn on_target(&self, target: &Target) -> &[Arc<Assignment>] {
+        self.by_target.get(target).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn put(&mut self, assignment: Assignment) {
+        self.remove(&assignment.id.clone());
+        let assignment = Arc::new(assignment);
+        self.by_actor.entry(assignment.actor.clone()).or_default().push(assignment.clone());
+        self.by_target.entry(assignment.target.clone()).or_default().push(assignment.clone());
+        self.by_id.insert(assignment.id.clone(), assignment);
+    }
+
+    pub(super) fn remove(&mut self, id: &str) {
+        let Some(old) = self.by_id.remove(id) else { return };
+        drop_from(&mut self.by_actor, &old.actor, id);
+        drop_from(&mut self.by_target, &old.target, id);
+    }
+}
+
+fn drop_from<T: std::hash::Hash + Eq>(map: &mut HashMap<T, Vec<Arc<Assignment>>>, key: &T, id: &str) {
+    if let Some(list) = map.get_mut(key) {
+        list.retain(|a| a.id.as_ref() != id);
+        if list.is_empty() {
+            map.remove(key);
+        }
+    }
+}

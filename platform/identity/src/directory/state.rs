@@ -1,0 +1,116 @@
+//! Everything identity knows, as one value.
+
+use std::sync::Arc;
+
+use gantry_identity_api::{
+    ApplicationCredential, Domain, Group, IdentityProvider, KeystoneRecord, Named, Project, Role, Trust, User,
+};
+use kube::ResourceExt;
+
+use super::assignments::Assignments;
+use super::table::{Entry, Table};
+
+/// The world of identity at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    pub domains: Table<Domain>,
+    pub projects: Table<Project>,
+    pub users: Table<User>,
+    pub groups: Table<Group>,
+    pub roles: Table<Role>,
+    pub assignments: Assignments,
+    pub application_credentials: Table<ApplicationCredential>,
+    pub providers: Table<IdentityProvider>,
+    pub trusts: Table<Trust>,
+    pub records: Table<KeystoneRecord>,
+}
+
+impl State {
+    /// The project, the one above it, and so on. Ends at a cycle, which the API refuses to make.
+    pub fn ancestry<'a>(&'a self, project: &str) -> Vec<&'a Arc<Project>> {
+        let mut chain: Vec<&Arc<Project>> = Vec::new();
+        let mut next = self.projects.get(project);
+        while let Some(project) = next {
+            if chain.iter().any(|seen| seen.id() == project.id()) {
+                break;
+            }
+            chain.push(project);
+            next = project.spec.parent.as_deref().and_then(|parent| self.projects.get(parent));
+        }
+        chain
+    }
+
+    /// The projects directly below a project.
+    pub fn children<'a>(&'a self, project: &'a str) -> impl Iterator<Item = &'a Arc<Project>> {
+        self.projects.iter().filter(move |p| p.spec.parent.as_deref() == Some(project))
+    }
+
+    /// Enabled, with its domain and every project above it.
+    pub fn project_enabled(&self, project: &Project) -> bool {
+        let domain = self.domains.get(&project.spec.domain).is_some_and(|d| d.spec.enabled);
+        domain && self.ancestry(&project.id()).iter().all(|p| p.spec.enabled)
+    }
+
+    /// Enabled, with its domain.
+    pub fn user_enabled(&self, user: &User) -> bool {
+        user.spec.enabled && self.domains.get(&user.spec.domain).is_some_and(|d| d.spec.enabled)
+    }
+
+    /// `acme/alice`; `None` where the domain does not exist.
+    pub fn kubernetes_name(&self, user: &User) -> Option<String> {
+        let domain = self.domains.get(&user.spec.domain)?;
+        Some(format!("{}/{}", domain.display_name(), user.display_name()))
+    }
+
+    /// `acme/devs` for each group of the user that exists in the user's own domain.
+    pub fn kubernetes_groups(&self, user: &User) -> Vec<String> {
+        let Some(domain) = self.domains.get(&user.spec.domain) else { return Vec::new() };
+        let own = self.groups_of(user);
+        own.map(|group| format!("{}/{}", domain.display_name(), group.display_name())).collect()
+    }
+
+    /// The user's groups that exist and are of the user's own domain.
+    pub fn groups_of<'a>(&'a self, user: &'a User) -> impl Iterator<Item = &'a Arc<Group>> {
+        let groups = user.spec.groups.iter().filter_map(|id| self.groups.get(id));
+        groups.filter(|group| group.spec.domain == user.spec.domain)
+    }
+
+    /// The user called `acme/alice`.
+    pub fn user_by_kubernetes_name(&self, name: &str) -> Option<&Arc<User>> {
+        let (domain, user) = name.split_once('/')?;
+        let domain = self.domains.by_name(None, domain)?;
+        self.users.by_name(Some(&domain.id()), user)
+    }
+}
+
+macro_rules! entries {
+    ($($kind:ty => |$o:ident| $name:expr;)*) => {$(
+        impl Entry for $kind {
+            fn id(&self) -> String {
+                self.name_any()
+            }
+
+            fn unique_name(&self) -> Option<(Option<String>, String)> {
+                let $o = self;
+                $name
+            }
+        }
+    )*};
+}
+
+entries! {
+    Domain => |o| Some((None, o.display_name()));
+    Project => |o| Some((Some(o.spec.domain.clone()), o.display_name()));
+    User => |o| Some((Some(o.spec.domain.clone()), o.display_name()));
+    Group => |o| Some((Some(o.spec.domain.clone()), o.display_name()));
+    Role => |o| Some((o.spec.domain.clone(), o.display_name()));
+    IdentityProvider => |o| Some((None, o.display_name()));
+    // A user's credentials have names of their own; the user stands where others have the domain.
+    ApplicationCredential => |o| Some((Some(o.spec.user.clone()), o.spec.name.clone()));
+    Trust => |_o| None;
+    // The collection and the parent stand where others have the domain.
+    KeystoneRecord => |o| Some((
+        Some(format!("{}/{}", o.spec.collection, o.spec.parent.as_deref().unwrap_or_default())),
+        o.spec.id.clone(),
+    ));
+}

@@ -1,0 +1,77 @@
+//! Writing objects: through the API like everybody, and seen in the directory before the caller is answered.
+
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+
+use crate::directory::{Directory, Stored};
+use crate::errors::{IdentityError, of_kube};
+
+/// How often a change is tried anew when others change the object at the same time.
+const CONFLICTS_MAX: usize = 16;
+
+/// Writes identity's objects.
+#[derive(Clone)]
+pub struct Objects {
+    client: Client,
+    directory: Directory,
+}
+
+impl Objects {
+    pub fn new(client: Client, directory: Directory) -> Self {
+        Self { client, directory }
+    }
+
+    /// Who the writes are made as.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Creates the object; its name is its id.
+    pub async fn create<K: Stored>(&self, object: &K) -> Result<K, IdentityError> {
+        let api = Api::<K>::all(self.client.clone());
+        let name = object.name_any();
+        let made = api.create(&PostParams::default(), object).await;
+        let made = made.map_err(|error| of_kube(K::WORD, &name, error))?;
+        self.shown(&made).await?;
+        Ok(made)
+    }
+
+    /// Reads the object, lets `change` change it, and writes it back; again when somebody was quicker.
+    pub async fn update<K: Stored>(
+        &self,
+        id: &str,
+        change: impl Fn(&mut K) -> Result<(), IdentityError>,
+    ) -> Result<K, IdentityError> {
+        let api = Api::<K>::all(self.client.clone());
+        let mut tries = 0;
+        loop {
+            let mut object = api.get(id).await.map_err(|error| of_kube(K::WORD, id, error))?;
+            change(&mut object)?;
+            match api.replace(id, &PostParams::default(), &object).await {
+                Ok(changed) => {
+                    self.shown(&changed).await?;
+                    return Ok(changed);
+                }
+                Err(kube::Error::Api(status)) if status.code == 409 && tries < CONFLICTS_MAX => tries += 1,
+                Err(error) => return Err(of_kube(K::WORD, id, error)),
+            }
+        }
+    }
+
+    /// Deletes the object and waits until nobody is shown it any more.
+    pub async fn delete<K: Stored>(&self, id: &str) -> Result<(), IdentityError> {
+        let api = Api::<K>::all(self.client.clone());
+        api.delete(id, &DeleteParams::default()).await.map_err(|error| of_kube(K::WORD, id, error))?;
+        self.directory.until(|state| K::revision(state, id).is_none()).await
+    }
+
+    async fn shown<K: Stored>(&self, object: &K) -> Result<(), IdentityError> {
+        let (id, want) = (object.name_any(), object.resource_version());
+        let want: u64 = want.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0);
+        self.directory
+            .until(|state| {
+                K::revision(state, &id).is_some_and(|at| at.is_empty() || at.parse().unwrap_or(0) >= want)
+            })
+            .await
+    }
+}
