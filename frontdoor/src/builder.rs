@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::Router;
-use gantry_kube_types::{Authenticator, Authorizer};
+use gantry_kube_types::{AuditSink, Authenticator, Authorizer};
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::AuditPoint;
 use crate::authentication::Chain;
 use crate::health::HealthChecks;
 use crate::limits::{InFlight, Limits};
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) fallback: Router,
     pub(crate) health: HealthChecks,
     pub(crate) paths: Option<PathList>,
+    pub(crate) audit: Option<AuditPoint>,
     pub(crate) limits: Limits,
     pub(crate) in_flight: InFlight,
     pub(crate) draining: CancellationToken,
@@ -73,6 +75,7 @@ pub struct FrontDoorBuilder {
     fallback: Option<Router>,
     health: HealthChecks,
     paths: Option<PathList>,
+    audit: Option<Arc<dyn AuditSink>>,
     limits: Limits,
 }
 
@@ -124,6 +127,13 @@ impl FrontDoorBuilder {
         self
     }
 
+    /// Where every request leaves its record. Without one nothing is recorded.
+    #[must_use]
+    pub fn audit(mut self, sink: Arc<dyn AuditSink>) -> Self {
+        self.audit = Some(sink);
+        self
+    }
+
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -139,6 +149,9 @@ impl FrontDoorBuilder {
             fallback: self.fallback.unwrap_or_default(),
             health: self.health,
             paths: self.paths,
+            audit: self
+                .audit
+                .map(|sink| AuditPoint { sink, body_bytes_max: self.limits.audit_body_bytes_max }),
             in_flight: InFlight::new(&self.limits),
             limits: self.limits,
             draining: CancellationToken::new(),

@@ -23,6 +23,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::Semaphore;
 use tower::Service;
 
+use crate::audit::Ending;
 use crate::builder::FrontDoor;
 use crate::io::Held;
 use crate::pipeline::Origin;
@@ -107,17 +108,18 @@ impl Service<Uri> for Connector {
         Box::pin(async move {
             let place = places.acquire_owned().await?;
             let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-            tokio::spawn(serve_pipe(door, origin, theirs));
-            Ok(TokioIo::new(Held::new(ours, place)))
+            let ending = Ending::default();
+            tokio::spawn(serve_pipe(door, origin, theirs, ending.clone()));
+            Ok(TokioIo::new(Held::new(ours, place, ending)))
         })
     }
 }
 
 /// Ends when the client's side is closed.
-async fn serve_pipe(door: FrontDoor, origin: Arc<Origin>, pipe: DuplexStream) {
+async fn serve_pipe(door: FrontDoor, origin: Arc<Origin>, pipe: DuplexStream, ending: Ending) {
     let service = service_fn(move |request| {
-        let (door, origin) = (door.clone(), origin.clone());
-        async move { Ok::<_, std::convert::Infallible>(door.handle(request, &origin, None).await) }
+        let (door, origin, ending) = (door.clone(), origin.clone(), ending.clone());
+        async move { Ok::<_, std::convert::Infallible>(door.handle(request, &origin, None, &ending).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,16 +1,18 @@
 //! The one HTTPS listener of a Gantry instance and the only way into it, also for callers in the same
 //! process.
 //!
-//! A request passes, in this order: TLS → request id → authentication → impersonation → in-flight
-//! limits → authorisation → the handler its path names. Handlers find [`gantry_kube_types::UserInfo`],
+//! A request passes, in this order: TLS → request id → authentication → audit → impersonation →
+//! in-flight limits → authorisation → the handler its path names. Handlers find [`gantry_kube_types::UserInfo`],
 //! [`gantry_kube_types::RequestInfo`], [`gantry_kube_types::RequestId`] and
 //! [`gantry_kube_types::ConnectionInfo`] in the request's extensions.
 //!
 //! The front door knows no credential and no rule: the engine and the components bring
 //! [`gantry_kube_types::Authenticator`]s, one [`gantry_kube_types::Authorizer`] and routes to it.
 
+mod audit;
 mod authentication;
 mod builder;
+mod capture;
 mod health;
 mod impersonation;
 mod in_process;

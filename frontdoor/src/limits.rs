@@ -33,6 +33,8 @@ pub struct Limits {
     pub read_requests_max: usize,
     /// Writes at once.
     pub write_requests_max: usize,
+    /// A body with more bytes than this is not put on record.
+    pub audit_body_bytes_max: usize,
     /// How long requests may go on after the shutdown began.
     pub drain_timeout: Duration,
 }
@@ -51,6 +53,7 @@ impl Default for Limits {
             http2_streams_max: 250,
             read_requests_max: 400,
             write_requests_max: 200,
+            audit_body_bytes_max: 1 << 20,
             drain_timeout: Duration::from_secs(10),
         }
     }

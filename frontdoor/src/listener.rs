@@ -19,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::Ending;
 use crate::builder::FrontDoor;
 use crate::io::{Held, Watched};
 use crate::limits::Limits;
@@ -130,12 +131,15 @@ impl FrontDoor {
         let http2 = session.alpn_protocol() == Some(b"h2");
         let origin = Arc::new(Origin::Network(ConnectionInfo { peer: Some(peer), client_certificates }));
         let activity = Arc::new(Activity::new(http2));
-        let io = TokioIo::new(Watched::new(Held::new(stream, place), activity.clone()));
+        let ending = Ending::default();
+        let io = TokioIo::new(Watched::new(Held::new(stream, place, ending.clone()), activity.clone()));
         let (door, counted) = (self.clone(), activity.clone());
         let service = service_fn(move |request| {
-            let (door, origin) = (door.clone(), origin.clone());
+            let (door, origin, ending) = (door.clone(), origin.clone(), ending.clone());
             let in_use = counted.enter();
-            async move { Ok::<_, std::convert::Infallible>(door.handle(request, &origin, Some(in_use)).await) }
+            async move {
+                Ok::<_, std::convert::Infallible>(door.handle(request, &origin, Some(in_use), &ending).await)
+            }
         });
         let builder = protocol(self.limits(), http2);
         let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));

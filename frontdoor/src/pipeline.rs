@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 use tower::ServiceExt;
 
+use crate::audit::{Arrival, Ending, Trail};
 use crate::authentication::AuthenticationFailed;
 use crate::builder::{AuthPolicy, FrontDoor, Shared};
 use crate::impersonation::{ImpersonatedBy, impersonated};
@@ -57,21 +58,19 @@ impl FrontDoor {
         request: Request<Incoming>,
         origin: &Origin,
         in_use: Option<InUse>,
+        ending: &Ending,
     ) -> Response<Body> {
         let stall = self.0.limits.body_stall_timeout;
-        let request = request.map(|body| Body::new(StallBody::new(body, stall)));
+        let mut request = request.map(|body| Body::new(StallBody::new(body, stall)));
         let id = request_id(request.headers());
-        let answered = AssertUnwindSafe(self.0.answer(request, origin, &id)).catch_unwind().await;
-        let mut response = match answered {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => status_response(&error),
-            Err(_) => {
-                tracing::error!(request_id = id.0, "a handler panicked");
-                status_response(&StatusError::internal("the request could not be completed"))
-            }
-        };
         // `request_id` admits only characters that stand in a header.
-        if let Ok(value) = HeaderValue::from_str(&id.0) {
+        let id_value = HeaderValue::from_str(&id.0).ok();
+        if let Some(value) = &id_value {
+            // Goes on with the request where it goes to a node, and links what is recorded there.
+            request.headers_mut().insert(AUDIT_ID, value.clone());
+        }
+        let mut response = self.0.answer(request, origin, &id, ending).await;
+        if let Some(value) = id_value {
             response.headers_mut().insert(REQUEST_ID, value.clone());
             response.headers_mut().insert(AUDIT_ID, value);
         }
@@ -84,37 +83,179 @@ impl FrontDoor {
     }
 }
 
+/// Why a request has no answer of its handler.
+enum Failure {
+    Refused(StatusError),
+    Panicked,
+}
+
+impl From<StatusError> for Failure {
+    fn from(error: StatusError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// Runs a part of the request; a panic ends the part and not the connection.
+async fn caught<T>(id: &RequestId, part: impl Future<Output = Result<T, StatusError>>) -> Result<T, Failure> {
+    match AssertUnwindSafe(part).catch_unwind().await {
+        Ok(done) => done.map_err(Failure::Refused),
+        Err(_) => {
+            tracing::error!(request_id = id.0, "a handler panicked");
+            Err(Failure::Panicked)
+        }
+    }
+}
+
 impl Shared {
     async fn answer(
         &self,
         mut request: Request<Body>,
         origin: &Origin,
         id: &RequestId,
-    ) -> Result<Response<Body>, StatusError> {
+        ending: &Ending,
+    ) -> Response<Body> {
+        let arrival = Arrival::note(request.headers(), origin);
         let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query());
         let target = self.target(&request);
         let policy = target.policy();
-        let user = self.identify(&mut request, origin, policy).await?;
+        let long_running = info.is_long_running();
+        let caller = caught(id, self.authenticate(&mut request, origin, policy)).await;
+        let mut trail = match self.begin(&caller, &info, &mut request, id, origin, &arrival).await {
+            Ok(trail) => trail,
+            Err(error) => return status_response(&error),
+        };
+        let admitted = match caller {
+            Ok(caller) => self.admit(&mut request, caller, &info, origin, policy, &mut trail),
+            Err(failure) => {
+                trail.describe(Attributes::of(&UserInfo::anonymous(), &info), None);
+                Err(failure)
+            }
+        };
+        let admitted = match trail.received().await {
+            Ok(()) => admitted,
+            Err(error) => Err(error.into()),
+        };
+        let answered = match admitted {
+            Ok((user, place)) => {
+                tracing::debug!(
+                    request_id = id.0,
+                    user = user.username,
+                    verb = info.verb,
+                    path = info.path,
+                    "request"
+                );
+                let handled = caught(id, self.dispatch(target, request, user, info, id, origin)).await;
+                handled.map(|response| finish(response, place, policy))
+            }
+            Err(failure) => Err(failure),
+        };
+        let (response, error) = match answered {
+            Ok(response) => (response, None),
+            Err(failure) => {
+                let error = match failure {
+                    Failure::Refused(error) => error,
+                    Failure::Panicked => {
+                        trail.panicked();
+                        StatusError::internal("the request could not be completed")
+                    }
+                };
+                (status_response(&error), Some(error))
+            }
+        };
+        trail.finish(response, error, long_running, ending).await
+    }
+
+    /// The audit point: a place for the record, before anything is decided.
+    async fn begin(
+        &self,
+        caller: &Result<UserInfo, Failure>,
+        info: &RequestInfo,
+        request: &mut Request<Body>,
+        id: &RequestId,
+        origin: &Origin,
+        arrival: &Arrival,
+    ) -> Result<Trail, StatusError> {
+        let Some(point) = &self.audit else { return Ok(Trail::default()) };
+        let plan = match caller {
+            Ok(caller) => point.sink.plan(caller, info),
+            Err(_) => point.sink.plan(&UserInfo::anonymous(), info),
+        };
+        let place = point.place(plan).await?;
+        Ok(point.open(plan, place, request, id, origin, arrival))
+    }
+
+    /// As whom the caller acts, whether there is room for the request, and whether it may be made.
+    fn admit(
+        &self,
+        request: &mut Request<Body>,
+        caller: UserInfo,
+        info: &RequestInfo,
+        origin: &Origin,
+        policy: AuthPolicy,
+        trail: &mut Trail,
+    ) -> Result<(UserInfo, Option<OwnedSemaphorePermit>), Failure> {
+        let (user, behind) = match impersonated(request.headers_mut(), &caller, self.authorizer.as_ref()) {
+            Ok(None) => (caller, None),
+            Ok(Some(user)) => (user, Some(caller)),
+            Err(error) => {
+                trail.describe(Attributes::of(&caller, info), None);
+                return Err(error.into());
+            }
+        };
+        let attributes = Attributes::of(&user, info);
+        let allowed = self.allow(&user, info, origin, policy, &attributes, trail);
+        trail.describe(attributes, behind.as_ref());
+        if let Some(caller) = behind {
+            request.extensions_mut().insert(ImpersonatedBy(caller));
+        }
+        Ok((user, allowed?))
+    }
+
+    fn allow(
+        &self,
+        user: &UserInfo,
+        info: &RequestInfo,
+        origin: &Origin,
+        policy: AuthPolicy,
+        attributes: &Attributes,
+        trail: &mut Trail,
+    ) -> Result<Option<OwnedSemaphorePermit>, StatusError> {
         if policy == AuthPolicy::Authenticated && user.is_anonymous() {
             return Err(StatusError::unauthorized());
         }
-        let place = self.place(&info, &user, origin, policy)?;
-        if policy == AuthPolicy::Kubernetes {
-            self.authorize(&user, &info)?;
+        let place = self.place(info, user, origin, policy)?;
+        if policy != AuthPolicy::Kubernetes {
+            return Ok(place);
         }
-        tracing::debug!(
-            request_id = id.0,
-            user = user.username,
-            verb = info.verb,
-            path = info.path,
-            "request"
-        );
-        let response = match target {
+        match self.authorizer.authorize(attributes) {
+            Decision::Allow(reason) => {
+                trail.decided(true, reason);
+                Ok(place)
+            }
+            Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+                let refusal = forbidden(attributes, &reason);
+                trail.decided(false, reason);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Hands the request to who answers it.
+    async fn dispatch(
+        &self,
+        target: Target<'_>,
+        mut request: Request<Body>,
+        user: UserInfo,
+        info: RequestInfo,
+        id: &RequestId,
+        origin: &Origin,
+    ) -> Result<Response<Body>, StatusError> {
+        match target {
             Target::Health => {
                 let query = request.uri().query().unwrap_or_default();
-                self.health.answer(&info.path, query).ok_or_else(StatusError::no_such_resource)?
+                self.health.answer(&info.path, query).ok_or_else(StatusError::no_such_resource)
             }
-            Target::Index => self.index(request.headers()),
+            Target::Index => Ok(self.index(request.headers())),
             Target::Handler(router, _) => {
                 let router = router.clone();
                 let extensions = request.extensions_mut();
@@ -126,10 +267,9 @@ impl Shared {
                     Origin::Network(connection) => connection.clone(),
                     Origin::InProcess(_) => ConnectionInfo::default(),
                 });
-                router.oneshot(request).await.unwrap_or_else(|never: Infallible| match never {})
+                Ok(router.oneshot(request).await.unwrap_or_else(|never: Infallible| match never {}))
             }
-        };
-        Ok(finish(response, place, policy))
+        }
     }
 
     fn target(&self, request: &Request<Body>) -> Target<'_> {
@@ -149,7 +289,7 @@ impl Shared {
         }
     }
 
-    async fn identify(
+    async fn authenticate(
         &self,
         request: &mut Request<Body>,
         origin: &Origin,
@@ -171,13 +311,7 @@ impl Shared {
         if policy != AuthPolicy::Delegated {
             request.headers_mut().remove(AUTHORIZATION);
         }
-        match impersonated(request.headers_mut(), &caller, self.authorizer.as_ref())? {
-            None => Ok(caller),
-            Some(user) => {
-                request.extensions_mut().insert(ImpersonatedBy(caller));
-                Ok(user)
-            }
-        }
+        Ok(caller)
     }
 
     /// A place among the requests in flight. What goes on for long, callers of this process (whose
@@ -200,14 +334,6 @@ impl Shared {
         match self.in_flight.enter(&info.verb) {
             Some(place) => Ok(Some(place)),
             None => Err(StatusError::too_many_requests("Too many requests, please try again later.", 1)),
-        }
-    }
-
-    fn authorize(&self, user: &UserInfo, info: &RequestInfo) -> Result<(), StatusError> {
-        let attributes = Attributes::of(user, info);
-        match self.authorizer.authorize(&attributes) {
-            Decision::Allow(_) => Ok(()),
-            Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(&attributes, &reason)),
         }
     }
 

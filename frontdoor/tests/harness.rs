@@ -16,7 +16,7 @@ use gantry_frontdoor::{
     AuthPolicy, FrontDoor, HealthChecks, ImpersonatedBy, Limits, ServeError, server_config,
 };
 use gantry_kube_types::{
-    Attributes, Authenticator, Authorizer, ConnectionInfo, Decision, StatusError, UserInfo, groups,
+    Attributes, AuditSink, Authenticator, Authorizer, ConnectionInfo, Decision, StatusError, UserInfo, groups,
 };
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -98,6 +98,10 @@ pub(crate) struct Harness {
 
 impl Harness {
     pub(crate) async fn start(limits: Limits) -> Self {
+        Self::start_audited(limits, None).await
+    }
+
+    pub(crate) async fn start_audited(limits: Limits, sink: Option<Arc<dyn AuditSink>>) -> Self {
         let directory = TempDir::new().expect("a directory");
         let authority = CertificateAuthority::open(directory.path(), "test").expect("an authority");
         let address = "127.0.0.1".parse().expect("an address");
@@ -106,7 +110,11 @@ impl Harness {
         let leaf = pki::certificates(&alice.certificate_pem).expect("PEM")[0].to_vec();
         let users = HashMap::from([(leaf, UserInfo::authenticated("alice", &["dev"]))]);
         let handled = Arc::new(AtomicUsize::new(0));
-        let door = FrontDoor::builder()
+        let mut builder = FrontDoor::builder();
+        if let Some(sink) = sink {
+            builder = builder.audit(sink);
+        }
+        let door = builder
             .authenticator(Arc::new(Certificates(users)))
             .authenticator(Arc::new(Tokens))
             .authorizer(Arc::new(Rules))
@@ -213,6 +221,20 @@ fn echo(handled: Arc<AtomicUsize>) -> Router {
 }
 
 async fn answer(request: Request) -> Response {
+    match request.uri().path() {
+        "/open/panic" => panic!("on purpose"),
+        "/open/hang" => std::future::pending().await,
+        "/open/refusal" => {
+            let body = axum::Json(json!({ "message": "no" }));
+            return (StatusCode::BAD_REQUEST, body).into_response();
+        }
+        _ => {}
+    }
+    let (head, body) = request.into_parts();
+    let upgrading = head.headers.contains_key("upgrade");
+    let body =
+        if upgrading { body } else { axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default().into() };
+    let request = Request::from_parts(head, body);
     let user = request.extensions().get::<UserInfo>().cloned().unwrap_or_default();
     let behind = request.extensions().get::<ImpersonatedBy>().map(|by| by.0.username.clone());
     if request.headers().get("upgrade").is_some_and(|v| v == "echo") {

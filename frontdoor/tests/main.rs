@@ -1,6 +1,7 @@
 //! The front door over real sockets and real TLS, and from inside the process.
 
 mod access;
+mod audit;
 mod harness;
 mod in_process;
 mod limits;
