@@ -37,8 +37,9 @@ impl Tasks {
         &self.health
     }
 
-    /// Runs `start()` for as long as the process lives. When its future ends or panics before the
-    /// shutdown, the part is shown degraded and the task is started again after a growing delay.
+    /// Runs `start()` for as long as the process lives, and shows the part as ok from now on. When its
+    /// future ends or panics before the shutdown, the part is shown degraded and the task is started again
+    /// after a growing delay.
     pub fn supervise<F, Fut, E>(&self, part: &str, mut start: F)
     where
         F: FnMut() -> Fut + Send + 'static,
@@ -46,6 +47,7 @@ impl Tasks {
         E: std::fmt::Display + Send + 'static,
     {
         let (part, shutdown, health) = (part.to_owned(), self.shutdown.clone(), self.health.clone());
+        health.set(&part, Health::Ok);
         self.tracker.spawn(async move {
             let mut delay_ms = RESTART_DELAY_MS_MIN;
             while !shutdown.is_cancelled() {
@@ -106,6 +108,7 @@ mod tests {
                 }
             }
         });
+        assert_eq!(tasks.health().all()["part"], Health::Ok, "shown from the start");
         while starts.load(Ordering::SeqCst) < 3 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -11,16 +11,17 @@ use std::time::Duration;
 
 use axum::Router;
 use gantry_apiserver::authn::{
-    BasicTokenAuthenticator, BearerTokenAuthenticator, ClientCertificates, ServiceAccountTokens, TokenConfig,
-    discovery_router,
+    BasicTokenAuthenticator, BearerTokenAuthenticator, ClientCertificates, ForeignTokens,
+    ServiceAccountTokens, TokenAuthenticator, TokenConfig, discovery_router,
 };
 use gantry_apiserver::authz::{self, NodeAuthorizer, NodeRestriction, RbacAuthorizer, RbacEscalation, Union};
 use gantry_apiserver::metrics::MetricsApi;
-use gantry_apiserver::{ApiServer, kinds};
+use gantry_apiserver::{ApiServer, Neutral, ViewAuthorizer, Views, kinds};
+use gantry_base::health::Health;
 use gantry_base::tasks::Tasks;
 use gantry_frontdoor::FrontDoor;
 use gantry_host::{Capabilities, Host};
-use gantry_kube_types::{Authenticator, Authorizer, UserInfo, groups, users};
+use gantry_kube_types::{Admission, Authenticator, Authorizer, UserInfo, Visibility, groups, users};
 use gantry_store::{Options, Store};
 use ipnet::Ipv4Net;
 
@@ -33,6 +34,24 @@ const TERMINATED_PODS_MAX: usize = 12_500;
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 /// `schedulerName`s the scheduler answers to.
 const SCHEDULERS: &[&str] = &["default-scheduler", "gantry"];
+
+/// Puts its own rules before or around the engine's authoriser.
+pub type WrapAuthorizer = Box<dyn FnOnce(Arc<dyn Authorizer>) -> Arc<dyn Authorizer> + Send>;
+
+/// Where components take part in the engine's decisions.
+#[derive(Default)]
+pub struct Seams {
+    /// After the engine's own mutations and before its quotas, in this order.
+    pub admission: Vec<Arc<dyn Admission>>,
+    /// Whose bearer tokens TokenReviews know, too. The composition root gives the same to the front door.
+    pub authenticators: Vec<Arc<dyn Authenticator>>,
+    /// For credentials narrower than their user. What it returns is asked by everybody: front door,
+    /// reviews, escalation checks, filtered lists. It must answer `NoOpinion`, not `Deny`, where a
+    /// filtered list may still show a part.
+    pub wrap_authorizer: Option<WrapAuthorizer>,
+    /// What users see of cluster-scoped lists beyond the namespaces they are bound in.
+    pub visibility: Vec<Arc<dyn Visibility>>,
+}
 
 /// What the engine starts from.
 #[derive(Clone)]
@@ -61,6 +80,31 @@ pub enum EmbeddedError {
     Bootstrap(#[from] kube::Error),
 }
 
+/// Who decides on rights, from the inside out.
+struct Rights {
+    rbac: Arc<RbacAuthorizer>,
+    views: Arc<Views>,
+    /// The outermost.
+    authorizer: Arc<dyn Authorizer>,
+}
+
+impl Rights {
+    fn new(store: &Store, wrap: Option<WrapAuthorizer>, visibility: Vec<Arc<dyn Visibility>>) -> Self {
+        let rbac = Arc::new(RbacAuthorizer::new(store.clone()));
+        let own: Arc<dyn Authorizer> =
+            Arc::new(Union(vec![Arc::new(NodeAuthorizer::new(store.clone())), rbac.clone()]));
+        let narrowed = match wrap {
+            Some(wrap) => wrap(own),
+            None => own,
+        };
+        let mut sources: Vec<Arc<dyn Visibility>> = vec![rbac.clone()];
+        sources.extend(visibility);
+        let views = Views::new(store.clone(), narrowed, sources);
+        let authorizer = Arc::new(ViewAuthorizer::new(views.clone()));
+        Self { rbac, views, authorizer }
+    }
+}
+
 /// The running engine.
 pub struct Embedded {
     config: EmbeddedConfig,
@@ -68,21 +112,25 @@ pub struct Embedded {
     server: Arc<ApiServer>,
     tokens: Arc<ServiceAccountTokens>,
     authorizer: Arc<dyn Authorizer>,
+    views: Arc<Views>,
     nodes: LocalNodes,
 }
 
 impl Embedded {
-    /// Opens the store and makes the API server; nothing moves until [`Embedded::start_loops`].
+    /// [`Embedded::open_with`] no component.
     pub async fn open(config: EmbeddedConfig) -> Result<Self, EmbeddedError> {
+        Self::open_with(config, Seams::default()).await
+    }
+
+    /// Opens the store and makes the API server; nothing moves until [`Embedded::start_loops`].
+    pub async fn open_with(config: EmbeddedConfig, seams: Seams) -> Result<Self, EmbeddedError> {
         let path = config.data.join("store.redb");
         let opened = tokio::task::spawn_blocking(move || Store::open(&path, Options::default())).await;
         let store = opened.map_err(|panic| EmbeddedError::Roles(panic.to_string()))??;
         let token_config = TokenConfig::of_cluster(config.keys.clone(), &config.cluster_domain);
         let tokens = Arc::new(ServiceAccountTokens::open(store.clone(), token_config)?);
         authz::bootstrap(&store).await.map_err(|error| EmbeddedError::Roles(error.to_string()))?;
-        let rbac = Arc::new(RbacAuthorizer::new(store.clone()));
-        let authorizer: Arc<dyn Authorizer> =
-            Arc::new(Union(vec![Arc::new(NodeAuthorizer::new(store.clone())), rbac.clone()]));
+        let rights = Rights::new(&store, seams.wrap_authorizer, seams.visibility);
         let nodes = LocalNodes::default();
         let rules = kinds::AdmissionConfig {
             service_range: ipnet::IpNet::V4(config.service_cidr),
@@ -90,13 +138,20 @@ impl Embedded {
         };
         let mut admission = kinds::plugins(rules, store.clone());
         admission.push(Arc::new(NodeRestriction));
-        admission.push(Arc::new(RbacEscalation::new(authorizer.clone(), rbac.clone())));
+        admission.push(Arc::new(RbacEscalation::new(rights.authorizer.clone(), rights.rbac.clone())));
+        for component in seams.admission {
+            admission.push(Arc::new(Neutral(component)));
+        }
+        let mut known: Vec<Arc<dyn TokenAuthenticator>> = vec![tokens.clone()];
+        for authenticator in seams.authenticators {
+            known.push(Arc::new(ForeignTokens::new(authenticator, tokens.audiences().to_vec())));
+        }
         let reviewed = authz::with_reviews(
             kinds::builtin(),
-            authorizer.clone(),
-            rbac,
+            rights.authorizer.clone(),
+            rights.rbac.clone(),
             tokens.clone(),
-            vec![tokens.clone()],
+            known,
         );
         let server = ApiServer::new(
             store.clone(),
@@ -105,10 +160,12 @@ impl Embedded {
                 admission,
                 extensions: vec![MetricsApi::new(store.clone(), Arc::new(nodes.clone()))],
                 nodes: Some(Arc::new(nodes.clone())),
+                views: Some(rights.views.clone()),
                 git_version: gantry_apiserver::GIT_VERSION.to_owned(),
             },
         );
-        Ok(Self { config, store, server, tokens, authorizer, nodes })
+        let Rights { authorizer, views, .. } = rights;
+        Ok(Self { config, store, server, tokens, authorizer, views, nodes })
     }
 
     /// Where the composition root puts the nodes that live in this process.
@@ -163,6 +220,17 @@ impl Embedded {
                 }
             }
         });
+        show_store_failure(&tasks, &self.store);
+        let (views, shutdown) = (self.views.clone(), tasks.shutdown().clone());
+        tasks.supervise("filtered lists", move || {
+            let (views, shutdown) = (views.clone(), shutdown.clone());
+            async move {
+                tokio::select! {
+                    () = gantry_apiserver::run_views(views) => Ok::<(), String>(()),
+                    () = shutdown.cancelled() => Ok(()),
+                }
+            }
+        });
         let client = |user: &str, group: &[&str]| {
             kube::Client::new(front_door.connect_as(UserInfo::authenticated(user, group)), "default")
         };
@@ -189,4 +257,24 @@ impl Embedded {
     pub async fn close(&self) {
         self.store.close().await;
     }
+}
+
+/// A store whose log failed serves reads and refuses writes until it is opened again: the platform is not
+/// ready then, and says so.
+fn show_store_failure(tasks: &Tasks, store: &Store) {
+    let (store, shutdown, health) = (store.clone(), tasks.shutdown().clone(), tasks.health().clone());
+    tasks.supervise("store", move || {
+        let (store, shutdown, health) = (store.clone(), shutdown.clone(), health.clone());
+        async move {
+            tokio::select! {
+                reason = store.failure() => {
+                    let why = format!("writes are refused until gantry is started again: {reason}");
+                    health.set("store", Health::Degraded(why));
+                }
+                () = shutdown.cancelled() => {}
+            }
+            shutdown.cancelled().await;
+            Ok::<(), String>(())
+        }
+    });
 }

@@ -58,6 +58,7 @@ pub struct Store {
     history: Arc<History>,
     requests: mpsc::Sender<Request>,
     counters: Arc<Counters>,
+    failed: watch::Receiver<Option<Arc<str>>>,
     done: watch::Receiver<()>,
 }
 
@@ -79,6 +80,7 @@ impl Store {
         let counters = Arc::new(Counters::default());
         let (requests, receiver) = mpsc::channel(options.queued_writes_max);
         let (finished, done) = watch::channel(());
+        let (failure, failed) = watch::channel(None);
         let writer = Writer {
             log,
             history: history.clone(),
@@ -86,14 +88,14 @@ impl Store {
             requests: receiver,
             head,
             value_bytes_max: options.value_bytes_max,
-            failed: None,
+            failed: failure,
         };
         std::thread::Builder::new().name("store-writer".into()).spawn(move || {
             writer.run();
             // Only now: the log is closed and its lock released.
             drop(finished);
         })?;
-        Ok(Self { history, requests, counters, done })
+        Ok(Self { history, requests, counters, failed, done })
     }
 
     /// Makes one change. Returns once it is durable. Dropping the future does not undo a queued write.
@@ -128,6 +130,18 @@ impl Store {
     /// The events after `from`, none missing and none twice. A `from` in the future waits for it.
     pub fn watch(&self, prefix: Prefix, from: Revision) -> Result<Watch, Compacted> {
         Watch::new(self.history.clone(), prefix, from)
+    }
+
+    /// Waits until the log cannot be written any more, and says why: from then on every write is refused,
+    /// until the store is opened again. Does not come back while all is well, nor after a close.
+    pub async fn failure(&self) -> Arc<str> {
+        let mut failed = self.failed.clone();
+        if let Ok(reason) = failed.wait_for(Option::is_some).await
+            && let Some(reason) = reason.clone()
+        {
+            return reason;
+        }
+        std::future::pending().await
     }
 
     /// Serves the queued writes, refuses new ones, ends watches and releases the file.
@@ -184,6 +198,7 @@ mod tests {
             let error = store.write(put()).await.unwrap_err();
             assert_eq!(error, WriteError::Unavailable("No space left on device".into()));
         }
+        assert_eq!(&*store.failure().await, "No space left on device", "whoever watches is told");
         assert_eq!((store.revision(), store.stats().events), (1, 1), "what is not durable is not visible");
     }
 }

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::history::History;
 use crate::log::Log;
@@ -37,7 +37,7 @@ pub(crate) struct Writer {
     pub(crate) head: Snapshot,
     pub(crate) value_bytes_max: usize,
     /// Why writes are refused, after a failed append.
-    pub(crate) failed: Option<Arc<str>>,
+    pub(crate) failed: watch::Sender<Option<Arc<str>>>,
 }
 
 impl Writer {
@@ -75,7 +75,7 @@ impl Writer {
         if !events.is_empty() {
             if let Err(reason) = self.log.append(&events) {
                 tracing::error!(reason, "the store's log failed; writes are refused until restart");
-                self.failed = Some(reason.into());
+                self.failed.send_replace(Some(reason.into()));
             } else {
                 self.counters.commits.fetch_add(1, Ordering::Relaxed);
                 self.counters.mutations.fetch_add(events.len() as u64, Ordering::Relaxed);
@@ -83,8 +83,8 @@ impl Writer {
             }
         }
         for (reply, result) in replies {
-            let result = match &self.failed {
-                Some(reason) => Err(WriteError::Unavailable(reason.clone())),
+            let result = match self.failed.borrow().clone() {
+                Some(reason) => Err(WriteError::Unavailable(reason)),
                 None => result,
             };
             // The caller may have gone; the write stands.
@@ -94,8 +94,8 @@ impl Writer {
 
     /// Applies the mutations to the head, all or none.
     fn stage(&mut self, mutations: Vec<Mutation>, events: &mut Vec<Arc<Event>>) -> Reply {
-        if let Some(reason) = &self.failed {
-            return Err(WriteError::Unavailable(reason.clone()));
+        if let Some(reason) = self.failed.borrow().clone() {
+            return Err(WriteError::Unavailable(reason));
         }
         let mut head = self.head.clone();
         let mut staged = Vec::with_capacity(mutations.len());
