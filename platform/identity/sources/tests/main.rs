@@ -1,1 +1,5 @@
-//! Tests of the crate as a whole.
+//! Tests of the crate as a whole, against real peers: slapd, oidc-provider, Keystone.
+
+mod ldap;
+mod peers;
+mod slapd;
