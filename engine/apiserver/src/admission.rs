@@ -1,5 +1,8 @@
 //! What decides on a write after the caller's rights are known and before it is stored.
 
+use std::borrow::Cow;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use gantry_kube_types::{StatusError, UserInfo};
 use serde_json::Value;
 
@@ -32,7 +35,7 @@ pub struct AdmissionRequest<'a> {
     pub dry_run: bool,
     /// The other objects.
     pub reader: &'a Reader,
-    pub effects: &'a mut Effects,
+    pub effects: &'a Effects,
 }
 
 impl AdmissionRequest<'_> {
@@ -67,37 +70,78 @@ pub trait AdmissionPlugin: Send + Sync {
 /// `Sync` so that a request under validation can be shared.
 type Effect = Box<dyn FnOnce() + Send + Sync>;
 
-/// Side effects of admission outside the object (an allocated cluster IP): undone when the write fails,
-/// is a dry run or is dropped half-way; settled when it is stored.
+/// What admission does beside changing the object. Reservations (an allocated cluster IP, a share of a
+/// quota) are undone when the write fails, is a dry run or is dropped half-way, and settled when it is
+/// stored; warnings go to the caller, annotations to the audit record.
 #[derive(Default)]
-pub struct Effects {
+pub struct Effects(Mutex<Noted>);
+
+#[derive(Default)]
+struct Noted {
     undo: Vec<Effect>,
     settle: Vec<Effect>,
+    remarks: Remarks,
+}
+
+/// What admission says of a request beside yes and no.
+#[derive(Debug, Default)]
+pub(crate) struct Remarks {
+    /// For `Warning` headers.
+    pub(crate) warnings: Vec<String>,
+    pub(crate) annotations: Vec<(Cow<'static, str>, String)>,
 }
 
 impl Effects {
     /// Runs when the write does not happen.
-    pub fn on_failure(&mut self, undo: impl FnOnce() + Send + Sync + 'static) {
-        self.undo.push(Box::new(undo));
+    pub fn on_failure(&self, undo: impl FnOnce() + Send + Sync + 'static) {
+        self.noted().undo.push(Box::new(undo));
     }
 
     /// Runs once the write is durable.
-    pub fn on_success(&mut self, settle: impl FnOnce() + Send + Sync + 'static) {
-        self.settle.push(Box::new(settle));
+    pub fn on_success(&self, settle: impl FnOnce() + Send + Sync + 'static) {
+        self.noted().settle.push(Box::new(settle));
+    }
+
+    /// A sentence for a `Warning` header; said once however often it is given.
+    pub fn warn(&self, text: impl Into<String>) {
+        let (text, mut noted) = (text.into(), self.noted());
+        if !noted.remarks.warnings.contains(&text) {
+            noted.remarks.warnings.push(text);
+        }
+    }
+
+    /// A line of the request's audit record.
+    pub fn annotate(&self, key: impl Into<Cow<'static, str>>, value: impl Into<String>) {
+        self.noted().remarks.annotations.push((key.into(), value.into()));
+    }
+
+    /// Takes out what was said so far.
+    pub(crate) fn remarks(&self) -> Remarks {
+        std::mem::take(&mut self.noted().remarks)
     }
 
     /// The write is stored.
-    pub(crate) fn settle(mut self) {
-        self.undo.clear();
-        for effect in self.settle.drain(..) {
+    pub(crate) fn settle(self) {
+        let settle = {
+            let mut noted = self.noted();
+            noted.undo.clear();
+            std::mem::take(&mut noted.settle)
+        };
+        for effect in settle {
             effect();
         }
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        // Every change is one insertion: a panic elsewhere leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Effects {
     fn drop(&mut self) {
-        for undo in self.undo.drain(..).rev() {
+        let undo = std::mem::take(&mut self.noted().undo);
+        for undo in undo.into_iter().rev() {
             undo();
         }
     }

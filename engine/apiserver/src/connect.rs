@@ -75,10 +75,10 @@ async fn admit(context: &Context) -> Result<(), StatusError> {
     let write = Write { context, name, operation: Operation::Connect, dry_run: false, reader: &reader };
     let old = context.server.store.snapshot().get(&context.key(name));
     let old = old.map(|object| crate::encode::decode(&context.kind, &object));
-    let mut effects = Effects::default();
+    let effects = Effects::default();
     let mut nothing = Value::Null;
-    write.mutate(&mut nothing, old.as_ref(), &mut effects).await?;
-    write.validate(&mut nothing, old.as_ref(), &mut effects).await
+    write.mutate(&mut nothing, old.as_ref(), &effects).await?;
+    write.validate(&mut nothing, old.as_ref(), &effects).await
 }
 
 /// `[scheme:]name[:port]`.

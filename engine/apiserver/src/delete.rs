@@ -179,12 +179,13 @@ async fn delete_once(
     let old = encode::decode(kind, current);
     check_preconditions(context, name, options, &old)?;
     let reader = context.server.reader();
-    let mut effects = Effects::default();
+    let effects = Effects::default();
     let dry_run = options.is_dry_run();
     let write = Write { context, name, operation: Operation::Delete, dry_run, reader: &reader };
     let mut nothing = Value::Null;
-    write.mutate(&mut nothing, Some(&old), &mut effects).await?;
-    write.validate(&mut nothing, Some(&old), &mut effects).await?;
+    write.mutate(&mut nothing, Some(&old), &effects).await?;
+    write.validate(&mut nothing, Some(&old), &effects).await?;
+    context.note(effects.remarks(), &mut Vec::new());
     let plan = plan(context, &old, options, Timestamp::now());
     let expect = Expect::Revision(current.revision);
     let outcome = match plan {

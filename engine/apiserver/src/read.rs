@@ -21,6 +21,7 @@ use crate::request::Context;
 use crate::respond;
 use crate::select::Selection;
 use crate::table::{self, IncludeObject};
+use crate::views::View;
 
 pub(crate) fn get(context: &Context) -> Result<Response<Body>, StatusError> {
     let output = context.output()?;
@@ -109,7 +110,12 @@ fn page(context: &Context, selection: &Selection) -> Result<Page, StatusError> {
         prefix = prefix.named(name);
     }
     let after = from.as_ref().map(|c| (c.namespace.as_str(), c.name.as_str()));
-    let mut rest = snapshot.scan(&prefix, after).filter(|o| selection.matches(&context.kind, o));
+    let mut view = context.server.views.as_ref().and_then(|views| views.of(context));
+    let whole = view.as_ref().is_none_or(View::is_full);
+    let mut rest = snapshot
+        .scan(&prefix, after)
+        .filter(|o| selection.matches(&context.kind, o))
+        .filter(|o| view.as_mut().is_none_or(|view| view.sees(o.key.name())));
     if limit == 0 {
         return Ok(Page {
             revision: snapshot.revision(),
@@ -125,7 +131,7 @@ fn page(context: &Context, selection: &Selection) -> Result<Page, StatusError> {
         Continue { rv: snapshot.revision(), namespace, name }.token()
     });
     // Counting what a selector leaves would mean reading everything on every page.
-    let remaining = (more && selection.is_everything()).then(|| rest.count() + 1);
+    let remaining = (more && whole && selection.is_everything()).then(|| rest.count() + 1);
     Ok(Page { revision: snapshot.revision(), items, next, remaining })
 }
 

@@ -1,6 +1,7 @@
 //! One request about a resource, and its body.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use gantry_kube_logic::apply::Manager;
@@ -12,6 +13,7 @@ use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
+use crate::admission::Remarks;
 use crate::kind::Kind;
 use crate::negotiate::{self, Output};
 use crate::query::{FieldValidation, Query};
@@ -30,7 +32,11 @@ pub(crate) struct Context {
     pub(crate) kind: Arc<Kind>,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
+    pub(crate) annotations: Annotations,
 }
+
+/// What is added to the audit record of one request.
+pub(crate) type Annotations = Arc<Mutex<Vec<(Cow<'static, str>, String)>>>;
 
 impl Context {
     /// Objects of namespaced kinds are named inside a namespace, those of cluster kinds are not.
@@ -65,6 +71,13 @@ impl Context {
     /// The stored object, or 404.
     pub(crate) fn current(&self, name: &str) -> Result<Arc<Object>, StatusError> {
         self.server.store.snapshot().get(&self.key(name)).ok_or_else(|| self.kind.not_found(name))
+    }
+
+    /// Keeps what admission said: warnings for the caller, annotations for the audit record.
+    pub(crate) fn note(&self, mut remarks: Remarks, warnings: &mut Vec<String>) {
+        warnings.append(&mut remarks.warnings);
+        let mut annotations = self.annotations.lock().unwrap_or_else(PoisonError::into_inner);
+        annotations.append(&mut remarks.annotations);
     }
 
     pub(crate) fn output(&self) -> Result<Output, StatusError> {

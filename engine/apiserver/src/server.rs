@@ -1,12 +1,12 @@
 //! The server: its parts, and the way a request takes through them.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use gantry_kube_types::{RequestInfo, StatusError, UserInfo};
+use gantry_kube_types::{AuditNotes, RequestInfo, StatusError, UserInfo};
 use gantry_store::Store;
 use http::{Method, Request, Response};
 use serde_json::json;
@@ -19,7 +19,8 @@ use crate::node::NodeConnector;
 use crate::query::Query;
 use crate::reader::Reader;
 use crate::registry::{Registry, ResourceExtension};
-use crate::request::Context;
+use crate::request::{Annotations, Context};
+use crate::views::Views;
 use crate::{connect, delete, discovery, negotiate, openapi, patch, read, respond, scale, watch, write};
 
 /// What the server is made of.
@@ -31,6 +32,8 @@ pub struct Config {
     pub extensions: Vec<Arc<dyn ResourceExtension>>,
     /// `None`: streams to containers, logs and node proxies answer 503.
     pub nodes: Option<Arc<dyn NodeConnector>>,
+    /// Lists and watches that show each caller what is theirs; `None`: all or nothing.
+    pub views: Option<Arc<Views>>,
     /// `/version`: `v1.37.0+gantry`.
     pub git_version: String,
 }
@@ -45,6 +48,7 @@ pub struct ApiServer {
     pub(crate) admission: Vec<Arc<dyn AdmissionPlugin>>,
     pub(crate) extensions: Vec<(Arc<dyn ResourceExtension>, Router)>,
     pub(crate) nodes: Option<Arc<dyn NodeConnector>>,
+    pub(crate) views: Option<Arc<Views>>,
     pub(crate) documents: openapi::Documents,
     git_version: String,
 }
@@ -61,6 +65,7 @@ impl ApiServer {
             admission: config.admission,
             extensions,
             nodes: config.nodes,
+            views: config.views,
             documents: openapi::Documents::default(),
             git_version: config.git_version,
         });
@@ -130,9 +135,19 @@ async fn route(server: &Arc<ApiServer>, request: Request<Body>) -> Result<Respon
         user,
         info,
         kind,
+        annotations: Annotations::default(),
     };
-    context.check_scope()?;
-    resource(context, request).await
+    let annotations = context.annotations.clone();
+    let answered = match context.check_scope() {
+        Ok(()) => resource(context, request).await,
+        Err(error) => Err(error),
+    };
+    let mut response = answered.unwrap_or_else(|error| respond::failure(&error));
+    let annotations = std::mem::take(&mut *annotations.lock().unwrap_or_else(PoisonError::into_inner));
+    if !annotations.is_empty() {
+        response.extensions_mut().insert(AuditNotes { annotations, ..AuditNotes::default() });
+    }
+    Ok(response)
 }
 
 async fn resource(context: Context, request: Request<Body>) -> Result<Response<Body>, StatusError> {

@@ -1,5 +1,7 @@
 //! `watch`: one JSON document per line, until the client, the time limit or the store ends it.
 
+mod part;
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures::stream;
 use gantry_kube_types::{FieldError, StatusError};
-use gantry_store::{Compacted, Event, EventKind, Object, Prefix, Watch, WatchItem};
+use gantry_store::{Compacted, Event, EventKind, Object, Prefix, Revision, Store, Watch, WatchItem};
 use http::{HeaderValue, Response, StatusCode, header};
 use jiff::Timestamp;
 use rand::Rng;
@@ -23,6 +25,7 @@ use crate::query::resource_version;
 use crate::request::Context;
 use crate::select::Selection;
 use crate::table::{self, IncludeObject};
+use part::Part;
 
 /// Upstream's default; each watch gets a random time between one and two of these.
 const TIMEOUT_SECONDS_MIN: u64 = 1800;
@@ -110,6 +113,11 @@ fn expired(compacted: Compacted, from: u64) -> StatusError {
 struct Stream {
     watch: Result<Watch, Compacted>,
     view: View,
+    part: Option<Part>,
+    store: Store,
+    prefix: Prefix,
+    /// Lines that are made and not yet sent.
+    ready: VecDeque<Bytes>,
     initial: VecDeque<Arc<Object>>,
     marked: bool,
     position: u64,
@@ -120,10 +128,16 @@ struct Stream {
 
 impl Stream {
     fn open(context: &Context, prefix: Prefix, view: View, timeout: Duration) -> Result<Self, StatusError> {
+        let mut part = context.server.views.as_ref().and_then(|views| views.of(context)).map(Part::new);
         let start = start(context, &prefix)?;
+        let resumed = start.initial.is_empty() && !start.marked;
+        let store = context.server.store.clone();
+        let known = part.as_mut().map_or(Ok(()), |part| {
+            if resumed { part.resume(&store, &prefix, &view, start.from) } else { Ok(()) }
+        });
         // A version that is too old is told as an event, as upstream does: informers list anew on that,
         // where they would only repeat a refused request.
-        let watch = context.server.store.watch(prefix, start.from);
+        let watch = known.and_then(|()| store.watch(prefix.clone(), start.from));
         let last = timeout.checked_sub(BOOKMARK_BEFORE_END).filter(|d| !d.is_zero());
         let first = last.unwrap_or(BOOKMARK_PERIOD).min(BOOKMARK_PERIOD);
         let bookmarks = context
@@ -133,6 +147,10 @@ impl Stream {
         Ok(Self {
             watch,
             view,
+            part,
+            store,
+            prefix,
+            ready: VecDeque::new(),
             initial: start.initial,
             marked: start.marked,
             position: start.from,
@@ -145,19 +163,29 @@ impl Stream {
     /// The next line; `None` ends the answer.
     async fn next(&mut self) -> Option<Bytes> {
         while let Some(object) = self.initial.pop_front() {
-            if self.view.selects(&object) {
+            if self.view.selects(&object) && self.part.as_mut().is_none_or(|part| part.shows(&object)) {
                 return Some(self.view.event("ADDED", &object, object.revision));
             }
         }
         if std::mem::take(&mut self.marked) {
             return Some(self.view.bookmark(self.position, true));
         }
-        while !self.over {
+        loop {
+            if let Some(line) = self.ready.pop_front() {
+                return Some(line);
+            }
+            if self.over {
+                return None;
+            }
             let item = match &mut self.watch {
                 Err(compacted) => Some(Err(*compacted)),
                 Ok(watch) => tokio::select! {
                     item = watch.next() => item,
                     () = tick(self.bookmarks.as_mut()) => {
+                        watch.request_progress();
+                        continue;
+                    }
+                    () = rights_changed(self.part.as_mut()) => {
                         watch.request_progress();
                         continue;
                     }
@@ -171,19 +199,38 @@ impl Stream {
                     let status = expired(compacted, self.position).to_json();
                     return Some(line("ERROR", &encode::to_bytes(&status)));
                 }
-                Some(Ok(WatchItem::Progress(revision))) => {
-                    self.position = revision;
-                    return Some(self.view.bookmark(revision, false));
-                }
+                Some(Ok(WatchItem::Progress(revision))) => self.progress(revision),
                 Some(Ok(WatchItem::Event(event))) => {
                     self.position = event.revision;
-                    if let Some(line) = self.view.change(&event) {
-                        return Some(line);
-                    }
+                    let line = match &mut self.part {
+                        Some(part) => part.change(&mut self.view, &event),
+                        None => self.view.change(&event),
+                    };
+                    self.ready.extend(line);
                 }
             }
         }
-        None
+    }
+
+    /// Every event up to `revision` has been sent: the moment to look at changed rights.
+    fn progress(&mut self, revision: Revision) {
+        self.position = revision;
+        if let Some(part) = &mut self.part {
+            match part.recheck(&self.store, &self.prefix, &mut self.view, revision) {
+                Ok(lines) => self.ready.extend(lines),
+                Err(compacted) => self.watch = Err(compacted),
+            }
+        }
+        if self.bookmarks.is_some() {
+            self.ready.push_back(self.view.bookmark(revision, false));
+        }
+    }
+}
+
+async fn rights_changed(part: Option<&mut Part>) {
+    match part {
+        Some(part) => part.rights_changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -84,10 +84,10 @@ pub(crate) async fn create_object(
     objects::initialise(kind, &mut object, now);
     kind.strategy.prepare_create(&mut object);
     let reader = context.server.reader();
-    let mut effects = Effects::default();
+    let effects = Effects::default();
     let name = meta::name(&object).to_owned();
     let admitted = Write { context, name: &name, operation: Operation::Create, dry_run, reader: &reader };
-    admitted.mutate(&mut object, None, &mut effects).await?;
+    admitted.mutate(&mut object, None, &effects).await?;
     if fields == Fields::Track {
         apply::track_update(None, &mut object, context.schema(), &context.manager(now))?;
     }
@@ -95,8 +95,9 @@ pub(crate) async fn create_object(
     errors.extend(kind.strategy.validate_create(&object));
     errors.extend(kind.check.iter().flat_map(|check| check(&object, None)));
     refuse(context, &name, &errors)?;
-    admitted.validate(&mut object, None, &mut effects).await?;
+    admitted.validate(&mut object, None, &effects).await?;
     warnings.extend(kind.strategy.warnings(&object));
+    context.note(effects.remarks(), warnings);
     if dry_run {
         let taken = reader.snapshot().get(&context.key(&name)).is_some();
         return if taken { Err(exists(context, &name)) } else { Ok(encode::to_bytes(&object)) };
@@ -154,7 +155,7 @@ impl Write<'_> {
         &'b self,
         object: &'b mut Value,
         old_object: Option<&'b Value>,
-        effects: &'b mut Effects,
+        effects: &'b Effects,
     ) -> AdmissionRequest<'b> {
         AdmissionRequest {
             user: &self.context.user,
@@ -175,11 +176,12 @@ impl Write<'_> {
         &self,
         object: &mut Value,
         old: Option<&Value>,
-        effects: &mut Effects,
+        effects: &Effects,
     ) -> Result<(), StatusError> {
         let mut request = self.request(object, old, effects);
         for plugin in &self.context.server.admission {
-            plugin.admit(&mut request).await?;
+            let admitted = plugin.admit(&mut request).await;
+            self.refused(admitted, effects)?;
         }
         Ok(())
     }
@@ -188,13 +190,22 @@ impl Write<'_> {
         &self,
         object: &mut Value,
         old: Option<&Value>,
-        effects: &mut Effects,
+        effects: &Effects,
     ) -> Result<(), StatusError> {
         let request = self.request(object, old, effects);
         for plugin in &self.context.server.admission {
-            plugin.validate(&request).await?;
+            let valid = plugin.validate(&request).await;
+            self.refused(valid, effects)?;
         }
         Ok(())
+    }
+
+    /// What admission says of a refused write goes to the audit record all the same.
+    fn refused(&self, done: Result<(), StatusError>, effects: &Effects) -> Result<(), StatusError> {
+        if done.is_err() {
+            self.context.note(effects.remarks(), &mut Vec::new());
+        }
+        done
     }
 }
 
@@ -279,9 +290,9 @@ pub(crate) async fn replace(
     let now = Timestamp::now();
     prepare(kind, part, &mut new, old);
     let reader = context.server.reader();
-    let mut effects = Effects::default();
+    let effects = Effects::default();
     let write = Write { context, name, operation: Operation::Update, dry_run, reader: &reader };
-    write.mutate(&mut new, Some(old), &mut effects).await?;
+    write.mutate(&mut new, Some(old), &effects).await?;
     if !part.is_status() {
         objects::count_generation(kind, &mut new, old);
     }
@@ -289,10 +300,11 @@ pub(crate) async fn replace(
         apply::track_update(Some(old), &mut new, context.schema(), &context.manager(now))?;
     }
     refuse(context, name, &check(kind, part, &new, old))?;
-    write.validate(&mut new, Some(old), &mut effects).await?;
+    write.validate(&mut new, Some(old), &effects).await?;
     if part == Part::Main {
         warnings.extend(kind.strategy.warnings(&new));
     }
+    context.note(effects.remarks(), warnings);
     if dry_run {
         return Ok(encode::to_bytes(&new));
     }

@@ -6,4 +6,5 @@ mod objects;
 mod patching;
 mod reading;
 mod serving;
+mod views;
 mod watching;

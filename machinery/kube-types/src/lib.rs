@@ -3,6 +3,7 @@
 //! ([`ResourceInfo`]). Nothing here does I/O or makes a decision.
 
 mod access;
+mod admission;
 mod audit;
 mod request;
 mod resource;
@@ -11,6 +12,10 @@ mod status;
 mod user;
 
 pub use access::{Attributes, Authenticator, Authorizer, ConnectionInfo, Decision};
+pub use admission::{
+    Admission, AdmissionAttributes, AdmissionOperation, AdmissionOutcome, AdmissionPhase, OutcomeListener,
+    Visibility,
+};
 pub use audit::{
     AuditBody, AuditClosed, AuditEvent, AuditLevel, AuditNotes, AuditObject, AuditPlace, AuditPlan,
     AuditSink, AuditStage, AuditStatus, SecurityEvent, WhenFull, annotations as audit_annotations,

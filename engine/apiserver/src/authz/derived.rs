@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use futures::FutureExt;
+use futures::future::select_all;
 use gantry_store::{EventKind, Key, Prefix, Store, Watch, WatchItem};
 
 /// Something computed from the objects of some resources.
@@ -23,6 +24,8 @@ pub(crate) struct Derived<T> {
     /// Empty until the first question and after a watch fell behind: rebuild from a snapshot.
     watches: Mutex<Vec<Watch>>,
     state: RwLock<T>,
+    /// Grows whenever `state` may have become another.
+    changes: AtomicU64,
 }
 
 impl<T: Derive> Derived<T> {
@@ -33,6 +36,31 @@ impl<T: Derive> Derived<T> {
             applied: AtomicU64::new(0),
             watches: Mutex::default(),
             state: RwLock::default(),
+            changes: AtomicU64::new(0),
+        }
+    }
+
+    /// Another number means that the state may be another.
+    pub(crate) fn generation(&self) -> u64 {
+        drop(self.read());
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Returns once [`Derived::generation`] is not `seen`; never after the store has closed.
+    pub(crate) async fn changed(&self, seen: u64) {
+        loop {
+            let from = self.store.revision();
+            let watches: Result<Vec<Watch>, _> =
+                self.prefixes.iter().map(|prefix| self.store.watch(prefix.clone(), from)).collect();
+            // Asked after the watches have begun: no change falls between.
+            if self.generation() != seen {
+                return;
+            }
+            let Ok(mut watches) = watches else { continue };
+            let (next, _, _) = select_all(watches.iter_mut().map(|watch| Box::pin(watch.next()))).await;
+            if next.is_none() {
+                std::future::pending::<()>().await;
+            }
         }
     }
 
@@ -69,6 +97,7 @@ impl<T: Derive> Derived<T> {
                     let value = (event.kind == EventKind::Put).then_some(&event.object.value[..]);
                     let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
                     state.apply(&event.object.key, value);
+                    self.changes.fetch_add(1, Ordering::Release);
                 }
                 Some(Ok(WatchItem::Progress(_))) => {}
                 Some(Err(_)) => return false,
@@ -88,6 +117,7 @@ impl<T: Derive> Derived<T> {
             }
         }
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        self.changes.fetch_add(1, Ordering::Release);
         // A watch that cannot begin here has lost events already: the next question rebuilds again.
         let begun: Result<Vec<Watch>, _> =
             self.prefixes.iter().map(|p| self.store.watch(p.clone(), snapshot.revision())).collect();

@@ -1,7 +1,7 @@
 //! RBAC over the stored roles and bindings.
 
 use gantry_kube_logic::rbac::{GROUP, PolicyRule, RbacKind, RuleIndex};
-use gantry_kube_types::{Attributes, Authorizer, Decision, UserInfo, groups};
+use gantry_kube_types::{Attributes, Authorizer, Decision, UserInfo, Visibility, groups};
 use gantry_store::{Key, Prefix, Store};
 
 use super::derived::{Derive, Derived};
@@ -34,6 +34,26 @@ impl RbacAuthorizer {
     /// The rules of the role a binding in `namespace` refers to.
     pub(crate) fn role_rules(&self, kind: &str, namespace: &str, name: &str) -> Option<Vec<PolicyRule>> {
         self.index.read().role_rules(kind, namespace, name).map(<[PolicyRule]>::to_vec)
+    }
+}
+
+/// A namespace is theirs who are bound to a role in it, whatever the role grants.
+#[async_trait::async_trait]
+impl Visibility for RbacAuthorizer {
+    fn resources(&self) -> Vec<(String, String)> {
+        vec![(String::new(), "namespaces".to_owned())]
+    }
+
+    fn visible(&self, user: &UserInfo, group: &str, resource: &str, name: &str) -> bool {
+        group.is_empty() && resource == "namespaces" && self.index.read().is_bound(user, name)
+    }
+
+    fn generation(&self) -> u64 {
+        self.index.generation()
+    }
+
+    async fn changed(&self, seen: u64) {
+        self.index.changed(seen).await;
     }
 }
 

@@ -254,7 +254,7 @@ async fn admit(
 ) -> Result<(), String> {
     let kind = kind_of(group, resource);
     let reader = Reader::new(store.snapshot());
-    let mut effects = Effects::default();
+    let effects = Effects::default();
     let operation = match (old.is_null(), new.is_null()) {
         (true, _) => Operation::Create,
         (_, true) => Operation::Delete,
@@ -271,7 +271,7 @@ async fn admit(
         old_object: (!old.is_null()).then_some(&old),
         dry_run: false,
         reader: &reader,
-        effects: &mut effects,
+        effects: &effects,
     };
     plugin.admit(&mut request).await.map_err(|error| error.message)?;
     plugin.validate(&request).await.map_err(|error| error.message)

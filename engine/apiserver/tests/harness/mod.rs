@@ -99,6 +99,7 @@ fn config() -> Config {
         admission: Vec::new(),
         extensions: Vec::new(),
         nodes: None,
+        views: None,
         git_version: GIT_VERSION.to_owned(),
     }
 }
@@ -133,6 +134,7 @@ impl Api {
             admission,
             extensions: vec![MetricsApi::new(store.clone(), nodes.clone())],
             nodes: Some(nodes),
+            views: None,
             git_version: GIT_VERSION.to_owned(),
         };
         let server = ApiServer::new(store, config);

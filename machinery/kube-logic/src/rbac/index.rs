@@ -222,6 +222,13 @@ impl RuleIndex {
         })
     }
 
+    /// Is the user, or one of their groups, a subject of a RoleBinding in this namespace?
+    pub fn is_bound(&self, user: &UserInfo, namespace: &str) -> bool {
+        let bound = |grants: &Grants| grants.namespaces.contains_key(namespace);
+        self.users.get(&user.username).is_some_and(bound)
+            || user.groups.iter().any(|group| self.groups.get(group).is_some_and(bound))
+    }
+
     /// Every rule that holds for the user in `namespace` (cluster-wide ones included; only those where
     /// it is empty), and what could not be resolved.
     pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> (Vec<PolicyRule>, Vec<String>) {

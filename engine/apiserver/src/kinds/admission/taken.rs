@@ -90,7 +90,7 @@ impl Look<'_> {
     }
 
     /// Keeps it for `service` until its write has happened or failed.
-    pub(super) fn reserve(&mut self, claim: Claim, service: &Key, effects: &mut Effects) {
+    pub(super) fn reserve(&mut self, claim: Claim, service: &Key, effects: &Effects) {
         self.state.reserved.insert(claim.clone(), service.clone());
         let (shared, undone) = (self.shared.clone(), claim.clone());
         effects.on_failure(move || {

@@ -27,6 +27,7 @@ impl Api {
                 admission: plugins(rules, store),
                 extensions: Vec::new(),
                 nodes: None,
+                views: None,
                 git_version: GIT_VERSION.to_owned(),
             },
         );
