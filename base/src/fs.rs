@@ -47,6 +47,25 @@ pub fn read_optional(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
+/// Bytes of a key that [`secret_key`] reads and makes.
+pub const SECRET_KEY_BYTES: usize = 32;
+
+/// Reads a secret key, or makes one of random bytes (0600) where there is no file.
+pub fn secret_key(path: &Path) -> io::Result<[u8; SECRET_KEY_BYTES]> {
+    match read_optional(path)? {
+        Some(bytes) => bytes.try_into().map_err(|_| {
+            io::Error::other(format!("{} is no key: {SECRET_KEY_BYTES} bytes are expected", path.display()))
+        }),
+        None => {
+            let mut key = [0; SECRET_KEY_BYTES];
+            let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut key);
+            filled.map_err(|_| io::Error::other("no random numbers could be had"))?;
+            write_atomic(path, &key, 0o600)?;
+            Ok(key)
+        }
+    }
+}
+
 /// Removes a file or a tree that may be absent.
 pub fn remove_all(path: &Path) -> io::Result<()> {
     let removed = match fs::symlink_metadata(path) {

@@ -32,6 +32,8 @@ const NODE_GRACE: Duration = Duration::from_secs(40);
 const EVENT_TTL: Duration = Duration::from_secs(3600);
 const TERMINATED_PODS_MAX: usize = 12_500;
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
+/// Resources whose values are encrypted in the store's file.
+const SEALED: &[(&str, &str)] = &[("", "secrets")];
 /// `schedulerName`s the scheduler answers to.
 const SCHEDULERS: &[&str] = &["default-scheduler", "gantry"];
 
@@ -72,6 +74,8 @@ pub struct EmbeddedConfig {
 pub enum EmbeddedError {
     #[error(transparent)]
     Store(#[from] gantry_store::OpenError),
+    #[error("the key that secrets are encrypted with: {0}")]
+    SealingKey(std::io::Error),
     #[error("the signing key of tokens: {0}")]
     Keys(#[from] gantry_apiserver::authn::KeyError),
     #[error("the default roles could not be written: {0}")]
@@ -124,8 +128,13 @@ impl Embedded {
 
     /// Opens the store and makes the API server; nothing moves until [`Embedded::start_loops`].
     pub async fn open_with(config: EmbeddedConfig, seams: Seams) -> Result<Self, EmbeddedError> {
-        let path = config.data.join("store.redb");
-        let opened = tokio::task::spawn_blocking(move || Store::open(&path, Options::default())).await;
+        let (path, key) = (config.data.join("store.redb"), config.keys.join("store.key"));
+        let opened = tokio::task::spawn_blocking(move || {
+            let key = gantry_base::fs::secret_key(&key).map_err(EmbeddedError::SealingKey)?;
+            let sealing = Some(Arc::new(gantry_store::Sealing::new(&key, SEALED)));
+            Store::open(&path, Options { sealing, ..Options::default() }).map_err(EmbeddedError::Store)
+        })
+        .await;
         let store = opened.map_err(|panic| EmbeddedError::Roles(panic.to_string()))??;
         let token_config = TokenConfig::of_cluster(config.keys.clone(), &config.cluster_domain);
         let tokens = Arc::new(ServiceAccountTokens::open(store.clone(), token_config)?);

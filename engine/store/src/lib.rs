@@ -7,6 +7,7 @@
 mod history;
 mod key;
 mod log;
+mod seal;
 mod snapshot;
 mod store;
 mod types;
@@ -14,6 +15,7 @@ mod watch;
 mod writer;
 
 pub use key::{Key, Prefix};
+pub use seal::Sealing;
 pub use snapshot::Snapshot;
 pub use store::{Options, Stats, Store};
 pub use types::{

@@ -22,6 +22,8 @@ pub struct Options {
     pub event_bytes_max: usize,
     /// Writes that may wait; more wait for a place.
     pub queued_writes_max: usize,
+    /// What is encrypted in the file.
+    pub sealing: Option<Arc<crate::Sealing>>,
 }
 
 impl Default for Options {
@@ -31,6 +33,7 @@ impl Default for Options {
             events_max: 16_384,
             event_bytes_max: 32 << 20,
             queued_writes_max: 1024,
+            sealing: None,
         }
     }
 }
@@ -65,7 +68,7 @@ pub struct Store {
 impl Store {
     /// Opens or creates the store in this file, which it locks until closed. Blocks while it loads.
     pub fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
-        let (log, head) = DiskLog::open(path)?;
+        let (log, head) = DiskLog::open(path, options.sealing.clone())?;
         Self::start(Box::new(log), head, &options)
             .map_err(|error| OpenError::Failed { path: path.into(), reason: error.to_string() })
     }

@@ -112,18 +112,7 @@ struct Claims {
 impl JwtIssuer {
     /// Reads the key file, or makes it (0600).
     pub fn open(key_file: &Path) -> std::io::Result<Self> {
-        let key = match gantry_base::fs::read_optional(key_file)? {
-            Some(key) if key.len() == 32 => key,
-            Some(_) => {
-                let name = key_file.display();
-                return Err(std::io::Error::other(format!("{name} is no key: 32 bytes are expected")));
-            }
-            None => {
-                let key: [u8; 32] = rand::random();
-                gantry_base::fs::write_atomic(key_file, &key, 0o600)?;
-                key.to_vec()
-            }
-        };
+        let key = gantry_base::fs::secret_key(key_file)?;
         let key_id = gantry_oci::Digest::of(&key).hex()[..16].to_owned();
         Ok(Self {
             signing: jsonwebtoken::EncodingKey::from_secret(&key),
