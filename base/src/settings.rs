@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("KUBECONFIG", "kubeconfig file of the client commands, as kubectl reads it"),
     ("GANTRY_LOG", "what is logged, in tracing's filter syntax (default: info)"),
+    ("GANTRY_TOKEN_DIR", "where `gantry login` keeps tokens (default: $XDG_CONFIG_HOME/gantry/tokens)"),
     ("HOME", "where ~/.kube/config is looked for"),
+    ("XDG_CONFIG_HOME", "where users keep their settings (default: ~/.config)"),
 ];
 
 /// Reads a variable of [`ENVIRONMENT`]; empty counts as absent.

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use gantry_identity_api::RoleAssignment;
+use gantry_identity_api::{RoleAssignment, RoleAssignmentSpec};
 use kube::ResourceExt;
-use sha2::{Digest, Sha256};
 
 /// Who has a role.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,25 +50,20 @@ impl Assignment {
         Some(Self { id: object.name_any().as_str().into(), role, actor, target, inherited: spec.inherited })
     }
 
-    /// The name an assignment made through the Keystone API or the CLI has: the same assignment twice is one object.
+    /// The name of the object; see [`RoleAssignmentSpec::object_name`].
     pub fn object_name(role: &str, actor: &Actor, target: &Target, inherited: bool) -> String {
-        let (actor_kind, actor) = match actor {
-            Actor::User(id) => ("user", id.as_ref()),
-            Actor::Group(id) => ("group", id.as_ref()),
-        };
-        let (target_kind, target) = match target {
-            Target::System => ("system", "all"),
-            Target::Domain(id) => ("domain", id.as_ref()),
-            Target::Project(id) => ("project", id.as_ref()),
-        };
-        let mut hash = Sha256::new();
-        let inherited = if inherited { "inherited" } else { "" };
-        for part in [role, actor_kind, actor, target_kind, target, inherited] {
-            // Lengths keep two lists of parts from running into one text.
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part.as_bytes());
+        let mut spec =
+            RoleAssignmentSpec { role: role.to_owned(), inherited, ..RoleAssignmentSpec::default() };
+        match actor {
+            Actor::User(id) => spec.user = Some(id.to_string()),
+            Actor::Group(id) => spec.group = Some(id.to_string()),
         }
-        hex::encode(&hash.finalize()[..16])
+        match target {
+            Target::System => spec.system = true,
+            Target::Domain(id) => spec.domain = Some(id.to_string()),
+            Target::Project(id) => spec.project = Some(id.to_string()),
+        }
+        spec.object_name()
     }
 }
 
