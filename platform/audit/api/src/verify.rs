@@ -1,0 +1,327 @@
+//! Is the trail whole? Everything is read again, every hash made again, every signature checked.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::chain::{self, GENESIS, Hash};
+use crate::files;
+use crate::frame::Kind;
+use crate::record::Record;
+use crate::segment::{self, Segment, SegmentError};
+use crate::signed::{Checkpoint, PublicKeys, Tombstone};
+
+/// The answer of a verification.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Nothing is wrong.
+    pub intact: bool,
+    pub segments: u64,
+    /// Frames read: records, checkpoints and tombstones.
+    pub frames: u64,
+    pub records: u64,
+    pub checkpoints: u64,
+    /// The first and the last sequence number that are there.
+    pub first_sequence: u64,
+    pub last_sequence: u64,
+    /// The newest frame that a signature vouches for; later ones are chained and not signed yet.
+    pub signed_through: u64,
+    /// Older segments were removed by policy, up to this sequence number.
+    pub removed_through: u64,
+    /// Bytes after the last whole frame: a write that a crash cut off, or one in progress.
+    pub torn_bytes: u64,
+    /// The first thing that is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_bad: Option<Bad>,
+}
+
+/// What is wrong, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bad {
+    /// The sequence number of the first record that is not as it was written, or not there.
+    pub sequence: u64,
+    pub segment: u64,
+    /// What is found, in a sentence.
+    pub what: String,
+    /// The record that is found in its place, as far as it can be read.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub audit_id: String,
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub time: String,
+}
+
+/// A trail that could not be read at all.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{0} is no audit trail of a version that is known here")]
+    Format(PathBuf),
+    #[error("{0} holds no public keys; name a file with --keys")]
+    Keys(PathBuf),
+}
+
+/// Checkpoints and keys that were kept elsewhere: what an intruder on the server cannot change.
+#[derive(Clone, Debug, Default)]
+pub struct Witness {
+    /// Takes the place of the trail's own `keys.json`.
+    pub keys: Option<PublicKeys>,
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+/// Reads the trail in `directory`. Memory is bounded by a block and the list of segments.
+pub fn verify(directory: &Path, witness: &Witness) -> Result<Report, VerifyError> {
+    let read = |name: &str| {
+        let path = directory.join(name);
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(VerifyError::Io { path, source }),
+        }
+    };
+    if read(files::FORMAT)?.as_deref() != Some(crate::FORMAT.as_bytes()) {
+        return Err(VerifyError::Format(directory.to_owned()));
+    }
+    // Before the segments: what is vouched for now must be in what is read afterwards.
+    let head = read(files::HEAD)?;
+    let keys = match &witness.keys {
+        Some(keys) => keys.clone(),
+        None => read(files::KEYS)?
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .ok_or_else(|| VerifyError::Keys(directory.join(files::KEYS)))?,
+    };
+    let mut walk = Walk::new(keys);
+    let walked = walk.expectations(head, witness).and_then(|()| walk.segments(directory));
+    let bad = match walked {
+        Err(Stop::Bad(bad)) => Some(bad),
+        Err(Stop::Io(path, source)) => return Err(VerifyError::Io { path, source }),
+        Ok(()) => walk.conclude(),
+    };
+    walk.report.intact = bad.is_none();
+    walk.report.first_bad = bad;
+    Ok(walk.report)
+}
+
+enum Stop {
+    Bad(Bad),
+    Io(PathBuf, io::Error),
+}
+
+fn bad(sequence: u64, segment: u64, what: impl Into<String>) -> Stop {
+    Stop::Bad(Bad { sequence, segment, what: what.into(), ..Bad::default() })
+}
+
+struct Walk {
+    keys: PublicKeys,
+    report: Report,
+    last: Hash,
+    next: u64,
+    segment: u64,
+    /// By sequence: hashes that signatures outside of the chain vouch for.
+    expected: Vec<Checkpoint>,
+    /// What precedes the first segment that is there.
+    before: Option<(u64, u64, Hash)>,
+    tombstone: Option<Tombstone>,
+    at: usize,
+}
+
+impl Walk {
+    fn new(keys: PublicKeys) -> Self {
+        Self {
+            keys,
+            report: Report::default(),
+            last: GENESIS,
+            next: 1,
+            segment: 0,
+            expected: Vec::new(),
+            before: None,
+            tombstone: None,
+            at: 0,
+        }
+    }
+
+    fn expectations(&mut self, head: Option<Vec<u8>>, witness: &Witness) -> Result<(), Stop> {
+        if let Some(head) = head {
+            let head: Checkpoint = serde_json::from_slice(&head)
+                .map_err(|error| bad(0, 0, format!("{} is not readable: {error}", files::HEAD)))?;
+            self.expected.push(head);
+        }
+        self.expected.extend(witness.checkpoints.iter().cloned());
+        self.expected.sort_by_key(|c| c.sequence);
+        for checkpoint in &self.expected {
+            if !checkpoint.is_signed_by(&self.keys) {
+                let what = format!("the checkpoint of {} is not signed by a known key", checkpoint.time);
+                return Err(bad(checkpoint.sequence, 0, what));
+            }
+        }
+        Ok(())
+    }
+
+    fn segments(&mut self, directory: &Path) -> Result<(), Stop> {
+        let folder = directory.join(files::SEGMENTS);
+        let listed = segment::list(&folder).map_err(|error| Stop::Io(folder.clone(), error))?;
+        let count = listed.len();
+        for (index, file) in listed.into_iter().enumerate() {
+            let opened = match Segment::open(&file.path) {
+                Ok(opened) => opened,
+                Err(SegmentError::Io { path, source }) => return Err(Stop::Io(path, source)),
+                Err(SegmentError::Format { source, .. }) => {
+                    return Err(bad(self.next, file.number, format!("segment {}: {source}", file.number)));
+                }
+            };
+            self.one(file.number, opened, index + 1 == count)?;
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, number: u64, mut segment: Segment, newest: bool) -> Result<(), Stop> {
+        self.enter(number, &segment)?;
+        let mut place = 0;
+        loop {
+            let sequence = self.next;
+            let frame = match segment.frame_at(place) {
+                Ok(frame) => frame,
+                // A block that does not decompress is a change like any other.
+                Err(error) => {
+                    return Err(bad(sequence, number, format!("the frames cannot be read: {error}")));
+                }
+            };
+            let Some(frame) = frame else { break };
+            let previous = self.last;
+            let Some(hash) = frame.check(&previous, sequence) else {
+                let what = "the record does not continue the chain: it was changed, moved or put in, or \
+                            one before it was removed";
+                let mut found = Bad { sequence, segment: number, what: what.to_owned(), ..Bad::default() };
+                if let Some(record) = Record::parse(frame.payload) {
+                    found.audit_id = record.audit_id.into_owned();
+                    found.time = record.request_received_timestamp.into_owned();
+                }
+                return Err(Stop::Bad(found));
+            };
+            let (kind, length) = (frame.kind, frame.len_bytes() as u64);
+            match kind {
+                Kind::Record => self.report.records += 1,
+                Kind::Checkpoint => self.checkpoint(frame.payload, &previous)?,
+                Kind::Tombstone => self.tombstone(frame.payload)?,
+                Kind::Other(_) => {}
+            }
+            self.pass(hash)?;
+            place += length;
+        }
+        let torn = segment.bytes_after(place).map_err(|error| bad(self.next, number, error.to_string()))?;
+        if torn > 0 && (segment.is_sealed() || !newest) {
+            return Err(bad(self.next, number, format!("{torn} bytes of the segment are no whole record")));
+        }
+        self.report.torn_bytes = torn;
+        Ok(())
+    }
+
+    fn enter(&mut self, number: u64, segment: &Segment) -> Result<(), Stop> {
+        let header = &segment.header().header;
+        let previous = chain::parse(&header.previous_hash);
+        let previous =
+            previous.ok_or_else(|| bad(self.next, number, "the segment names no segment before it"))?;
+        if header.segment != number {
+            return Err(bad(self.next, number, format!("the file is segment {} renamed", header.segment)));
+        }
+        if self.report.segments == 0 {
+            self.report.first_sequence = header.first_sequence;
+            if (header.first_sequence, previous) != (1, GENESIS) {
+                self.before = Some((number - 1, header.first_sequence.saturating_sub(1), previous));
+                self.at = self.expected.partition_point(|c| c.sequence < header.first_sequence);
+            }
+            self.next = header.first_sequence;
+        } else if number != self.segment + 1 {
+            let missing = self.segment + 1;
+            return Err(bad(self.next, missing, format!("segment {missing} is missing")));
+        } else if header.first_sequence != self.next {
+            let what = format!(
+                "records {} to {} are missing before segment {number}",
+                self.next,
+                header.first_sequence.saturating_sub(1)
+            );
+            return Err(bad(self.next, number, what));
+        } else if previous != self.last {
+            return Err(bad(self.next, number, "the segment does not continue the one before it"));
+        }
+        self.last = segment.header().start();
+        self.segment = number;
+        self.report.segments += 1;
+        Ok(())
+    }
+
+    fn pass(&mut self, hash: Hash) -> Result<(), Stop> {
+        while let Some(expected) = self.expected.get(self.at).filter(|c| c.sequence == self.next) {
+            if chain::parse(&expected.hash) != Some(hash) {
+                let what = format!("the checkpoint of {} vouches for another record here", expected.time);
+                return Err(bad(self.next, self.segment, what));
+            }
+            self.report.signed_through = self.report.signed_through.max(self.next);
+            self.at += 1;
+        }
+        self.last = hash;
+        self.report.frames += 1;
+        self.report.last_sequence = self.next;
+        self.next += 1;
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, payload: &[u8], previous: &Hash) -> Result<(), Stop> {
+        let wrong = |what: &str| bad(self.next, self.segment, what);
+        let checkpoint: Checkpoint =
+            serde_json::from_slice(payload).map_err(|_| wrong("the checkpoint is not readable"))?;
+        if !checkpoint.is_signed_by(&self.keys) {
+            return Err(wrong("the checkpoint is not signed by a known key"));
+        }
+        // The first frame of a segment follows the segment's header, which follows the frame before.
+        let vouched = chain::parse(&checkpoint.hash);
+        if checkpoint.sequence + 1 != self.next || vouched != Some(*previous) {
+            return Err(wrong("the checkpoint vouches for another record"));
+        }
+        self.report.checkpoints += 1;
+        self.report.signed_through = self.report.signed_through.max(checkpoint.sequence);
+        Ok(())
+    }
+
+    fn tombstone(&mut self, payload: &[u8]) -> Result<(), Stop> {
+        let wrong = |what: &str| bad(self.next, self.segment, what);
+        let tombstone: Tombstone =
+            serde_json::from_slice(payload).map_err(|_| wrong("the tombstone is not readable"))?;
+        if !tombstone.is_signed_by(&self.keys) {
+            return Err(wrong("the tombstone is not signed by a known key"));
+        }
+        self.tombstone = Some(tombstone);
+        Ok(())
+    }
+
+    /// What only shows at the end.
+    fn conclude(&mut self) -> Option<Bad> {
+        let found = |sequence, segment, what: String| Some(Bad { sequence, segment, what, ..Bad::default() });
+        if let Some((segment, sequence, hash)) = self.before {
+            let told = self.tombstone.as_ref().is_some_and(|t| {
+                // One that was cut short by a crash may have removed fewer segments than it says.
+                t.through_segment > segment
+                    || (t.through_segment == segment
+                        && t.through_sequence == sequence
+                        && chain::parse(&t.hash) == Some(hash))
+            });
+            if !told {
+                return found(
+                    1,
+                    1,
+                    format!("segments 1 to {segment} are missing, and no tombstone says why"),
+                );
+            }
+            self.report.removed_through = sequence;
+        }
+        let missing = self.expected.get(self.at)?;
+        let what = format!(
+            "the trail ends at record {}, but the checkpoint of {} vouches for record {}",
+            self.report.last_sequence, missing.time, missing.sequence
+        );
+        found(self.next, self.segment, what)
+    }
+}
