@@ -12,8 +12,12 @@ use crate::yes;
 /// An organisation: owns users, groups, roles of its own and a tree of projects.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
-    group = "identity.gantry.dev", version = "v1alpha1", kind = "Domain", plural = "domains",
-    status = "DomainStatus", derive = "PartialEq",
+    group = "identity.gantry.dev",
+    version = "v1alpha1",
+    kind = "Domain",
+    plural = "domains",
+    status = "DomainStatus",
+    derive = "PartialEq",
     printcolumn = r#"{"name":"Name","type":"string","jsonPath":".spec.name","priority":0}"#,
     printcolumn = r#"{"name":"Enabled","type":"boolean","jsonPath":".spec.enabled"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
@@ -32,6 +36,10 @@ pub struct DomainSpec {
     pub tags: Vec<String>,
     /// Bounds of everything the domain's projects use together.
     pub quota: Quota,
+    /// Attributes of Keystone clients that have no meaning here; kept and given back.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    #[schemars(schema_with = "crate::record::any_object")]
+    pub extra: serde_json::Map<String, serde_json::Value>,
 }
 
 /// What is known of a domain.
@@ -46,8 +54,12 @@ pub struct DomainStatus {
 /// A tenant: rights, quotas and environments (namespaces) hang on it.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
-    group = "identity.gantry.dev", version = "v1alpha1", kind = "Project", plural = "projects",
-    status = "ProjectStatus", derive = "PartialEq",
+    group = "identity.gantry.dev",
+    version = "v1alpha1",
+    kind = "Project",
+    plural = "projects",
+    status = "ProjectStatus",
+    derive = "PartialEq",
     printcolumn = r#"{"name":"Name","type":"string","jsonPath":".spec.name"}"#,
     printcolumn = r#"{"name":"Domain","type":"string","jsonPath":".spec.domain"}"#,
     printcolumn = r#"{"name":"Parent","type":"string","jsonPath":".spec.parent","priority":1}"#,
@@ -107,9 +119,7 @@ pub struct Environment {
 }
 
 /// Levels of the Kubernetes Pod Security Standards.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PodSecurityLevel {
     Restricted,
