@@ -33,7 +33,6 @@ impl SourceError {
         Self::Misconfigured { source_name: source_name.to_owned(), why: why.into() }
     }
 
-    #[expect(dead_code)]
     pub(crate) fn rejected(why: impl Into<String>) -> Self {
         Self::Rejected { why: why.into() }
     }

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Where `cargo xtask setup` puts programs of this repository alone, unless the variable says otherwise.
-#[expect(dead_code)]
 pub fn tool(variable: &str, folder: &str) -> PathBuf {
     let target = || {
         let own = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../target"));
@@ -39,9 +38,14 @@ impl Child {
     pub fn start(mut command: std::process::Command, log: PathBuf) -> Self {
         let file = std::fs::File::create(&log).expect("the log can be made");
         let copy = file.try_clone().expect("a second handle");
-        command.stdin(std::process::Stdio::null()).stdout(file).stderr(copy);
+        command.stdout(file).stderr(copy);
         let child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
         Self { child, log }
+    }
+
+    /// Its standard input, if the command was told to pipe it.
+    pub fn stdin(&mut self) -> Option<std::process::ChildStdin> {
+        self.child.stdin.take()
     }
 
     pub fn log(&self) -> String {

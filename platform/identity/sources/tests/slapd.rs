@@ -61,6 +61,7 @@ impl Slapd {
         let urls = format!("ldap://127.0.0.1:{}/ ldaps://127.0.0.1:{}/", self.port, self.tls_port);
         let mut command = Command::new(program("slapd").expect("it was there before"));
         command.args(["-d", "stats", "-h", &urls, "-f"]).arg(self.directory.path().join("slapd.conf"));
+        command.stdin(std::process::Stdio::null());
         self.child = Some(Child::start(command, self.directory.path().join("slapd.log")));
         let port = self.port;
         eventually("slapd listens", async || {
