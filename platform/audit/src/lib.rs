@@ -1,1 +1,245 @@
-//! The audit component: every request and security event, chained, searchable, exportable.
+//! Gantry's audit trail: every request to any service and every security event, in an order that nobody
+//! can change without being found out.
+//!
+//! [`build`] gives an [`Audit`]. Its [`Audit::sink`] takes events from the front door and from identity,
+//! its [`Audit::router`] answers the query API, its [`Audit::recorder`] keeps terminal sessions. The form
+//! of what is on disk is in `gantry_audit_api`.
+//!
+//! Two threads do the work: the writer appends, the keeper indexes, compresses and removes. Requests only
+//! put an event into a queue.
+
+mod access;
+mod catalog;
+mod classify;
+mod config;
+mod errors;
+mod index;
+mod keeper;
+mod keys;
+mod line;
+mod namespaces;
+mod policy;
+mod queue;
+mod recover;
+mod redact;
+mod routes;
+mod search;
+mod sessions;
+mod streams;
+mod syslog;
+mod watch;
+mod writer;
+
+use std::io;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use gantry_base::health::{Health, HealthBoard};
+use gantry_host::Host;
+use gantry_kube_types::{
+    AuditClosed, AuditEvent, AuditPlan, AuditSink, Authorizer, RequestInfo, SecurityEvent, SessionRecorder,
+    UserInfo, WhenFull,
+};
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
+
+pub use config::{Config, RecordSessions, Retention, SessionPolicy, SyslogConfig};
+pub use errors::OpenError;
+pub use namespaces::RECORD_SESSIONS;
+pub use policy::{DEFAULT_POLICY, Policy, PolicyError};
+
+/// As whom the component itself acts and reports.
+pub const OWN_USER: &str = "system:gantry:audit";
+/// Searches and exports at the same time; further ones wait.
+const READERS_MAX: usize = 8;
+
+/// A cheap handle on one trail.
+#[derive(Clone)]
+pub struct Audit {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    config: Config,
+    queue: queue::Queue,
+    catalog: Arc<catalog::Catalog>,
+    keeper: keeper::Keeper,
+    namespaces: namespaces::Namespaces,
+    sessions: sessions::Sessions,
+    policy: ArcSwap<Policy>,
+    authorizer: Arc<dyn Authorizer>,
+    health: OnceLock<HealthBoard>,
+    readers: Semaphore,
+    /// Those who follow the trail are to end.
+    draining: CancellationToken,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Itself, for recordings, which outlive the call that begins them.
+    own: OnceLock<Weak<Inner>>,
+}
+
+/// Opens the trail in `config.root`, which is made if it is not there, and starts to write.
+///
+/// Reads the newest segment: run it on a blocking thread when the start must not wait.
+pub fn build(config: Config, authorizer: Arc<dyn Authorizer>) -> Result<Audit, OpenError> {
+    let policy = load_policy(&config)?;
+    gantry_base::fs::create_directory(&config.root, 0o700).map_err(OpenError::io(&config.root))?;
+    let key = keys::open(&config)?;
+    let recovered = recover::open(&config)?;
+    let sessions = sessions::Sessions::new(&config);
+    let interrupted = sessions.close_interrupted().map_err(OpenError::io(&config.root))?;
+    let inner = Arc::new(Inner {
+        queue: queue::Queue::new(config.queue_max, config.queue_body_bytes_max),
+        catalog: recovered.catalog,
+        keeper: keeper::Keeper::default(),
+        namespaces: namespaces::Namespaces::default(),
+        sessions,
+        policy: ArcSwap::from_pointee(policy),
+        authorizer,
+        health: OnceLock::new(),
+        readers: Semaphore::new(READERS_MAX),
+        draining: CancellationToken::new(),
+        threads: Mutex::default(),
+        own: OnceLock::new(),
+        config,
+    });
+    let _ = inner.own.set(Arc::downgrade(&inner));
+    let writer = writer::Writer::new(inner.clone(), key, recovered.position)?;
+    let tends = inner.clone();
+    let threads = vec![
+        spawn("audit-writer", move || writer.run()).map_err(OpenError::io(&inner.config.root))?,
+        spawn("audit-keeper", move || keeper::run(&tends)).map_err(OpenError::io(&inner.config.root))?,
+    ];
+    *inner.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
+    let audit = Audit { inner };
+    if let Some(damage) = recovered.damage {
+        tracing::error!(damage, "the audit trail is damaged; run `gantry audit verify`");
+        let event = AuditEvent::security(SecurityEvent::TrailChanged, own_user());
+        audit.put(event.failed(500, "Damaged", &damage));
+    }
+    interrupted.into_iter().for_each(|event| audit.put(event));
+    Ok(audit)
+}
+
+fn load_policy(config: &Config) -> Result<Policy, OpenError> {
+    let (path, text) = match &config.policy {
+        None => (std::path::PathBuf::from("(default)"), DEFAULT_POLICY.to_owned()),
+        Some(path) => (path.clone(), std::fs::read_to_string(path).map_err(OpenError::io(path))?),
+    };
+    Policy::parse(&text).map_err(|source| OpenError::Policy { path, source })
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+pub(crate) fn own_user() -> UserInfo {
+    UserInfo::authenticated(OWN_USER, &[])
+}
+
+impl Audit {
+    /// Where the front door and the components put what happens.
+    pub fn sink(&self) -> Arc<dyn AuditSink> {
+        self.inner.clone()
+    }
+
+    /// Records terminal sessions, where a policy says so.
+    pub fn recorder(&self) -> Arc<dyn SessionRecorder> {
+        self.inner.clone()
+    }
+
+    /// Serves `/apis/audit.gantry.dev/…`. Every caller with a good credential may come in: what each may
+    /// see is decided here.
+    pub fn router(&self) -> axum::Router {
+        routes::router(self.inner.clone())
+    }
+
+    /// Begins what needs the cluster and the network: namespaces are watched, records are sent on.
+    pub fn start(&self, host: &Host) {
+        let _ = self.inner.health.set(host.tasks.health().clone());
+        self.inner.show(Health::Ok);
+        watch::start(&self.inner, host);
+        syslog::start(&self.inner, host);
+        let (draining, shutdown) = (self.inner.draining.clone(), host.tasks.shutdown().clone());
+        tokio::spawn(async move {
+            shutdown.cancelled().await;
+            draining.cancel();
+        });
+    }
+
+    /// Reads the policy file again.
+    pub fn reload_policy(&self) -> Result<(), OpenError> {
+        self.inner.policy.store(Arc::new(load_policy(&self.inner.config)?));
+        let event = AuditEvent::security(SecurityEvent::TrailChanged, own_user());
+        self.put(event.with("audit.gantry.dev/policy", "reloaded"));
+        Ok(())
+    }
+
+    /// Returns once everything queued before is on disk.
+    pub async fn flush(&self) -> Result<(), AuditClosed> {
+        let (done, durable) = oneshot::channel();
+        self.inner.queue.put(queue::Item::Sync(done));
+        durable.await.map_err(|_| AuditClosed)
+    }
+
+    /// Writes what is queued, signs for it, and ends. To be called when nobody can make a request any more.
+    pub async fn close(&self) {
+        self.inner.draining.cancel();
+        self.inner.queue.close();
+        let threads = std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("a thread of the audit trail panicked");
+                }
+            }
+        });
+        // Joining cannot panic.
+        let _ = joined.await;
+    }
+
+    /// A record of the trail's own, which must not wait.
+    fn put(&self, event: AuditEvent) {
+        self.inner.put(event);
+    }
+}
+
+impl Inner {
+    pub(crate) fn show(&self, health: Health) {
+        if let Some(board) = self.health.get() {
+            board.set(writer::PART, health);
+        }
+    }
+
+    /// Queues a record of the trail itself.
+    pub(crate) fn put(&self, event: AuditEvent) {
+        self.queue.put(queue::Item::Own(Box::new(event)));
+    }
+}
+
+#[async_trait::async_trait]
+impl AuditSink for Inner {
+    fn plan(&self, user: &UserInfo, request: &RequestInfo) -> AuditPlan {
+        self.policy.load().plan(user, request)
+    }
+
+    fn when_full(&self) -> WhenFull {
+        self.config.when_full
+    }
+
+    fn try_reserve(&self) -> bool {
+        self.queue.try_reserve()
+    }
+
+    async fn reserve(&self) -> Result<(), AuditClosed> {
+        self.queue.reserve().await
+    }
+
+    fn commit(&self, event: Box<AuditEvent>) {
+        self.queue.commit(event);
+    }
+
+    fn release(&self) {
+        self.queue.release(1, 0);
+    }
+}

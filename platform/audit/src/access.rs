@@ -1,0 +1,58 @@
+//! Who may see which records: an auditor all, who has the right in a namespace that namespace's, everybody
+//! else their own deeds.
+
+use gantry_audit_api::{GROUP, RESOURCE, VERSION};
+use gantry_kube_types::{Attributes, StatusError, UserInfo};
+
+use crate::Inner;
+use crate::search::Scope;
+
+impl Inner {
+    fn may(&self, user: &UserInfo, verb: &str, namespace: &str) -> bool {
+        let attributes = Attributes {
+            user: user.clone(),
+            verb: verb.to_owned(),
+            is_resource_request: true,
+            group: GROUP.to_owned(),
+            version: VERSION.to_owned(),
+            resource: RESOURCE.to_owned(),
+            namespace: namespace.to_owned(),
+            ..Attributes::default()
+        };
+        self.authorizer.authorize(&attributes).is_allowed()
+    }
+
+    /// What the caller may `list` or `get`. A project is the caller's when each of its namespaces is.
+    pub(crate) fn scope(&self, user: &UserInfo, verb: &str) -> Scope {
+        if self.may(user, verb, "") {
+            return Scope::All;
+        }
+        let all = self.namespaces.all();
+        let mut namespaces: Vec<String> =
+            all.keys().filter(|name| self.may(user, verb, name)).cloned().collect();
+        namespaces.sort();
+        let mut projects: Vec<String> = namespaces
+            .iter()
+            .filter_map(|name| all.get(name)?.project.clone())
+            .filter(|project| {
+                let mut of_it = all.iter().filter(|(_, facts)| facts.project.as_ref() == Some(project));
+                of_it.all(|(name, _)| namespaces.binary_search(name).is_ok())
+            })
+            .collect();
+        projects.sort();
+        projects.dedup();
+        Scope::Some { user: user.username.clone(), namespaces, projects }
+    }
+
+    /// The right to the trail as a whole.
+    pub(crate) fn require_all(&self, user: &UserInfo, verb: &str) -> Result<(), StatusError> {
+        if self.may(user, verb, "") {
+            return Ok(());
+        }
+        let who = &user.username;
+        let why = format!(
+            "User {who:?} cannot {verb} resource {RESOURCE:?} in API group {GROUP:?} at the cluster scope"
+        );
+        Err(StatusError::forbidden(GROUP, RESOURCE, "", why))
+    }
+}

@@ -1,0 +1,142 @@
+//! The segments that are there, as searches see them.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use gantry_audit_api::chain::Hash;
+use gantry_audit_api::segment::{Segment, SegmentError, file_name};
+use tokio::sync::watch;
+
+use crate::index::{IndexFile, MemoryIndex};
+
+/// One segment.
+pub(crate) struct Entry {
+    pub(crate) number: u64,
+    pub(crate) first_sequence: u64,
+    pub(crate) state: Mutex<State>,
+}
+
+/// How a segment is searched.
+pub(crate) enum State {
+    /// Its index is in memory, and may be behind its file.
+    Open(MemoryIndex),
+    /// It is compressed, and its index is a file.
+    Sealed(Arc<IndexFile>),
+}
+
+impl Entry {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // An index that a panic left half-way is behind its file, which is a state it may have.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How far the trail is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tip {
+    /// The sequence number that the next frame will have.
+    pub(crate) next_sequence: u64,
+    /// Everything before it survives a loss of power.
+    pub(crate) durable_sequence: u64,
+    /// Events taken out of the queue and written, since the start.
+    pub(crate) written: u64,
+}
+
+/// The list of segments, the oldest first, and the folder they are in.
+pub(crate) struct Catalog {
+    pub(crate) directory: PathBuf,
+    entries: RwLock<Vec<Arc<Entry>>>,
+    pub(crate) tip: watch::Sender<Tip>,
+}
+
+impl Catalog {
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        let (tip, _) = watch::channel(Tip::default());
+        Self { directory, entries: RwLock::default(), tip }
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn push(&self, number: u64, first_sequence: u64, state: State) {
+        let entry = Arc::new(Entry { number, first_sequence, state: Mutex::new(state) });
+        self.entries.write().unwrap_or_else(PoisonError::into_inner).push(entry);
+    }
+
+    /// Forgets the segments up to and including a number.
+    pub(crate) fn forget_through(&self, number: u64) {
+        self.entries.write().unwrap_or_else(PoisonError::into_inner).retain(|entry| entry.number > number);
+    }
+
+    pub(crate) fn path(&self, number: u64, extension: &str) -> PathBuf {
+        self.directory.join(file_name(number, extension))
+    }
+
+    /// The segment's file in the form it has now.
+    pub(crate) fn open(&self, number: u64) -> Result<Segment, SegmentError> {
+        let sealed = self.path(number, "seal");
+        match Segment::open(&sealed) {
+            Err(SegmentError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        match Segment::open(&self.path(number, "log")) {
+            // It was closed between the two looks.
+            Err(SegmentError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Segment::open(&sealed)
+            }
+            other => other,
+        }
+    }
+
+    pub(crate) fn index_file(&self, number: u64) -> io::Result<File> {
+        File::open(self.path(number, "idx"))
+    }
+
+    /// Brings the index of an open segment up to its file.
+    pub(crate) fn catch_up(&self, entry: &Entry, index: &mut MemoryIndex) -> io::Result<()> {
+        let mut segment = self.open(entry.number).map_err(io::Error::other)?;
+        let written = self.tip.borrow().next_sequence;
+        while entry.first_sequence + u64::from(index.rows()) < written {
+            match segment.frame_at(index.next_place)? {
+                Some(frame) => index.push(&frame),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a chain stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) segment: u64,
+    /// Where the next frame of the segment begins.
+    pub(crate) place: u64,
+    pub(crate) next_sequence: u64,
+    pub(crate) last: Hash,
+}
+
+/// Follows the chain through a segment as far as it holds.
+pub(crate) fn follow(segment: &mut Segment) -> io::Result<Position> {
+    let header = segment.header();
+    let mut at = Position {
+        segment: header.header.segment,
+        place: 0,
+        next_sequence: header.header.first_sequence,
+        last: header.start(),
+    };
+    while let Some(frame) = segment.frame_at(at.place)? {
+        let Some(hash) = frame.check(&at.last, at.next_sequence) else { break };
+        at.last = hash;
+        at.place += frame.len_bytes() as u64;
+        at.next_sequence += 1;
+    }
+    Ok(at)
+}
+
+pub(crate) fn segments_directory(root: &Path) -> PathBuf {
+    root.join(gantry_audit_api::files::SEGMENTS)
+}

@@ -1,0 +1,123 @@
+//! The index of the segment that is being written.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use gantry_audit_api::frame::{Frame, Kind};
+use gantry_audit_api::record::Record;
+
+use super::bits::Bits;
+use super::terms::{self, Field, Term, term};
+
+/// Frames that have a term: in order, mostly few.
+#[derive(Clone, Debug)]
+pub(super) enum Rows {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+impl Rows {
+    fn push(&mut self, row: u32) {
+        match self {
+            Self::One(first) if *first == row => {}
+            Self::One(first) => *self = Self::Many(vec![*first, row]),
+            Self::Many(rows) if rows.last() == Some(&row) => {}
+            Self::Many(rows) => rows.push(row),
+        }
+    }
+
+    pub(super) fn as_slice(&self) -> &[u32] {
+        match self {
+            Self::One(row) => std::slice::from_ref(row),
+            Self::Many(rows) => rows,
+        }
+    }
+}
+
+/// Terms are hashes already.
+#[derive(Default)]
+pub(super) struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+}
+
+/// Grows with its segment and becomes the segment's index file.
+#[derive(Default)]
+pub(crate) struct MemoryIndex {
+    pub(super) terms: HashMap<Term, Rows, BuildHasherDefault<AsItIs>>,
+    /// Where each frame is in the segment.
+    pub(super) places: Vec<u32>,
+    /// When each was received, microseconds since 1970; 0 for what is no record.
+    pub(super) times_us: Vec<i64>,
+    /// Where the next frame begins.
+    pub(crate) next_place: u64,
+}
+
+impl MemoryIndex {
+    pub(crate) fn rows(&self) -> u32 {
+        self.places.len() as u32
+    }
+
+    /// Takes the frame at `next_place`.
+    pub(crate) fn push(&mut self, frame: &Frame<'_>) {
+        let row = self.rows();
+        // A segment is closed long before 4 GiB.
+        self.places.push(self.next_place as u32);
+        self.next_place += frame.len_bytes() as u64;
+        let terms = &mut self.terms;
+        let mut add = |term: Term| {
+            terms.entry(term).and_modify(|rows| rows.push(row)).or_insert(Rows::One(row));
+        };
+        let mut time_us = 0;
+        match frame.kind {
+            Kind::Record => match Record::parse(frame.payload) {
+                Some(record) => {
+                    time_us = record.received_us();
+                    terms::of_record(&record, add);
+                }
+                None => add(term(Field::Kind, b"record")),
+            },
+            Kind::Checkpoint => add(term(Field::Kind, b"checkpoint")),
+            Kind::Tombstone => add(term(Field::Kind, b"tombstone")),
+            Kind::Other(_) => {}
+        }
+        self.times_us.push(time_us);
+    }
+
+    pub(crate) fn bits(&self, term: Term) -> Bits {
+        let mut bits = Bits::none(self.rows());
+        if let Some(rows) = self.terms.get(&term) {
+            rows.as_slice().iter().for_each(|row| bits.set(*row));
+        }
+        bits
+    }
+
+    /// Where each frame is in the segment.
+    pub(crate) fn places(&self) -> &[u32] {
+        &self.places
+    }
+
+    /// Leaves the frames received within the bounds.
+    pub(crate) fn within(&self, bits: &mut Bits, since_us: i64, until_us: i64) {
+        bits.retain(|row| self.times_us.get(row as usize).is_some_and(|t| (since_us..=until_us).contains(t)));
+    }
+
+    /// The earliest and the latest time of its records.
+    pub(crate) fn span_us(&self) -> (i64, i64) {
+        let times = self.times_us.iter().copied().filter(|time| *time != 0);
+        times.fold((i64::MAX, i64::MIN), |(first, last), time| (first.min(time), last.max(time)))
+    }
+}

@@ -1,0 +1,202 @@
+//! What waits to be written: many who put in, one thread that takes out.
+//!
+//! Putting in must cost a request next to nothing. So the writer is woken only by the first event of a
+//! batch, then lingers a moment and takes all that came meanwhile at once.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gantry_audit_api::chain::Hash;
+use gantry_kube_types::{AuditClosed, AuditEvent};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+
+/// How long the writer waits for more after the first event of a batch.
+const LINGER: Duration = Duration::from_millis(5);
+
+/// What the writer is given.
+pub(crate) enum Item {
+    Event(Box<AuditEvent>),
+    /// A record of the trail's own, without a place: there are few, and the thread that makes room may be
+    /// the one that asks.
+    Own(Box<AuditEvent>),
+    /// Everything before it is to be on disk.
+    Sync(oneshot::Sender<()>),
+    /// Segments are about to be removed: to be on disk before they are.
+    Tombstone(RemovedThrough, oneshot::Sender<()>),
+}
+
+/// The end of what expired.
+pub(crate) struct RemovedThrough {
+    pub(crate) segment: u64,
+    pub(crate) sequence: u64,
+    pub(crate) hash: Hash,
+    pub(crate) reason: String,
+}
+
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    arrived: Condvar,
+    places: Semaphore,
+    places_max: usize,
+    body_bytes: AtomicUsize,
+    body_bytes_max: usize,
+    /// Told when body bytes are given back.
+    room: tokio::sync::Notify,
+}
+
+#[derive(Default)]
+struct State {
+    items: Vec<Item>,
+    closed: bool,
+    /// The writer has gone.
+    ended: bool,
+}
+
+impl Queue {
+    pub(crate) fn new(places_max: usize, body_bytes_max: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            arrived: Condvar::new(),
+            places: Semaphore::new(places_max),
+            places_max,
+            body_bytes: AtomicUsize::new(0),
+            body_bytes_max,
+            room: tokio::sync::Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Plain pushes: a panic leaves nothing half-done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_room(&self) -> bool {
+        self.body_bytes.load(Ordering::Relaxed) < self.body_bytes_max
+    }
+
+    pub(crate) fn try_reserve(&self) -> bool {
+        self.has_room() && self.places.try_acquire().map(SemaphorePermit::forget).is_ok()
+    }
+
+    pub(crate) async fn reserve(&self) -> Result<(), AuditClosed> {
+        loop {
+            // Before the look, so that room made in between is not missed.
+            let room = self.room.notified();
+            if self.has_room() {
+                break;
+            }
+            if self.places.is_closed() {
+                return Err(AuditClosed);
+            }
+            room.await;
+        }
+        self.places.acquire().await.map(SemaphorePermit::forget).map_err(|_| AuditClosed)
+    }
+
+    /// Gives places back, reserved ones or written ones.
+    pub(crate) fn release(&self, places: usize, body_bytes: usize) {
+        self.places.add_permits(places);
+        if body_bytes > 0 {
+            self.body_bytes.fetch_sub(body_bytes, Ordering::Relaxed);
+            self.room.notify_waiters();
+        }
+    }
+
+    /// An event into its reserved place.
+    pub(crate) fn commit(&self, event: Box<AuditEvent>) {
+        let bytes = event.body_bytes();
+        if bytes > 0 {
+            self.body_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        self.put(Item::Event(event));
+    }
+
+    pub(crate) fn put(&self, item: Item) {
+        let mut state = self.lock();
+        if state.ended {
+            // Dropping an order's sender tells who waits for it; an event comes after the last request
+            // was drained, from a task nobody waited for.
+            return tracing::warn!("a record came after the audit trail was closed");
+        }
+        state.items.push(item);
+        let waiting = state.items.len();
+        drop(state);
+        // The first one wakes the writer; a half-full queue ends its lingering.
+        if waiting == 1 || waiting == self.places_max / 2 {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Waits for items, at most until `patience` is over, and takes all there are. `None`: closed and empty.
+    pub(crate) fn take(&self, patience: Duration, into: &mut Vec<Item>) -> Option<()> {
+        let mut state = self.lock();
+        if state.items.is_empty() && !state.closed {
+            let (woken, _) = self
+                .arrived
+                .wait_timeout_while(state, patience, |s| s.items.is_empty() && !s.closed)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            let half = self.places_max / 2;
+            if !state.items.is_empty() && !state.closed {
+                let (lingered, _) = self
+                    .arrived
+                    .wait_timeout_while(state, LINGER, |s| s.items.len() < half && !s.closed)
+                    .unwrap_or_else(PoisonError::into_inner);
+                state = lingered;
+            }
+        }
+        if state.items.is_empty() && state.closed {
+            state.ended = true;
+            return None;
+        }
+        std::mem::swap(&mut state.items, into);
+        Some(())
+    }
+
+    /// Nothing more is reserved; what is queued is still written.
+    pub(crate) fn close(&self) {
+        self.places.close();
+        self.lock().closed = true;
+        self.arrived.notify_all();
+        self.room.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_finds_no_place_waits_for_one() {
+        let queue = Queue::new(1, 1 << 20);
+        assert!(queue.try_reserve());
+        assert!(!queue.try_reserve());
+        let waiting = queue.reserve();
+        tokio::pin!(waiting);
+        assert!(futures::poll!(&mut waiting).is_pending());
+        queue.commit(Box::default());
+        let mut taken = Vec::new();
+        assert!(queue.take(Duration::ZERO, &mut taken).is_some());
+        assert!(futures::poll!(&mut waiting).is_pending(), "taken is not written");
+        queue.release(1, 0);
+        waiting.await.expect("a place");
+        queue.close();
+        assert!(queue.reserve().await.is_err());
+        assert!(queue.take(Duration::ZERO, &mut Vec::new()).is_none());
+    }
+
+    #[tokio::test]
+    async fn bodies_that_wait_have_a_bound_in_bytes() {
+        let queue = Queue::new(10, 4);
+        assert!(queue.try_reserve());
+        let request = gantry_kube_types::AuditBody::Whole("12345".into());
+        queue.commit(Box::new(AuditEvent { request, ..AuditEvent::default() }));
+        assert!(!queue.try_reserve(), "there are places, and no bytes");
+        let waiting = queue.reserve();
+        tokio::pin!(waiting);
+        assert!(futures::poll!(&mut waiting).is_pending());
+        queue.release(1, 5);
+        waiting.await.expect("room");
+    }
+}
