@@ -7,6 +7,7 @@ pub mod lockout;
 pub mod objects;
 pub mod password;
 pub mod policy;
+pub mod revocation;
 pub mod token;
 pub mod totp;
 pub mod vault;
