@@ -22,7 +22,7 @@ pub enum IdentityError {
     Unauthorized,
     /// Right so far, but more methods are asked for (multi-factor); the receipt says which.
     #[error("Additional authentications steps required.")]
-    MoreRequired { receipt: String },
+    MoreRequired { receipt: String, user: String, methods: Vec<String> },
     /// The password is right and has to be changed before it opens anything.
     #[error("The password is expired and needs to be changed for user: {0}.")]
     PasswordExpired(String),

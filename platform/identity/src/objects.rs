@@ -1,5 +1,7 @@
 //! Writing objects: through the API like everybody, and seen in the directory before the caller is answered.
 
+use std::sync::{Arc, OnceLock};
+
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 
@@ -12,23 +14,31 @@ const CONFLICTS_MAX: usize = 16;
 /// Writes identity's objects.
 #[derive(Clone)]
 pub struct Objects {
-    client: Client,
+    /// There once the API is served.
+    client: Arc<OnceLock<Client>>,
     directory: Directory,
 }
 
 impl Objects {
-    pub fn new(client: Client, directory: Directory) -> Self {
-        Self { client, directory }
+    pub fn new(directory: Directory) -> Self {
+        Self { client: Arc::default(), directory }
+    }
+
+    /// Gives it the client, once.
+    pub fn connect(&self, client: Client) {
+        // A second one would speak as the same user.
+        let _ = self.client.set(client);
     }
 
     /// Who the writes are made as.
-    pub fn client(&self) -> &Client {
-        &self.client
+    pub fn client(&self) -> Result<Client, IdentityError> {
+        let client = self.client.get().cloned();
+        client.ok_or_else(|| IdentityError::Unavailable("the API is not served yet".to_owned()))
     }
 
     /// Creates the object; its name is its id.
     pub async fn create<K: Stored>(&self, object: &K) -> Result<K, IdentityError> {
-        let api = Api::<K>::all(self.client.clone());
+        let api = Api::<K>::all(self.client()?);
         let name = object.name_any();
         let made = api.create(&PostParams::default(), object).await;
         let made = made.map_err(|error| of_kube(K::WORD, &name, error))?;
@@ -42,7 +52,7 @@ impl Objects {
         id: &str,
         change: impl Fn(&mut K) -> Result<(), IdentityError>,
     ) -> Result<K, IdentityError> {
-        let api = Api::<K>::all(self.client.clone());
+        let api = Api::<K>::all(self.client()?);
         let mut tries = 0;
         loop {
             let mut object = api.get(id).await.map_err(|error| of_kube(K::WORD, id, error))?;
@@ -60,7 +70,7 @@ impl Objects {
 
     /// Deletes the object and waits until nobody is shown it any more.
     pub async fn delete<K: Stored>(&self, id: &str) -> Result<(), IdentityError> {
-        let api = Api::<K>::all(self.client.clone());
+        let api = Api::<K>::all(self.client()?);
         api.delete(id, &DeleteParams::default()).await.map_err(|error| of_kube(K::WORD, id, error))?;
         self.directory.until(|state| K::revision(state, id).is_none()).await
     }

@@ -9,6 +9,7 @@ pub mod table;
 pub(crate) mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -30,22 +31,27 @@ pub struct Directory(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     state: RwLock<State>,
+    /// Grows with every change.
+    version: AtomicU64,
     /// Per kind, the revision up to which the state is true; absent before the first complete list.
     seen: watch::Sender<BTreeMap<&'static str, u64>>,
 }
 
 impl Directory {
-    /// Follows every kind of the component until the process drains.
-    pub fn start(tasks: &Tasks, client: &kube::Client) -> Self {
-        let directory = Self::default();
-        follow::start(&directory, tasks, client);
-        directory
+    /// Follows every kind of the component until the process drains. Until then the directory is empty.
+    pub fn follow(&self, tasks: &Tasks, client: &kube::Client) {
+        follow::start(self, tasks, client);
     }
 
     /// The state, for as long as the guard is held: read, copy what is needed, let go.
     pub fn read(&self) -> RwLockReadGuard<'_, State> {
         // Writers keep no invariant across a panic that the next list would not mend.
         self.0.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Grows with every change: what was computed from the state is good while it stays.
+    pub fn version(&self) -> u64 {
+        self.0.version.load(Ordering::Acquire)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
@@ -81,7 +87,9 @@ impl Directory {
         })
     }
 
+    /// After every change, once it can be read.
     fn mark(&self, kind: &'static str, revision: u64) {
+        self.0.version.fetch_add(1, Ordering::AcqRel);
         self.0.seen.send_modify(|seen| {
             let at = seen.entry(kind).or_default();
             *at = revision.max(*at);

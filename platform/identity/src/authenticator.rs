@@ -1,0 +1,128 @@
+//! The front door's way of knowing users: a token as `Authorization: Bearer`, `X-Auth-Token` or, for registry
+//! clients, name and password as `Basic`.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use gantry_kube_types::{Authenticator, ConnectionInfo, StatusError, UserInfo};
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use crate::core::Core;
+use crate::errors::IdentityError;
+use crate::login::{CredentialRef, LoginRequest, Method, Origin, ScopeRequest, UserRef};
+use crate::password::Password;
+use crate::token::{Checks, TokenError};
+
+/// Keystone's header.
+const X_AUTH_TOKEN: &str = "x-auth-token";
+/// A longer header is no credential of ours.
+const BASIC_BYTES_MAX: usize = 8 << 10;
+/// Before the id of an application credential used as a user name (`docker login -u app:ID`).
+pub const APPLICATION_CREDENTIAL_PREFIX: &str = "app:";
+
+/// Recognises tokens.
+pub struct TokenAuthenticator(pub Arc<Core>);
+
+#[async_trait::async_trait]
+impl Authenticator for TokenAuthenticator {
+    async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        _: &ConnectionInfo,
+    ) -> Result<Option<UserInfo>, StatusError> {
+        let bearer = headers.get(AUTHORIZATION).and_then(|value| scheme(value.to_str().ok()?, "bearer"));
+        let keystone = headers.get(X_AUTH_TOKEN).and_then(|value| value.to_str().ok());
+        let Some(token) = bearer.or(keystone) else { return Ok(None) };
+        let now = self.0.now();
+        match self.0.tokens.verify(token, Checks::at(now)) {
+            // A service account's, for example: the next authenticator may know it.
+            Err(TokenError::Foreign) if keystone != Some(token) => Ok(None),
+            Err(_) => Err(StatusError::unauthorized()),
+            Ok(claims) => {
+                let session = self.0.session(claims, now).ok_or_else(StatusError::unauthorized)?;
+                Ok(Some(session.info.clone()))
+            }
+        }
+    }
+}
+
+/// Recognises names and passwords. Every use costs a password hash: for the doors whose clients know no better.
+pub struct PasswordAuthenticator(pub Arc<Core>);
+
+#[async_trait::async_trait]
+impl Authenticator for PasswordAuthenticator {
+    async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        connection: &ConnectionInfo,
+    ) -> Result<Option<UserInfo>, StatusError> {
+        let basic = headers.get(AUTHORIZATION).and_then(|value| scheme(value.to_str().ok()?, "basic"));
+        let Some((name, secret)) = basic.and_then(decoded) else { return Ok(None) };
+        // A token as the password, with any name: what `docker login` is given by `gantry token`.
+        if let Ok(claims) = self.0.tokens.verify(&secret, Checks::at(self.0.now())) {
+            let session = self.0.session(claims, self.0.now()).ok_or_else(StatusError::unauthorized)?;
+            return Ok(Some(session.info.clone()));
+        }
+        let password = Password::new(secret);
+        let (method, scope) = match name.strip_prefix(APPLICATION_CREDENTIAL_PREFIX) {
+            Some(id) => {
+                let credential = CredentialRef::Id(id.to_owned());
+                (Method::ApplicationCredential { credential, secret: password }, ScopeRequest::Default)
+            }
+            // Names of other authenticators have no organisation in them.
+            None if !name.contains('/') => return Ok(None),
+            None => (Method::Password { user: UserRef::parse(&name), password }, ScopeRequest::Unscoped),
+        };
+        let request = LoginRequest { methods: vec![method], scope, receipt: None };
+        let origin = Origin { connection: connection.clone(), request: String::new() };
+        match self.0.login(request, &origin).await {
+            Ok(issued) => Ok(Some(issued.session.info.clone())),
+            Err(error @ IdentityError::TooMany { .. }) => Err(StatusError::from(&error)),
+            Err(_) => Err(StatusError::unauthorized()),
+        }
+    }
+}
+
+fn scheme<'a>(value: &'a str, name: &str) -> Option<&'a str> {
+    let (scheme, rest) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case(name).then(|| rest.trim())
+}
+
+fn decoded(basic: &str) -> Option<(String, String)> {
+    if basic.len() > BASIC_BYTES_MAX {
+        return None;
+    }
+    let text = String::from_utf8(STANDARD.decode(basic).ok()?).ok()?;
+    let (name, secret) = text.split_once(':')?;
+    // `app:ID:SECRET`: the name of an application credential has a colon itself.
+    match name == APPLICATION_CREDENTIAL_PREFIX.trim_end_matches(':') {
+        true => {
+            let (id, secret) = secret.split_once(':')?;
+            Some((format!("{APPLICATION_CREDENTIAL_PREFIX}{id}"), secret.to_owned()))
+        }
+        false => Some((name.to_owned(), secret.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_secrets_are_read_from_basic_credentials() {
+        for (text, want) in [
+            ("acme/alice:pass:word", Some(("acme/alice", "pass:word"))),
+            ("app:0123:s3cret", Some(("app:0123", "s3cret"))),
+            ("nothing", None),
+        ] {
+            let got = decoded(&STANDARD.encode(text));
+            let want = want.map(|(name, secret)| (name.to_owned(), secret.to_owned()));
+            assert_eq!(got, want, "{text}");
+        }
+        assert_eq!(decoded("not base64 !"), None);
+        assert_eq!(scheme("BEARER  x", "bearer"), Some("x"));
+        assert_eq!(scheme("Bearerx", "bearer"), None);
+    }
+}

@@ -1,0 +1,190 @@
+//! What a good token means at this moment: the user as the user is now, the scope as it is now, the roles as they
+//! are now. Nothing of it is in the token, so a right that is taken away is gone with the next request.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gantry_identity_api::{Domain, Named, Project, Role, User, extra};
+use gantry_kube_types::{UserInfo, groups};
+use jiff::Timestamp;
+
+use crate::directory::State;
+use crate::directory::assignments::Target;
+use crate::directory::resolve::Roles;
+use crate::directory::table::Entry;
+use crate::policy::Authority;
+use crate::token::{Claims, TokenScope};
+
+/// Id and name of the project whose admins are the platform's, as Keystone's `admin_project` is.
+pub const ADMIN_PROJECT: &str = "admin";
+
+/// A token that is good, with all that hangs on it.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub claims: Arc<Claims>,
+    pub user: Arc<User>,
+    pub domain: Arc<Domain>,
+    /// `None`: the token has no scope.
+    pub scope: Option<Target>,
+    /// The project of a project scope.
+    pub project: Option<Arc<Project>>,
+    /// The domain of a domain scope, or the one of the scope's project.
+    pub scope_domain: Option<Arc<Domain>>,
+    /// The roles in the scope, implied ones included.
+    pub roles: Vec<Arc<Role>>,
+    /// What the caller may with identity's own objects.
+    pub authority: Authority,
+    /// The caller as Kubernetes, the registry and audit know them.
+    pub info: UserInfo,
+}
+
+impl Session {
+    /// `None`: the user, the scope or what the token was made from is gone, disabled or expired.
+    pub fn of(state: &State, claims: Arc<Claims>, now: Timestamp) -> Option<Self> {
+        let user = state.users.get(&claims.user)?.clone();
+        let domain = state.domains.get(&user.spec.domain)?.clone();
+        if !state.user_enabled(&user) {
+            return None;
+        }
+        let scope = target(&claims.scope);
+        let roles = match &scope {
+            Some(scope) => Some(roles(state, &claims, &user, scope, now)?),
+            None => None,
+        };
+        let (project, scope_domain) = match &scope {
+            Some(Target::Project(id)) => {
+                let project = state.projects.get(id).filter(|p| state.project_enabled(p))?.clone();
+                let domain = state.domains.get(&project.spec.domain)?.clone();
+                (Some(project), Some(domain))
+            }
+            Some(Target::Domain(id)) => {
+                (None, Some(state.domains.get(id).filter(|d| d.spec.enabled)?.clone()))
+            }
+            Some(Target::System) | None => (None, None),
+        };
+        let authority = authority(state, &claims, &user, scope.as_ref(), roles.as_ref());
+        let info = user_info(state, &claims, &user, scope.as_ref(), roles.as_ref())?;
+        let shown = roles.iter().flatten().filter_map(|id| state.roles.get(id));
+        // Roles of a domain stand for what they imply, as in Keystone.
+        let roles = shown.filter(|role| role.spec.domain.is_none()).cloned().collect();
+        Some(Self { claims, user, domain, scope, project, scope_domain, roles, authority, info })
+    }
+
+    /// Made in the project whose admins are the platform's.
+    pub fn is_admin_project(&self) -> bool {
+        self.project.as_ref().is_some_and(|p| p.id() == ADMIN_PROJECT)
+    }
+}
+
+fn target(scope: &TokenScope) -> Option<Target> {
+    match scope {
+        TokenScope::Unscoped => None,
+        TokenScope::System => Some(Target::System),
+        TokenScope::Domain(id) => Some(Target::Domain(id.as_str().into())),
+        TokenScope::Project { id, .. } => Some(Target::Project(id.as_str().into())),
+    }
+}
+
+/// The roles the token has in its scope; `None` when it has none and is good for nothing.
+fn roles(state: &State, claims: &Claims, user: &User, scope: &Target, now: Timestamp) -> Option<Roles> {
+    let expired = |at: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| {
+        at.as_ref().is_some_and(|at| at.0 <= now)
+    };
+    let mut roles = state.roles_in(user, scope);
+    if let Some(id) = &claims.application_credential {
+        let credential = state.application_credentials.get(id)?;
+        if credential.spec.user != user.id() || expired(&credential.spec.expires_at) {
+            return None;
+        }
+        let given = state.implied(credential.spec.roles.iter().cloned());
+        roles = roles.intersection(&given).cloned().collect();
+    }
+    if let Some(id) = &claims.trust {
+        let trust = state.trusts.get(id)?;
+        let trustor = state.users.get(&trust.spec.trustor)?;
+        let trustee = state.users.get(&trust.spec.trustee)?;
+        let enabled = state.user_enabled(trustor) && state.user_enabled(trustee);
+        if !enabled || expired(&trust.spec.expires_at) {
+            return None;
+        }
+        // The trustor's roles as they are now, of those that were entrusted.
+        let given = state.implied(trust.spec.roles.iter().cloned());
+        roles = state.roles_in(trustor, scope).intersection(&given).cloned().collect();
+    }
+    if let Some(only) = &claims.roles {
+        roles.retain(|role| only.contains(role));
+    }
+    (!roles.is_empty()).then_some(roles)
+}
+
+fn authority(
+    state: &State,
+    claims: &Claims,
+    user: &User,
+    scope: Option<&Target>,
+    roles: Option<&Roles>,
+) -> Authority {
+    let mut authority = match (scope, roles) {
+        (Some(scope), Some(roles)) => {
+            let mut grants = crate::directory::resolve::Grants::default();
+            match scope {
+                Target::System => grants.system.clone_from(roles),
+                Target::Domain(id) => drop(grants.domains.insert(id.to_string(), roles.clone())),
+                Target::Project(id) => {
+                    if id.as_ref() == ADMIN_PROJECT {
+                        grants.system.clone_from(roles);
+                    }
+                    grants.projects.insert(id.to_string(), roles.clone());
+                }
+            }
+            Authority::whole(&user.id(), grants)
+        }
+        _ => Authority::whole(&user.id(), state.grants(user)),
+    };
+    let credential = claims.application_credential.as_deref();
+    let credential = credential.and_then(|id| state.application_credentials.get(id));
+    authority.restricted = credential.is_some_and(|c| !c.spec.unrestricted) || claims.trust.is_some();
+    authority
+}
+
+fn user_info(
+    state: &State,
+    claims: &Claims,
+    user: &User,
+    scope: Option<&Target>,
+    roles: Option<&Roles>,
+) -> Option<UserInfo> {
+    let mut all = BTreeMap::new();
+    let mut put = |key: &str, values: Vec<String>| drop(all.insert(key.to_owned(), values));
+    put(extra::USER_ID, vec![user.id()]);
+    put(extra::DOMAIN, vec![user.spec.domain.clone()]);
+    put(extra::METHOD, claims.methods.clone());
+    put(extra::TOKEN_ID, vec![claims.id.clone()]);
+    match scope {
+        None => {}
+        Some(Target::System) => put(extra::SYSTEM, vec!["all".to_owned()]),
+        Some(Target::Domain(id)) => put(extra::SCOPE_DOMAIN, vec![id.to_string()]),
+        Some(Target::Project(id)) => {
+            put(extra::PROJECT, vec![id.to_string()]);
+            // Admins of this project are the platform's, also with a token of the project.
+            if id.as_ref() == ADMIN_PROJECT {
+                put(extra::SYSTEM, vec!["all".to_owned()]);
+            }
+        }
+    }
+    if let Some(roles) = roles {
+        put(extra::ROLES, roles.iter().cloned().collect());
+    }
+    if let Some(id) = &claims.application_credential {
+        put(extra::APPLICATION_CREDENTIAL, vec![id.clone()]);
+    }
+    let username = state.kubernetes_name(user)?;
+    let mut member_of = state.kubernetes_groups(user);
+    member_of.push(groups::AUTHENTICATED.to_owned());
+    Some(UserInfo { username, uid: user.id(), groups: member_of, extra: all })
+}
+
+/// `acme/alice`, for messages.
+pub(crate) fn spoken_name(state: &State, user: &User) -> String {
+    state.kubernetes_name(user).unwrap_or_else(|| user.display_name())
+}
