@@ -14,7 +14,9 @@ use gantry_apiserver::authn::{
     BasicTokenAuthenticator, BearerTokenAuthenticator, ClientCertificates, ForeignTokens,
     ServiceAccountTokens, TokenAuthenticator, TokenConfig, discovery_router,
 };
-use gantry_apiserver::authz::{self, NodeAuthorizer, NodeRestriction, RbacAuthorizer, RbacEscalation, Union};
+use gantry_apiserver::authz::{
+    self, ExplainApi, NodeAuthorizer, NodeRestriction, RbacAuthorizer, RbacEscalation, Signers, Union,
+};
 use gantry_apiserver::metrics::MetricsApi;
 use gantry_apiserver::{ApiServer, Neutral, ViewAuthorizer, Views, kinds};
 use gantry_base::health::Health;
@@ -25,6 +27,7 @@ use gantry_kube_types::{Admission, Authenticator, Authorizer, UserInfo, Visibili
 use gantry_store::{Options, Store};
 use ipnet::Ipv4Net;
 
+pub use gantry_apiserver::kinds::PodSecurity;
 pub use nodes::LocalNodes;
 
 /// Longest silence of a node before it counts as lost.
@@ -53,6 +56,8 @@ pub struct Seams {
     pub wrap_authorizer: Option<WrapAuthorizer>,
     /// What users see of cluster-scoped lists beyond the namespaces they are bound in.
     pub visibility: Vec<Arc<dyn Visibility>>,
+    /// Who is held to no pod security level, and what holds in namespaces without labels.
+    pub pod_security: PodSecurity,
 }
 
 /// What the engine starts from.
@@ -144,13 +149,17 @@ impl Embedded {
         let rules = kinds::AdmissionConfig {
             service_range: ipnet::IpNet::V4(config.service_cidr),
             node_ports: NODE_PORTS,
+            pod_security: seams.pod_security,
         };
         let mut admission = kinds::plugins(rules, store.clone());
         admission.push(Arc::new(NodeRestriction));
         admission.push(Arc::new(RbacEscalation::new(rights.authorizer.clone(), rights.rbac.clone())));
+        admission.push(Arc::new(Signers::new(rights.authorizer.clone())));
         for component in seams.admission {
             admission.push(Arc::new(Neutral(component)));
         }
+        // Last: what everybody else refuses must not count.
+        admission.push(kinds::quota_plugin(store.clone()));
         let mut known: Vec<Arc<dyn TokenAuthenticator>> = vec![tokens.clone()];
         for authenticator in seams.authenticators {
             known.push(Arc::new(ForeignTokens::new(authenticator, tokens.audiences().to_vec())));
@@ -162,12 +171,13 @@ impl Embedded {
             tokens.clone(),
             known,
         );
+        let explain = ExplainApi::new(rights.authorizer.clone(), rights.rbac.clone());
         let server = ApiServer::new(
             store.clone(),
             gantry_apiserver::Config {
                 kinds: reviewed,
                 admission,
-                extensions: vec![MetricsApi::new(store.clone(), Arc::new(nodes.clone()))],
+                extensions: vec![MetricsApi::new(store.clone(), Arc::new(nodes.clone())), explain],
                 nodes: Some(Arc::new(nodes.clone())),
                 views: Some(rights.views.clone()),
                 git_version: gantry_apiserver::GIT_VERSION.to_owned(),

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use gantry_apiserver::kinds::{self, AdmissionConfig};
+use gantry_apiserver::kinds::{self, AdmissionConfig, PodSecurity};
 use gantry_apiserver::{ApiServer, Config, GIT_VERSION};
 use gantry_kube_types::{RequestInfo, UserInfo};
 use gantry_store::{Options, Store};
@@ -23,6 +23,7 @@ async fn main() {
     let config = AdmissionConfig {
         service_range: "10.96.0.0/16".parse().expect("a range"),
         node_ports: 30_000..=32_767,
+        pod_security: PodSecurity::default(),
     };
     let server = ApiServer::new(
         store.clone(),

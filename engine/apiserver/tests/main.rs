@@ -4,6 +4,7 @@ mod connecting;
 mod harness;
 mod objects;
 mod patching;
+mod paths;
 mod reading;
 mod serving;
 mod views;

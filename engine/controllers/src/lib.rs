@@ -12,9 +12,11 @@ mod node_lifecycle;
 mod owned;
 mod pod_gc;
 mod replica_set;
+mod resource_quota;
 mod resources;
 mod service_account;
 mod shared;
+mod tally;
 
 use gantry_host::Host;
 
@@ -24,6 +26,8 @@ pub use shared::Config;
 pub fn start(host: Host, config: Config) {
     let shared = shared::Shared::new(host, config);
     namespace::start(&shared);
+    // Before the garbage collector, whose lists it hears of.
+    resource_quota::start(&shared);
     garbage::start(&shared);
     replica_set::start(&shared);
     deployment::start(&shared);

@@ -14,6 +14,8 @@ use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Resource};
 
+use crate::tally::Tally;
+
 /// What the controllers need to know besides the cluster itself.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -45,6 +47,8 @@ pub(crate) struct Shared {
     pub tasks: Tasks,
     pub config: Config,
     pub informers: Informers,
+    /// Kept by the garbage collector, who follows everything.
+    pub tally: Tally,
 }
 
 impl Shared {
@@ -66,7 +70,7 @@ impl Shared {
             service_accounts: informer(&tasks, &client, "serviceaccounts"),
             cluster_roles: informer(&tasks, &client, "clusterroles"),
         };
-        Arc::new(Self { client, tasks, config, informers })
+        Arc::new(Self { client, tasks, config, informers, tally: Tally::default() })
     }
 
     pub fn recorder(&self, controller: &str) -> Recorder {

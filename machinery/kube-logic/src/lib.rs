@@ -5,12 +5,16 @@
 pub mod apply;
 pub mod fields;
 pub mod jsonpath;
+pub mod limits;
 pub mod meta;
 pub mod names;
 pub mod openapi;
 pub mod patch;
+pub mod pod_resources;
+pub mod pod_security;
 pub mod protobuf;
 pub mod quantity;
+pub mod quota;
 pub mod rbac;
 pub mod schema;
 pub mod selector;

@@ -140,13 +140,18 @@ fn selected_name(query: &str) -> Option<String> {
     if selectors.next().is_some() {
         return None;
     }
-    let selector = percent_decode(selector);
+    // In a query a plus sign is a space, as the handler reads it.
+    let selector = percent_decode(&selector.replace('+', " "));
+    if selector.contains('\\') {
+        return None;
+    }
     let mut names = selector.split(',').filter_map(|term| term.strip_prefix("metadata.name="));
     let name = names.next()?.trim_start_matches('=');
     (!name.is_empty() && names.next().is_none()).then(|| name.to_owned())
 }
 
-/// Decodes `%xx`; malformed escapes are kept as they stand.
+/// Decodes `%xx`; malformed escapes are kept as they stand. NUL becomes U+FFFD, as in the store's keys:
+/// rights are decided on the very name that is looked up.
 fn percent_decode(part: &str) -> String {
     let bytes = part.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -158,7 +163,7 @@ fn percent_decode(part: &str) -> String {
         out.push(escape.unwrap_or(bytes[at]));
         at += if escape.is_some() { 3 } else { 1 };
     }
-    String::from_utf8_lossy(&out).into_owned()
+    String::from_utf8_lossy(&out).replace('\0', "\u{fffd}")
 }
 
 #[cfg(test)]
@@ -185,6 +190,8 @@ mod tests {
             // Two selectors, one of them disguised: which the handler takes is not for us to guess.
             ("fieldSelector=metadata.name=a&field%53elector=metadata.name=b", ""),
             ("labelSelector=metadata.name=a", ""),
+            ("fieldSelector=metadata.name=a+b", "a b"),
+            ("fieldSelector=metadata.name=a%5C,b", ""),
         ] {
             let info = RequestInfo::parse(&Method::GET, "/api/v1/namespaces/n/secrets", Some(query));
             assert_eq!(info.selected_name, want, "{query}");
@@ -215,6 +222,21 @@ mod tests {
                 "",
                 "patch apps|v1|a|deployments|d|scale",
             ),
+            // Empty segments count for nothing, dots are names like others, an escaped slash stays in its
+            // segment, and a NUL is what the store would make of it.
+            ("GET", "//api//v1///namespaces/a//pods/", "", "list |v1|a|pods||"),
+            ("GET", "/api/v1/namespaces/a/../b/secrets", "", "get |v1|a|..|b|secrets"),
+            ("GET", "/api/v1/namespaces/a%2fsecrets%2fx", "", "get |v1|a/secrets/x|namespaces|a/secrets/x|"),
+            ("GET", "/api/v1/namespaces/a%2F..%2Fb/secrets", "", "list |v1|a/../b|secrets||"),
+            ("GET", "/api/v1/namespaces/%61/%73ecrets/x", "", "get |v1|a|secrets|x|"),
+            ("GET", "/api/v1/namespaces/a%00/secrets", "", "list |v1|a\u{fffd}|secrets||"),
+            ("GET", "/api/v1/namespaces/A/secrets", "", "list |v1|A|secrets||"),
+            ("GET", "/api/v1/namespaces/\u{ff41}/secrets", "", "list |v1|\u{ff41}|secrets||"),
+            ("GET", "/api%2fv1/secrets", "", "get |||||"),
+            ("GET", "/%61pi/v1/secrets", "", "list |v1||secrets||"),
+            ("GET", "/API/v1/secrets", "", "get |||||"),
+            ("POST", "/api/v1/watch/namespaces/a/pods", "", "create |v1|a|pods||"),
+            ("GET", "/api/v1/watch/namespaces/a/pods/x", "", "watch |v1|a|pods|x|"),
             ("GET", "/apis/apps", "", "get |||||"),
             ("GET", "/healthz", "", "get |||||"),
             (

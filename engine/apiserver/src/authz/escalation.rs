@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gantry_kube_logic::rbac::{GROUP, PolicyRule, confirm_no_escalation};
+use gantry_kube_logic::rbac::{GROUP, PolicyRule, confirm_no_escalation, parts};
 use gantry_kube_types::{Attributes, Authorizer, StatusError, groups};
 use serde_json::Value;
 
@@ -44,15 +44,41 @@ impl RbacEscalation {
             .is_allowed()
     }
 
+    /// Do the caller's rules cover those wanted, and would the authoriser, who knows of credentials that
+    /// are narrower than their user, let the caller do each part of them?
     fn confirm(&self, request: &AdmissionRequest<'_>, wanted: &[PolicyRule]) -> Result<(), StatusError> {
         let (held, errors) = self.rbac.rules_for(request.user, request.namespace);
-        confirm_no_escalation(request.user, &held, wanted, &errors).map_err(|why| request.forbidden(why))
+        confirm_no_escalation(request.user, &held, wanted, &errors).map_err(|why| request.forbidden(why))?;
+        let beyond: Vec<PolicyRule> =
+            parts(wanted).into_iter().filter(|part| !self.may_do(request, part)).collect();
+        confirm_no_escalation(request.user, &[], &beyond, &errors).map_err(|why| request.forbidden(why))
+    }
+
+    fn may_do(&self, request: &AdmissionRequest<'_>, part: &PolicyRule) -> bool {
+        let first = |values: &Option<Vec<String>>| values.iter().flatten().next().cloned();
+        let mut asked = Attributes {
+            user: request.user.clone(),
+            verb: part.verbs.first().cloned().unwrap_or_default(),
+            ..Attributes::default()
+        };
+        if let Some(url) = first(&part.non_resource_urls) {
+            asked.path = url;
+            return self.authorizer.authorize(&asked).is_allowed();
+        }
+        let resource = first(&part.resources).unwrap_or_default();
+        let (resource, subresource) = resource.split_once('/').unwrap_or((&resource, ""));
+        asked.is_resource_request = true;
+        asked.group = first(&part.api_groups).unwrap_or_default();
+        asked.version = "*".to_owned();
+        (asked.resource, asked.subresource) = (resource.to_owned(), subresource.to_owned());
+        asked.namespace = request.namespace.to_owned();
+        asked.name = first(&part.resource_names).unwrap_or_default();
+        self.authorizer.authorize(&asked).is_allowed()
     }
 
     fn check_role(&self, request: &AdmissionRequest<'_>) -> Result<(), StatusError> {
-        let unchanged =
-            |field: &str| request.old_object.is_some_and(|old| old[field] == request.object[field]);
-        if unchanged("rules") && unchanged("aggregationRule") {
+        // Any other change counts, labels above all: an aggregating role may gather this one by them.
+        if only_for_garbage_collection(request) {
             return Ok(());
         }
         let resource = request.kind.info.resource.as_ref();
@@ -60,7 +86,8 @@ impl RbacEscalation {
             return Ok(());
         }
         self.confirm(request, &rules(&request.object["rules"])?)?;
-        if !request.object["aggregationRule"].is_null() && !unchanged("aggregationRule") {
+        let aggregates = |role: &Value| !role["aggregationRule"].is_null();
+        if aggregates(request.object) || request.old_object.is_some_and(aggregates) {
             let everything = [rule(&["*"], Some(&["*"]), None), rule(&["*"], None, Some(&["*"]))];
             self.confirm(request, &everything).map_err(|_| {
                 request.forbidden("must have cluster-admin privileges to use the aggregationRule")
@@ -70,9 +97,7 @@ impl RbacEscalation {
     }
 
     fn check_binding(&self, request: &AdmissionRequest<'_>) -> Result<(), StatusError> {
-        let unchanged =
-            |field: &str| request.old_object.is_some_and(|old| old[field] == request.object[field]);
-        if unchanged("roleRef") && unchanged("subjects") {
+        if only_for_garbage_collection(request) {
             return Ok(());
         }
         let reference = &request.object["roleRef"];
@@ -107,6 +132,22 @@ impl AdmissionPlugin for RbacEscalation {
             _ => Ok(()),
         }
     }
+}
+
+/// Does an update change nothing but what the garbage collector needs to remove the object?
+fn only_for_garbage_collection(request: &AdmissionRequest<'_>) -> bool {
+    let Some(old) = request.old_object else { return false };
+    let rest = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            // The last three are the server's own.
+            for field in ["ownerReferences", "finalizers", "managedFields", "resourceVersion", "generation"] {
+                metadata.shift_remove(field);
+            }
+        }
+        object
+    };
+    rest(request.object) == rest(old)
 }
 
 fn rules(value: &Value) -> Result<Vec<PolicyRule>, StatusError> {

@@ -4,15 +4,18 @@
 mod bootstrap;
 mod derived;
 mod escalation;
+mod explain;
 mod node;
 mod node_graph;
 mod node_restriction;
 mod rbac;
 mod review;
+mod signers;
 mod union;
 
 pub use bootstrap::{BootstrapError, bootstrap};
 pub use escalation::RbacEscalation;
+pub use explain::ExplainApi;
 pub use node::NodeAuthorizer;
 pub use node_restriction::{NodeRestriction, check_token_request};
 pub use rbac::RbacAuthorizer;
@@ -20,6 +23,7 @@ pub use review::{
     AccessReviewAction, RulesReviewAction, local_subject_access_review, self_subject_access_review,
     self_subject_rules_review, subject_access_review,
 };
+pub use signers::Signers;
 pub use union::Union;
 
 use std::sync::Arc;
@@ -63,5 +67,7 @@ pub fn with_reviews(
     kinds.into_iter().map(wire).collect()
 }
 
+#[cfg(test)]
+mod attacks;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! RBAC over the stored roles and bindings.
 
-use gantry_kube_logic::rbac::{GROUP, PolicyRule, RbacKind, RuleIndex};
+use gantry_kube_logic::rbac::{Explanation, GROUP, PolicyRule, RbacKind, RuleIndex};
 use gantry_kube_types::{Attributes, Authorizer, Decision, UserInfo, Visibility, groups};
 use gantry_store::{Key, Prefix, Store};
 
@@ -29,6 +29,17 @@ impl RbacAuthorizer {
     /// Every rule that holds for the user in `namespace`, and what could not be resolved.
     pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> (Vec<PolicyRule>, Vec<String>) {
         self.index.read().rules_for(user, namespace)
+    }
+
+    /// Why, or what is missing. Roles are named that the asker knows anyway: `all`, those in `known`, those
+    /// bound where the question is about, and the Roles of a namespace that is the user's.
+    pub(crate) fn explain(&self, asked: &Attributes, all: bool, known: &[&str]) -> Explanation {
+        let index = self.index.read();
+        let theirs = index.is_bound(&asked.user, &asked.namespace);
+        index.explain(asked, &|kind, _, name| {
+            all || (kind == "ClusterRole" && known.contains(&name))
+                || (theirs && (kind == "Role" || index.is_used_in(&asked.namespace, kind, name)))
+        })
     }
 
     /// The rules of the role a binding in `namespace` refers to.

@@ -167,7 +167,7 @@ fn decide(mut review: Value, user: UserInfo, authorizer: &dyn Authorizer) -> Val
     review
 }
 
-fn attributes(spec: &Value, user: UserInfo) -> Attributes {
+pub(super) fn attributes(spec: &Value, user: UserInfo) -> Attributes {
     let resource = &spec["resourceAttributes"];
     if resource.is_object() {
         let text = |field: &str| resource[field].as_str().unwrap_or("").to_owned();
@@ -188,7 +188,7 @@ fn attributes(spec: &Value, user: UserInfo) -> Attributes {
     Attributes { user, verb: text("verb"), path: text("path"), ..Attributes::default() }
 }
 
-fn subject(spec: &Value) -> Result<UserInfo, StatusError> {
+pub(super) fn subject(spec: &Value) -> Result<UserInfo, StatusError> {
     let list = |value: &Value| -> Result<Vec<String>, StatusError> {
         match value {
             Value::Null => Ok(Vec::new()),
@@ -208,13 +208,13 @@ fn subject(spec: &Value) -> Result<UserInfo, StatusError> {
     Ok(user)
 }
 
-fn subject_errors(spec: &Value) -> Option<FieldError> {
+pub(super) fn subject_errors(spec: &Value) -> Option<FieldError> {
     let nobody =
         spec["user"].as_str().unwrap_or("").is_empty() && spec["groups"].as_array().is_none_or(Vec::is_empty);
     nobody.then(|| FieldError::invalid("spec.user", "", "at least one of user or group must be specified"))
 }
 
-fn attributes_errors(spec: &Value) -> Vec<FieldError> {
+pub(super) fn attributes_errors(spec: &Value) -> Vec<FieldError> {
     let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
     match (resource.is_object(), path.is_object()) {
         (true, true) => vec![FieldError::invalid(
@@ -231,7 +231,7 @@ fn attributes_errors(spec: &Value) -> Vec<FieldError> {
     }
 }
 
-fn refuse(kind: &str, errors: &[FieldError]) -> Result<(), StatusError> {
+pub(super) fn refuse(kind: &str, errors: &[FieldError]) -> Result<(), StatusError> {
     if errors.is_empty() { Ok(()) } else { Err(StatusError::invalid(GROUP, kind, "", errors)) }
 }
 

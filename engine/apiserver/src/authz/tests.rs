@@ -10,7 +10,14 @@ use super::*;
 use crate::admission::{AdmissionPlugin, AdmissionRequest, Effects, Operation};
 use crate::reader::Reader;
 
-async fn put(store: &Store, group: &str, resource: &str, namespace: &str, name: &str, mut object: Value) {
+pub(super) async fn put(
+    store: &Store,
+    group: &str,
+    resource: &str,
+    namespace: &str,
+    name: &str,
+    mut object: Value,
+) {
     object["metadata"]["name"] = name.into();
     let bytes = Bytes::from(object.to_string());
     let key = Key::new(group, resource, namespace, name);
@@ -18,13 +25,13 @@ async fn put(store: &Store, group: &str, resource: &str, namespace: &str, name: 
     store.write(put).await.expect("the store takes it");
 }
 
-async fn delete(store: &Store, group: &str, resource: &str, namespace: &str, name: &str) {
+pub(super) async fn delete(store: &Store, group: &str, resource: &str, namespace: &str, name: &str) {
     let key = Key::new(group, resource, namespace, name);
     store.write(Mutation::Delete { key, expect: Expect::Any, encode: None }).await.expect("it is there");
 }
 
 /// `verb [group/]resource[/subresource] [namespace [name]]`, or `verb /path`.
-fn ask(user: &UserInfo, question: &str) -> Attributes {
+pub(super) fn ask(user: &UserInfo, question: &str) -> Attributes {
     let words: Vec<&str> = question.split(' ').collect();
     let mut asked = Attributes { user: user.clone(), verb: words[0].into(), ..Attributes::default() };
     if words[1].starts_with('/') {
@@ -46,7 +53,7 @@ fn ask(user: &UserInfo, question: &str) -> Attributes {
     asked
 }
 
-fn store() -> Store {
+pub(super) fn store() -> Store {
     Store::memory(Options { events_max: 64, ..Options::default() }).expect("a store")
 }
 
@@ -227,7 +234,7 @@ async fn a_node_reads_only_what_its_pods_need() {
     assert!(!authorizer.authorize(&ask(&impostor, "watch pods")).is_allowed(), "without the group");
 }
 
-fn kind_of(group: &str, resource: &str) -> crate::kind::Kind {
+pub(super) fn kind_of(group: &str, resource: &str) -> crate::kind::Kind {
     let info = gantry_kube_types::ResourceInfo {
         group: group.to_owned().into(),
         version: "v1".into(),
@@ -244,7 +251,7 @@ fn kind_of(group: &str, resource: &str) -> crate::kind::Kind {
 }
 
 /// Runs a plugin on one write; `old` is null for a create, `new` for a delete.
-async fn admit(
+pub(super) async fn admit(
     plugin: &dyn AdmissionPlugin,
     store: &Store,
     user: &UserInfo,

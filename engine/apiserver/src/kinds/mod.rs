@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::kind::{Kind, StorageKey};
 
-pub use admission::{AdmissionConfig, plugins};
+pub use admission::{AdmissionConfig, PodSecurity, plugins, quota_plugin};
 pub use pod::PodBinding;
 
 /// Every built-in kind, without the actions of reviews: the caller adds those with

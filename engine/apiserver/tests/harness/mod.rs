@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use gantry_apiserver::kind::{Kind, ScalePaths, Strategy};
-use gantry_apiserver::kinds::{self, AdmissionConfig};
+use gantry_apiserver::kinds::{self, AdmissionConfig, PodSecurity};
 use gantry_apiserver::metrics::MetricsApi;
 use gantry_apiserver::{ApiServer, Config, GIT_VERSION};
 use gantry_kube_logic::schema::catalog;
@@ -126,6 +126,7 @@ impl Api {
         let config = AdmissionConfig {
             service_range: "10.96.0.0/16".parse().expect("a range"),
             node_ports: 30_000..=32_767,
+            pod_security: PodSecurity::default(),
         };
         let admission = kinds::plugins(config, store.clone());
         let nodes = Arc::new(node::FakeNode);

@@ -110,6 +110,7 @@ impl Collector {
 
     fn follow(self: &Arc<Self>, index: usize, resource: ApiResource, stop: CancellationToken) {
         let this = self.clone();
+        let counted = (resource.group.clone(), resource.plural.clone());
         let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.shared.client.clone(), &resource);
         tokio::spawn(async move {
             let mut events =
@@ -125,6 +126,7 @@ impl Collector {
                     Some(Ok(Event::Init)) => listed.clear(),
                     Some(Ok(Event::InitApply(object))) => listed.extend(this.put(index, &object)),
                     Some(Ok(Event::InitDone)) => {
+                        this.shared.tally.complete(&counted);
                         let now: std::collections::HashSet<String> = listed.drain(..).collect();
                         for uid in known.difference(&now) {
                             this.remove(uid);
@@ -155,13 +157,32 @@ impl Collector {
             deleting: object.meta().deletion_timestamp.is_some(),
             finalizers: object.finalizers().to_vec(),
         };
-        let affected = self.graph().put(&uid, node);
+        let namespace = node.namespace.clone();
+        let (fresh, affected) = {
+            let mut graph = self.graph();
+            (graph.get(&uid).is_none(), graph.put(&uid, node))
+        };
+        if fresh {
+            self.shared.tally.add(&self.counted(resource), &namespace, 1);
+        }
         affected.into_iter().for_each(|uid| self.queue.add(uid));
         Some(uid)
     }
 
+    /// Under which name quotas count the objects of a resource.
+    fn counted(&self, resource: usize) -> (String, String) {
+        let api = &self.followed().resources[resource].api;
+        (api.group.clone(), api.plural.clone())
+    }
+
     fn remove(&self, uid: &str) {
-        let affected = self.graph().remove(uid);
+        let (gone, affected) = {
+            let mut graph = self.graph();
+            (graph.get(uid).cloned(), graph.remove(uid))
+        };
+        if let Some(node) = gone {
+            self.shared.tally.add(&self.counted(node.resource), &node.namespace, -1);
+        }
         affected.into_iter().for_each(|uid| self.queue.add(uid));
     }
 

@@ -42,6 +42,11 @@ pub fn confirm_no_escalation(
     Err(message)
 }
 
+/// Rules as parts of one verb on one resource (and name) or one URL each.
+pub fn parts(rules: &[PolicyRule]) -> Vec<PolicyRule> {
+    rules.iter().flat_map(break_down).collect()
+}
+
 /// A rule as parts of one verb on one resource (and name) or one URL each.
 fn break_down(rule: &PolicyRule) -> Vec<PolicyRule> {
     let mut parts = Vec::new();

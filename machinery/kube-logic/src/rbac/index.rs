@@ -37,19 +37,19 @@ impl RbacKind {
 }
 
 #[derive(Debug)]
-struct Binding {
+pub(super) struct Binding {
     /// Empty: a ClusterRoleBinding.
-    namespace: String,
-    name: String,
-    role: RoleRef,
-    subjects: Vec<Subject>,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) role: RoleRef,
+    pub(super) subjects: Vec<Subject>,
 }
 
 /// One subject of one binding.
 #[derive(Clone, Debug)]
-struct Grant {
-    binding: Arc<Binding>,
-    subject: usize,
+pub(super) struct Grant {
+    pub(super) binding: Arc<Binding>,
+    pub(super) subject: usize,
 }
 
 /// What one user or group is bound to.
@@ -243,7 +243,11 @@ impl RuleIndex {
     }
 
     /// The caller's grants: cluster-wide ones first, then those of `namespace`.
-    fn grants<'a>(&'a self, user: &'a UserInfo, namespace: &'a str) -> impl Iterator<Item = &'a Grant> {
+    pub(super) fn grants<'a>(
+        &'a self,
+        user: &'a UserInfo,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Grant> {
         let subjects = move || {
             let groups = user.groups.iter().filter_map(|group| self.groups.get(group));
             self.users.get(&user.username).into_iter().chain(groups)
@@ -254,7 +258,26 @@ impl RuleIndex {
             .chain(local.flat_map(move |grants| grants.of(namespace).iter()))
     }
 
-    fn rules_of(&self, grant: &Grant) -> Option<&[PolicyRule]> {
+    /// The user's grants in every namespace.
+    pub(super) fn all_grants<'a>(&'a self, user: &'a UserInfo) -> impl Iterator<Item = &'a Grant> {
+        let groups = user.groups.iter().filter_map(|group| self.groups.get(group));
+        let subjects = self.users.get(&user.username).into_iter().chain(groups);
+        subjects.flat_map(|grants| grants.cluster.iter().chain(grants.namespaces.values().flatten()))
+    }
+
+    /// The names and rules of the Roles of a namespace, or of the ClusterRoles.
+    pub(super) fn roles_in(&self, namespace: &str) -> impl Iterator<Item = (&str, &[PolicyRule])> {
+        let roles = self.roles.get(namespace).into_iter().flatten();
+        roles.map(|(name, rules)| (name.as_str(), rules.as_slice()))
+    }
+
+    /// Is the role referred to by a binding in this namespace?
+    pub fn is_used_in(&self, namespace: &str, kind: &str, role: &str) -> bool {
+        let in_place = self.bindings.values().filter(|binding| binding.namespace == namespace);
+        in_place.into_iter().any(|binding| binding.role.kind == kind && binding.role.name == role)
+    }
+
+    pub(super) fn rules_of(&self, grant: &Grant) -> Option<&[PolicyRule]> {
         let binding = &grant.binding;
         // A ClusterRoleBinding may only name a ClusterRole.
         if binding.namespace.is_empty() && binding.role.kind != "ClusterRole" {

@@ -6,15 +6,19 @@ pub mod aggregation;
 mod compact;
 pub mod defaults;
 pub mod escalation;
+pub mod explain;
 mod index;
 pub mod matching;
 
-pub use escalation::{confirm_no_escalation, covers};
+pub use escalation::{confirm_no_escalation, covers, parts};
+pub use explain::Explanation;
 pub use index::{RbacKind, RuleIndex};
 pub use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
 
 /// The group of all RBAC kinds.
 pub const GROUP: &str = "rbac.authorization.k8s.io";
 
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod tests;

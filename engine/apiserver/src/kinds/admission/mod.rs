@@ -2,8 +2,13 @@
 
 mod account;
 mod addresses;
+mod limits;
 mod namespace;
+mod pod_security;
 mod pods;
+mod quota;
+#[cfg(test)]
+mod quota_tests;
 mod scheduling;
 mod taken;
 #[cfg(test)]
@@ -24,10 +29,13 @@ pub struct AdmissionConfig {
     pub service_range: IpNet,
     /// Ports of `NodePort` services, 30000–32767 upstream.
     pub node_ports: RangeInclusive<u16>,
+    pub pod_security: PodSecurity,
 }
 
-/// Every plugin, in the order they run. `store` is the one the server writes to: service addresses are
-/// kept apart by its events.
+pub use pod_security::PodSecurity;
+
+/// Every plugin but [`quota_plugin`], in the order they run. `store` is the one the server writes to:
+/// service addresses are kept apart by its events.
 pub fn plugins(config: AdmissionConfig, store: Store) -> Vec<Arc<dyn AdmissionPlugin>> {
     vec![
         Arc::new(namespace::NamespaceLifecycle),
@@ -36,6 +44,13 @@ pub fn plugins(config: AdmissionConfig, store: Store) -> Vec<Arc<dyn AdmissionPl
         Arc::new(scheduling::Priority),
         Arc::new(scheduling::DefaultTolerationSeconds),
         Arc::new(scheduling::TaintNodes),
+        Arc::new(limits::LimitRanger),
+        Arc::new(config.pod_security.clone()),
         Arc::new(addresses::Addresses::new(config, store)),
     ]
+}
+
+/// Resource quotas. Runs after every other plugin: what another refuses must not count.
+pub fn quota_plugin(store: Store) -> Arc<dyn AdmissionPlugin> {
+    Arc::new(quota::ResourceQuota::new(store))
 }

@@ -10,21 +10,27 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::{AdmissionConfig, plugins};
+use super::{AdmissionConfig, PodSecurity, plugins, quota_plugin};
 use crate::{ApiServer, Config, GIT_VERSION};
 
-struct Api(axum::Router);
+pub(super) struct Api(axum::Router);
 
 impl Api {
     /// With the namespaces `default` and `ending` and the default service account.
-    async fn new(range: &str, node_ports: std::ops::RangeInclusive<u16>) -> Self {
+    pub(super) async fn new(range: &str, node_ports: std::ops::RangeInclusive<u16>) -> Self {
         let store = Store::memory(Options::default()).expect("a store in memory");
-        let rules = AdmissionConfig { service_range: range.parse().expect("a range"), node_ports };
+        let rules = AdmissionConfig {
+            service_range: range.parse().expect("a range"),
+            node_ports,
+            pod_security: PodSecurity::default(),
+        };
+        let mut admission = plugins(rules, store.clone());
+        admission.push(quota_plugin(store.clone()));
         let server = ApiServer::new(
-            store.clone(),
+            store,
             Config {
                 kinds: crate::kinds::builtin(),
-                admission: plugins(rules, store),
+                admission,
                 extensions: Vec::new(),
                 nodes: None,
                 views: None,
@@ -43,7 +49,7 @@ impl Api {
         api
     }
 
-    async fn send(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+    pub(super) async fn send(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let text = if body.is_null() { String::new() } else { body.to_string() };
         let media = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
         let mut request = Request::builder()
@@ -55,12 +61,16 @@ impl Api {
         let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query());
         request.extensions_mut().insert(info);
         request.extensions_mut().insert(UserInfo::authenticated("tester", &[]));
-        let (head, body) = self.0.clone().oneshot(request).await.expect("a router never fails").into_parts();
+        let (head, body) = self.answer(request).await.into_parts();
         let bytes = body.collect().await.expect("a whole body").to_bytes();
         (head.status.as_u16(), serde_json::from_slice(&bytes).unwrap_or(Value::Null))
     }
 
-    async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+    pub(super) async fn answer(&self, request: Request<Body>) -> http::Response<Body> {
+        self.0.clone().oneshot(request).await.expect("a router never fails")
+    }
+
+    pub(super) async fn post(&self, path: &str, body: Value) -> (u16, Value) {
         self.send("POST", path, body).await
     }
 
@@ -77,7 +87,7 @@ impl Api {
     }
 }
 
-async fn ordinary() -> Api {
+pub(super) async fn ordinary() -> Api {
     Api::new("10.96.0.0/24", 30000..=30063).await
 }
 

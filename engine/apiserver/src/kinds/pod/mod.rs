@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 pub use binding::PodBinding;
 pub(crate) use binding::action as binding_action;
-pub(crate) use defaults::{default_network_volume, default_pod, default_template};
+pub(crate) use defaults::{default_network_volume, default_pod, default_template, qos_class};
 
 use crate::kinds::value::{put, text, truth};
 

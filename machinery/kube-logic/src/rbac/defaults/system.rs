@@ -46,6 +46,8 @@ fn callers(all: &mut Defaults) {
                 &["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
             ),
             rule(&["create"], &["authentication.k8s.io"], &["selfsubjectreviews"]),
+            // Answers about others only who may ask about others.
+            rule(&["create"], &["authorization.gantry.dev"], &["explain"]),
         ],
     );
     all.bind("system:basic-user", "system:basic-user", vec![group("system:authenticated")]);

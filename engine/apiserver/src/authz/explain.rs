@@ -1,0 +1,155 @@
+//! `POST /apis/authorization.gantry.dev/v1alpha1/explain`: why somebody may or may not.
+//!
+//! Takes a SubjectAccessReview-shaped object. Everybody may ask about themselves; about others, who may
+//! create SubjectAccessReviews.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use gantry_kube_logic::rbac::GROUP as RBAC_GROUP;
+use gantry_kube_types::{
+    Attributes, Authorizer, Decision, RequestInfo, ResourceInfo, Scope, StatusError, UserInfo,
+};
+use http::{Request, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::RbacAuthorizer;
+use super::review::{attributes, attributes_errors, refuse, subject, subject_errors};
+use crate::encode;
+use crate::negotiate::Output;
+use crate::registry::ResourceExtension;
+use crate::request::{parse, read_body};
+use crate::respond;
+
+const GROUP: &str = "authorization.gantry.dev";
+const VERSION: &str = "v1alpha1";
+const KIND: &str = "AccessExplanation";
+/// Roles that everybody may be told of: every cluster has them.
+const KNOWN_ROLES: [&str; 7] =
+    ["view", "edit", "admin", "gantry:reader", "gantry:member", "gantry:manager", "gantry:admin"];
+
+/// Give it to [`crate::Config::extensions`].
+#[derive(Clone)]
+pub struct ExplainApi {
+    authorizer: Arc<dyn Authorizer>,
+    rbac: Arc<RbacAuthorizer>,
+}
+
+impl ExplainApi {
+    /// `authorizer`: the one the front door asks.
+    pub fn new(authorizer: Arc<dyn Authorizer>, rbac: Arc<RbacAuthorizer>) -> Arc<Self> {
+        Arc::new(Self { authorizer, rbac })
+    }
+
+    /// The answer to one question of `caller`.
+    pub fn explain(&self, caller: &UserInfo, mut review: Value) -> Result<Value, StatusError> {
+        let spec = &review["spec"];
+        let mut errors = attributes_errors(spec);
+        let own = ["user", "groups", "uid", "extra"].iter().all(|field| spec[*field].is_null())
+            || (spec["user"] == caller.username.as_str()
+                && ["groups", "uid", "extra"].iter().all(|field| spec[*field].is_null()));
+        if !own {
+            errors.extend(subject_errors(spec));
+        }
+        refuse(KIND, &errors)?;
+        let user = if own { caller.clone() } else { subject(spec)? };
+        if !own && !self.may(caller, "create", "authorization.k8s.io", "subjectaccessreviews") {
+            let why = format!(
+                "User {:?} cannot create resource \"subjectaccessreviews\" in API group \"authorization.k8s.io\" at \
+                 the cluster scope",
+                caller.username
+            );
+            return Err(StatusError::forbidden(GROUP, "explain", "", why));
+        }
+        let asked = attributes(spec, user);
+        let (allowed, denied, reason) = match self.authorizer.authorize(&asked) {
+            Decision::Allow(reason) => (true, false, reason),
+            Decision::Deny(reason) => (false, true, reason),
+            Decision::NoOpinion(reason) => (false, false, reason),
+        };
+        let all = self.may(caller, "list", RBAC_GROUP, "clusterroles");
+        let mut status = json!({ "allowed": allowed });
+        let explanation = self.rbac.explain(&asked, all, &KNOWN_ROLES);
+        let explanation = serde_json::to_value(explanation).map_err(StatusError::internal)?;
+        for (key, value) in explanation.as_object().into_iter().flatten() {
+            status[key] = value.clone();
+        }
+        if denied {
+            status["denied"] = true.into();
+        }
+        if !allowed && reason.is_empty() && status["grants"].as_array().is_some_and(|g| !g.is_empty()) {
+            status["reason"] = "the credential is narrower than the rights of its user".into();
+        } else if !reason.is_empty() {
+            status["reason"] = reason.into();
+        }
+        review["apiVersion"] = format!("{GROUP}/{VERSION}").into();
+        review["kind"] = KIND.into();
+        review["status"] = status;
+        Ok(review)
+    }
+
+    fn may(&self, user: &UserInfo, verb: &str, group: &str, resource: &str) -> bool {
+        let asked = Attributes {
+            user: user.clone(),
+            verb: verb.to_owned(),
+            is_resource_request: true,
+            group: group.to_owned(),
+            version: "v1".to_owned(),
+            resource: resource.to_owned(),
+            ..Attributes::default()
+        };
+        self.authorizer.authorize(&asked).is_allowed()
+    }
+}
+
+impl ResourceExtension for ExplainApi {
+    fn group(&self) -> &str {
+        GROUP
+    }
+
+    fn version(&self) -> &str {
+        VERSION
+    }
+
+    fn resources(&self) -> Vec<(ResourceInfo, Vec<&'static str>)> {
+        let info = ResourceInfo {
+            group: GROUP.into(),
+            version: VERSION.into(),
+            resource: "explain".into(),
+            singular: "".into(),
+            kind: KIND.into(),
+            list_kind: format!("{KIND}List").into(),
+            scope: Scope::Cluster,
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            subresources: Vec::new(),
+        };
+        vec![(info, vec!["create"])]
+    }
+
+    fn router(&self) -> Router {
+        Router::new().fallback(handle).with_state(self.clone())
+    }
+}
+
+async fn handle(State(api): State<ExplainApi>, request: Request<Body>) -> Response<Body> {
+    serve(&api, request).await.unwrap_or_else(|error| respond::failure(&error))
+}
+
+async fn serve(api: &ExplainApi, request: Request<Body>) -> Result<Response<Body>, StatusError> {
+    let (head, body) = request.into_parts();
+    let info = head.extensions.get::<RequestInfo>().cloned().unwrap_or_default();
+    let user = head.extensions.get::<UserInfo>().cloned().ok_or_else(StatusError::unauthorized)?;
+    if info.resource != "explain" || !info.subresource.is_empty() || !info.name.is_empty() {
+        return Err(StatusError::no_such_resource());
+    }
+    if info.verb != "create" {
+        return Err(StatusError::method_not_supported(GROUP, &info.resource, &info.verb));
+    }
+    let output = Output::of(&head.headers, false)?;
+    let document = parse("application/json", &read_body(body).await?)?;
+    let answer = api.explain(&user, document.value)?;
+    respond::success(StatusCode::CREATED, encode::to_bytes(&answer), output)
+}

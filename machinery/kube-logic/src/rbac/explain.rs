@@ -1,0 +1,162 @@
+//! Why a caller may or may not: every binding that grants, or the roles that would and how they would
+//! have to be bound.
+
+use gantry_kube_types::{Attributes, UserInfo};
+use serde::Serialize;
+
+use super::index::Grant;
+use super::matching::{allows, list};
+use super::{PolicyRule, RuleIndex};
+
+/// Bindings and roles in an explanation.
+const LISTED_MAX: usize = 16;
+
+/// One binding that grants what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Grants {
+    /// `RoleBinding` or `ClusterRoleBinding`.
+    pub binding_kind: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    pub binding: String,
+    pub role_kind: String,
+    pub role: String,
+    pub subject_kind: String,
+    pub subject: String,
+}
+
+/// A role that grants what was asked for, and the binding the caller lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Missing {
+    pub role_kind: &'static str,
+    pub role: String,
+    /// The kind that would be enough.
+    pub binding_kind: &'static str,
+    /// Where it would have to be; empty for the whole cluster.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// Where the caller is bound to this very role, if it is somewhere.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bound_in: Vec<String>,
+}
+
+/// What RBAC has to say to one question.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// Every binding that grants it.
+    pub grants: Vec<Grants>,
+    /// Where none does: the roles that would, the narrowest first.
+    pub nearest: Vec<Missing>,
+    /// Where none does: what the caller may do with the same objects.
+    pub held_verbs: Vec<String>,
+}
+
+impl RuleIndex {
+    /// Explains [`RuleIndex::decide`]. `tells`: which roles (kind, namespace, name) may be named to whom
+    /// this is told.
+    pub fn explain(&self, attributes: &Attributes, tells: &dyn Fn(&str, &str, &str) -> bool) -> Explanation {
+        let mut explanation = Explanation::default();
+        let mut held: Vec<String> = Vec::new();
+        for grant in self.grants(&attributes.user, &attributes.namespace) {
+            let rules = self.rules_of(grant).unwrap_or_default();
+            if rules.iter().any(|rule| allows(rule, attributes)) {
+                explanation.grants.push(describe(grant));
+            } else {
+                held.extend(rules.iter().flat_map(|rule| verbs_on_same(rule, attributes)));
+            }
+        }
+        explanation.grants.truncate(LISTED_MAX);
+        if explanation.grants.is_empty() {
+            held.sort();
+            held.dedup();
+            explanation.held_verbs = held;
+            explanation.nearest = self.nearest(attributes, tells);
+        }
+        explanation
+    }
+
+    fn nearest(&self, attributes: &Attributes, tells: &dyn Fn(&str, &str, &str) -> bool) -> Vec<Missing> {
+        let namespace = &attributes.namespace;
+        let mut found: Vec<(bool, usize, Missing)> = Vec::new();
+        let places = [("ClusterRole", ""), ("Role", namespace.as_str())];
+        for (kind, place) in
+            places.into_iter().filter(|(kind, place)| *kind == "ClusterRole" || !place.is_empty())
+        {
+            for (name, rules) in self.roles_in(place) {
+                if !rules.iter().any(|rule| allows(rule, attributes)) || !tells(kind, place, name) {
+                    continue;
+                }
+                let bound_in = self.bound_to(&attributes.user, kind, name);
+                let missing = Missing {
+                    role_kind: kind,
+                    role: name.to_owned(),
+                    binding_kind: if namespace.is_empty() { "ClusterRoleBinding" } else { "RoleBinding" },
+                    namespace: namespace.clone(),
+                    bound_in,
+                };
+                found.push((missing.bound_in.is_empty(), breadth(rules), missing));
+            }
+        }
+        found.sort_by(|a, b| (a.0, a.1, &a.2.role).cmp(&(b.0, b.1, &b.2.role)));
+        found.into_iter().map(|(_, _, missing)| missing).take(LISTED_MAX).collect()
+    }
+
+    /// Namespaces in which the user is bound to the role.
+    fn bound_to(&self, user: &UserInfo, kind: &str, role: &str) -> Vec<String> {
+        let mut places: Vec<String> = self
+            .all_grants(user)
+            .filter(|grant| grant.binding.role.kind == kind && grant.binding.role.name == role)
+            .map(|grant| grant.binding.namespace.clone())
+            .filter(|place| !place.is_empty())
+            .collect();
+        places.sort();
+        places.dedup();
+        places.truncate(LISTED_MAX);
+        places
+    }
+}
+
+fn describe(grant: &Grant) -> Grants {
+    let binding = grant.binding.as_ref();
+    let subject = &binding.subjects[grant.subject];
+    let subject_name = match subject.namespace.as_deref() {
+        Some(of) if subject.kind == "ServiceAccount" && !of.is_empty() => format!("{}/{of}", subject.name),
+        _ => subject.name.clone(),
+    };
+    Grants {
+        binding_kind: if binding.namespace.is_empty() { "ClusterRoleBinding" } else { "RoleBinding" },
+        namespace: binding.namespace.clone(),
+        binding: binding.name.clone(),
+        role_kind: binding.role.kind.clone(),
+        role: binding.role.name.clone(),
+        subject_kind: subject.kind.clone(),
+        subject: subject_name,
+    }
+}
+
+/// The verbs a rule grants on what is asked for, whatever verb is asked for.
+fn verbs_on_same<'a>(
+    rule: &'a PolicyRule,
+    attributes: &Attributes,
+) -> impl Iterator<Item = String> + use<'a> {
+    let same = rule.verbs.first().is_some_and(|verb| {
+        let asked = Attributes { verb: verb.clone(), ..attributes.clone() };
+        allows(rule, &asked)
+    });
+    rule.verbs.iter().filter(move |_| same).cloned()
+}
+
+/// How much a role grants, roughly: roles that grant less are named first.
+fn breadth(rules: &[PolicyRule]) -> usize {
+    let size = |values: &[String]| if values.iter().any(|v| v == "*") { 1000 } else { values.len().max(1) };
+    let of = |rule: &PolicyRule| {
+        let names = list(&rule.resource_names);
+        let named = if names.is_empty() { 10 } else { names.len().min(10) };
+        let paths = list(&rule.non_resource_urls).len();
+        size(&rule.verbs) * size(list(&rule.api_groups)) * size(list(&rule.resources)) * named + paths
+    };
+    rules.iter().map(of).fold(0_usize, usize::saturating_add)
+}
