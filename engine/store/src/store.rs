@@ -204,4 +204,24 @@ mod tests {
         assert_eq!(&*store.failure().await, "No space left on device", "whoever watches is told");
         assert_eq!((store.revision(), store.stats().events), (1, 1), "what is not durable is not visible");
     }
+
+    /// Panics as the file's own code does when it cannot even take back a failed write.
+    struct PanickingLog;
+
+    impl Log for PanickingLog {
+        fn append(&mut self, _: &[Arc<Event>]) -> Result<(), String> {
+            panic!("on purpose")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panicking_log_is_a_failed_one() {
+        let store = Store::start(Box::new(PanickingLog), Snapshot::empty(0), &Options::default()).unwrap();
+        let key = Key::new("", "pods", "a", "b");
+        let put = Mutation::Put { key, expect: Expect::Any, encode: Box::new(|_| Bytes::new()) };
+        let said = WriteError::Unavailable("writing panicked: on purpose".into());
+        assert_eq!(store.write(put).await.unwrap_err(), said);
+        assert_eq!(&*store.failure().await, "writing panicked: on purpose");
+        store.close().await;
+    }
 }

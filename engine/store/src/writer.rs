@@ -73,7 +73,7 @@ impl Writer {
                 .flatten();
         }
         if !events.is_empty() {
-            if let Err(reason) = self.log.append(&events) {
+            if let Err(reason) = append(self.log.as_mut(), &events) {
                 tracing::error!(reason, "the store's log failed; writes are refused until restart");
                 self.failed.send_replace(Some(reason.into()));
             } else {
@@ -109,6 +109,16 @@ impl Writer {
         events.append(&mut staged);
         Ok(objects)
     }
+}
+
+/// On a full disk the file's own code may panic where it means to fail: the same to us, and writers that wait
+/// are told the reason.
+fn append(log: &mut dyn Log, events: &[Arc<Event>]) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(|| log.append(events))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(format!("writing panicked: {}", text.unwrap_or("without a word")))
+    })
 }
 
 fn plan(head: &Snapshot, mutation: Mutation, bytes_max: usize) -> Result<Event, WriteError> {
