@@ -1,6 +1,7 @@
 //! `gantry`: one binary, the composition root of the platform.
 
 mod addresses;
+mod clients;
 mod commands;
 mod instance;
 mod kubeconfig;

@@ -1,5 +1,6 @@
 //! This machine as a node: network, containers, and what the API server asks of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use gantry_embedded::Embedded;
 use gantry_frontdoor::FrontDoor;
 use gantry_kube_types::groups;
 use gantry_netstack::{NetConfig, NetStack};
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::Addresses;
@@ -23,6 +24,10 @@ use crate::platform::{HostFacts, Settings, api_socket, node_user};
 /// How often the parts are asked how they are, until all are well; then as often again.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(250);
 const KUBELET_PORT: u16 = 10250;
+/// How long the agent's loops may take to end.
+const AGENT_END_TIMEOUT: Duration = Duration::from_secs(8);
+/// Prefix of the annotations that say what the host can do.
+const FEATURES: &str = "host.gantry.dev";
 
 /// What a node starts from.
 pub struct NodeContext<'a> {
@@ -48,7 +53,9 @@ impl LocalNode {
     pub async fn stop(self) {
         self.shutdown.cancel();
         self.network.stop().await;
-        drop(self.agent);
+        if !self.agent.end(AGENT_END_TIMEOUT).await {
+            tracing::warn!("some of the node's loops had not ended in time");
+        }
     }
 }
 
@@ -63,12 +70,19 @@ pub async fn start(context: NodeContext<'_>, embedded: &Embedded) -> anyhow::Res
         NetStack::start(network_config(settings, addresses, host), client.clone(), shutdown.clone())
             .await
             .context("the node's network cannot be set up")?;
-    let config = agent_config(settings, addresses, host, server, client, shutdown.clone());
-    let agent = Agent::start(config).await.context("the node agent cannot start")?;
+    let config = agent_config(settings, addresses, host, server, client.clone(), shutdown.clone());
+    let agent = match Agent::start(config).await {
+        Ok(agent) => agent,
+        Err(error) => {
+            network.stop().await;
+            return Err(error).context("the node agent cannot start");
+        }
+    };
     embedded.nodes().insert(&host.name, gantry_agent::streaming::router(agent.api()));
     let (network, agent) = (Arc::new(network), Arc::new(agent));
     follow_health(tasks, &network, &agent);
     forget_dead_sandboxes(tasks, &network, &agent);
+    show_features(tasks, &agent, client, &host.name);
     Ok(LocalNode { network, agent, shutdown })
 }
 
@@ -82,17 +96,9 @@ fn follow_health(tasks: &Tasks, network: &Arc<NetStack>, agent: &Arc<Agent>) {
             (board.clone(), network.clone(), agent.clone(), shutdown.clone());
         async move {
             loop {
-                for (part, health) in network.health().all() {
+                for (part, health) in network.health().all().into_iter().chain(agent.health()) {
                     board.set(&part, health);
                 }
-                let now = agent.health();
-                let state =
-                    |ok: bool, why: &str| if ok { Health::Ok } else { Health::Degraded(why.to_owned()) };
-                board.set(
-                    "containerd",
-                    state(now.runtime, "containerd does not answer; it is being restarted"),
-                );
-                board.set("node", state(now.node_ready, "the Node object is not Ready"));
                 tokio::select! {
                     () = tokio::time::sleep(HEALTH_INTERVAL) => {}
                     () = shutdown.cancelled() => return Ok::<(), String>(()),
@@ -104,19 +110,58 @@ fn follow_health(tasks: &Tasks, network: &Arc<NetStack>, agent: &Arc<Agent>) {
 
 /// Addresses of sandboxes that died while nobody looked are released, once, after the start.
 fn forget_dead_sandboxes(tasks: &Tasks, network: &Arc<NetStack>, agent: &Arc<Agent>) {
-    let (network, agent, shutdown) = (network.clone(), agent.clone(), tasks.shutdown().clone());
-    tokio::spawn(async move {
-        tokio::select! {
-            () = agent.wait_ready() => {}
-            () = shutdown.cancelled() => return,
+    let (network, agent) = (network.clone(), agent.clone());
+    once_ready(tasks, "network/leases", agent.clone(), move || {
+        let (network, agent) = (network.clone(), agent.clone());
+        async move {
+            let live = agent.sandbox_ids().await.context("the runtime's sandboxes cannot be listed")?;
+            network.reconcile(&live).await.context("addresses of dead sandboxes were not released")
         }
-        match agent.sandbox_ids().await {
-            Ok(live) => {
-                if let Err(error) = network.reconcile(&live).await {
-                    tracing::warn!(%error, "addresses of dead sandboxes were not released");
-                }
+    });
+}
+
+/// What this machine can do, as annotations of its Node object: `host.gantry.dev/NAME`. Tried in the
+/// background, because some of it takes its time.
+fn show_features(tasks: &Tasks, agent: &Arc<Agent>, client: kube::Client, name: &str) {
+    let nodes: kube::Api<Node> = kube::Api::all(client);
+    let name = name.to_owned();
+    once_ready(tasks, "node/features", agent.clone(), move || {
+        let (nodes, name) = (nodes.clone(), name.clone());
+        async move {
+            let found = tokio::task::spawn_blocking(gantry_probes::probe).await?;
+            let patch = serde_json::json!({"metadata": {"annotations": features(&found)}});
+            let patch = kube::api::Patch::Merge(patch);
+            nodes.patch(&name, &kube::api::PatchParams::default(), &patch).await?;
+            Ok(())
+        }
+    });
+}
+
+/// `true`, or `false: ` and what is missing.
+fn features(found: &gantry_host::Capabilities) -> BTreeMap<String, String> {
+    let value = |c: &gantry_host::Capability| {
+        if c.available { "true".to_owned() } else { format!("false: {}", c.detail) }
+    };
+    found.0.iter().map(|(name, c)| (format!("{FEATURES}/{name}"), value(c))).collect()
+}
+
+/// Does `work` once, when the node is ready; where it fails the part is shown degraded and it is done again.
+fn once_ready<F, Fut>(tasks: &Tasks, part: &str, agent: Arc<Agent>, work: F)
+where
+    F: Fn() -> Fut + Send + 'static,
+    Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let shutdown = tasks.shutdown().clone();
+    tasks.supervise(part, move || {
+        let (agent, shutdown, work) = (agent.clone(), shutdown.clone(), work());
+        async move {
+            tokio::select! {
+                () = agent.wait_ready() => {}
+                () = shutdown.cancelled() => return Ok(()),
             }
-            Err(error) => tracing::warn!(%error, "the runtime's sandboxes cannot be listed"),
+            work.await.map_err(|error| format!("{error:#}"))?;
+            shutdown.cancelled().await;
+            Ok::<(), String>(())
         }
     });
 }
@@ -178,7 +223,6 @@ pub fn agent_config(
         },
         kubelet_port: KUBELET_PORT,
         node_labels: Default::default(),
-        node_annotations: Default::default(),
         node_conditions: Vec::new(),
         pods_max: 250,
         reserved: Reserved::default(),

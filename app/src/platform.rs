@@ -1,33 +1,34 @@
 //! The composition root: every part of the platform, put together once, in the order they need each
 //! other.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use gantry_agent::config::AgentConfig;
 use gantry_agent::{Agent, PodSource};
 use gantry_base::fs as durable;
 use gantry_base::health::{Health, HealthBoard};
-use gantry_base::pki::CertificateAuthority;
+use gantry_base::pki::{CertificateAuthority, KeyedCertificate};
 use gantry_base::settings::InstanceDirs;
 use gantry_base::tasks::Tasks;
 use gantry_embedded::{Embedded, EmbeddedConfig};
 use gantry_frontdoor::{AuthPolicy, FrontDoor, HealthChecks, TlsSource, server_config};
 use gantry_kube_types::{Authenticator, UserInfo, groups};
-use gantry_netstack::NetStack;
-use gantry_registry::Registry;
+use gantry_netstack::{NetConfig, NetStack};
+use gantry_registry::{Collected, Registry};
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::{self, Addresses};
 use crate::commands::{slots_dir, up::Report};
 use crate::instance::InstanceRecord;
-use crate::{kubeconfig, node};
+use crate::{clients, kubeconfig, node};
 
-/// How long the node may take to become Ready before `up` goes on without waiting.
-const NODE_READY_TIMEOUT: Duration = Duration::from_secs(60);
-const API_READY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often what nobody names any more is taken out of the registry.
+const REGISTRY_GC_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// What a person chose.
 #[derive(Clone, Debug)]
@@ -49,14 +50,14 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Starts everything and returns when the API is ready and the node, if there is one, too.
+    /// Starts everything; [`Self::wait_ready`] says when all of it is well.
     pub async fn start(
         settings: Settings,
         listener: std::net::TcpListener,
         report: &Report,
+        tasks: Tasks,
     ) -> anyhow::Result<Self> {
-        let health = HealthBoard::default();
-        let tasks = Tasks::new(CancellationToken::new(), health.clone());
+        let health = tasks.health().clone();
         let dirs = &settings.dirs;
         for directory in [&dirs.data, &dirs.run] {
             durable::create_directory(directory, 0o755).with_context(|| directory.display().to_string())?;
@@ -83,6 +84,7 @@ impl Platform {
         })
         .await?;
         let (registry, registry_tokens) = open_registry(&settings, &embedded)?;
+        tend_registry(&tasks, &registry);
         let front_door = front_door(&embedded, &registry, registry_tokens, &health);
         serve(&settings, &tasks, &front_door, &authority, listener, &addresses, &host).await?;
 
@@ -99,6 +101,7 @@ impl Platform {
             authority.certificate_pem(),
             &admin,
         )?;
+        show_registry(&settings, &authority, &admin, report);
         let record = record(&settings, &server, &addresses);
         let node = if settings.node {
             report.step("Starting the node ...");
@@ -117,24 +120,28 @@ impl Platform {
             health.set("node", Health::Off("this machine runs no containers".to_owned()));
             None
         };
-        let platform = Self { record, tasks, embedded, node };
-        platform.wait_ready().await;
-        Ok(platform)
+        Ok(Self { record, tasks, embedded, node })
     }
 
     pub fn record(&self) -> &InstanceRecord {
         &self.record
     }
 
-    async fn wait_ready(&self) {
+    /// Comes back when every part is ready; after `timeout` with a sentence about one that is not.
+    pub async fn wait_ready(&self, timeout: Duration) -> anyhow::Result<()> {
         let ready = async {
             while !self.tasks.health().is_ready() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let timeout = if self.node.is_some() { NODE_READY_TIMEOUT } else { API_READY_TIMEOUT };
-        if tokio::time::timeout(timeout, ready).await.is_err() {
-            tracing::warn!(health = ?self.tasks.health().all(), "not every part is ready yet");
+        if tokio::time::timeout(timeout, ready).await.is_ok() {
+            return Ok(());
+        }
+        let parts = self.tasks.health().all();
+        tracing::error!(health = ?parts, "not every part is ready");
+        match unready(&parts) {
+            None => Ok(()),
+            Some((part, why)) => bail!("{part} is not ready after {} s: {why}", timeout.as_secs()),
         }
     }
 
@@ -147,6 +154,16 @@ impl Platform {
         self.embedded.close().await;
         drained
     }
+}
+
+/// A part that is unwell, one that says why before one that has only not begun.
+fn unready(parts: &BTreeMap<String, Health>) -> Option<(&str, &str)> {
+    let degraded = parts.iter().find_map(|(part, health)| match health {
+        Health::Degraded(why) => Some((part.as_str(), why.as_str())),
+        _ => None,
+    });
+    let starting = parts.iter().find(|(_, health)| **health == Health::Starting);
+    degraded.or(starting.map(|(part, _)| (part.as_str(), "it is still starting")))
 }
 
 /// What this machine is called and where it is reached.
@@ -314,6 +331,43 @@ async fn serve(
     Ok(())
 }
 
+/// Garbage and forgotten uploads go; a registry whose files cannot be read is shown.
+fn tend_registry(tasks: &Tasks, registry: &Registry) {
+    let (registry, shutdown) = (registry.clone(), tasks.shutdown().clone());
+    tasks.supervise("registry", move || {
+        let (registry, shutdown) = (registry.clone(), shutdown.clone());
+        async move {
+            loop {
+                let collected = registry.gc().await.map_err(|error| error.to_string())?;
+                if collected != Collected::default() {
+                    tracing::info!(?collected, "the registry's garbage was collected");
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(REGISTRY_GC_INTERVAL) => {}
+                    () = shutdown.cancelled() => return Ok::<(), String>(()),
+                }
+            }
+        }
+    });
+}
+
+/// Root's own skopeo, podman and buildah work without a flag; where `/etc` cannot be written they need one.
+fn show_registry(
+    settings: &Settings,
+    authority: &CertificateAuthority,
+    admin: &KeyedCertificate,
+    report: &Report,
+) {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let names = clients::names(settings.listen);
+    let (directory, data) = (clients::directory(), &settings.dirs.data);
+    if let Err(error) = clients::write(&directory, &names, data, authority.certificate_pem(), admin) {
+        report.step(&format!("skopeo and podman will need --cert-dir: {error:#}"));
+    }
+}
+
 /// The user the node is: `system:node:NAME`.
 pub fn node_user(name: &str) -> UserInfo {
     UserInfo::authenticated(format!("system:node:{name}"), &[groups::NODES])
@@ -342,20 +396,31 @@ pub async fn remove_from_host(instance: &str, dirs: &InstanceDirs) -> anyhow::Re
     };
     let network = node::network_config(&settings, &addresses, &host);
     if dirs.data.join("node").exists() {
-        // containerd gives a sandbox's network back through the plugin, and the plugin asks the network.
-        let running = NetStack::start(network.clone(), node::no_client(), CancellationToken::new()).await?;
-        let (_sender, pods) = tokio::sync::mpsc::channel(1);
-        let sink = Arc::new(node::NoSink);
-        let client = node::no_client();
         // The agent's end must not be the network's.
         let shutdown = CancellationToken::new();
-        let config = node::agent_config(&settings, &addresses, &host, "127.0.0.1:0", client, shutdown);
-        let agent = Agent::start_with(config, PodSource::Direct(pods, sink)).await?;
-        agent.purge(false).await?;
-        running.stop().await;
+        let config =
+            node::agent_config(&settings, &addresses, &host, "127.0.0.1:0", node::no_client(), shutdown);
+        if let Err(error) = end_containers(&network, config.clone()).await {
+            tracing::warn!("containers cannot be ended one by one, so all are killed: {error:#}");
+            gantry_agent::purge_without_runtime(&config).await?;
+        }
     }
     NetStack::purge(&network).await?;
     Ok(())
+}
+
+/// Ends every pod as the node does, which gives back all it has.
+async fn end_containers(network: &NetConfig, config: AgentConfig) -> anyhow::Result<()> {
+    // containerd gives a sandbox's network back through the plugin, and the plugin asks the network.
+    let running = NetStack::start(network.clone(), node::no_client(), CancellationToken::new()).await?;
+    let (_sender, pods) = tokio::sync::mpsc::channel(1);
+    let ended = async {
+        let agent = Agent::start_with(config, PodSource::Direct(pods, Arc::new(node::NoSink))).await?;
+        agent.purge(false).await
+    };
+    let ended = ended.await;
+    running.stop().await;
+    Ok(ended?)
 }
 
 fn kept_addresses(data: &Path) -> anyhow::Result<Option<Addresses>> {

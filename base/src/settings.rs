@@ -7,6 +7,7 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("KUBECONFIG", "kubeconfig file of the client commands, as kubectl reads it"),
     ("GANTRY_LOG", "what is logged, in tracing's filter syntax (default: info)"),
     ("GANTRY_TOKEN_DIR", "where `gantry login` keeps tokens (default: $XDG_CONFIG_HOME/gantry/tokens)"),
+    ("PATH", "where containerd, runc, nft and ip are looked for"),
     ("HOME", "where ~/.kube/config is looked for"),
     ("XDG_CONFIG_HOME", "where users keep their settings (default: ~/.config)"),
 ];

@@ -21,6 +21,7 @@ pub fn leftovers(
     found.extend(tables(instance));
     found.extend(cgroups(&format!("gantry-{instance}")));
     found.extend(processes(directories));
+    found.extend(client_certificates(directories));
     for path in namespaces.iter().filter(|path| Path::new(path).exists()) {
         found.push(format!("network namespace {path}"));
     }
@@ -76,6 +77,31 @@ fn search(directory: &Path, name: &str, depth: usize, found: &mut Vec<String>) {
             search(&entry.path(), name, depth - 1, found);
         }
     }
+}
+
+/// Folders that tell OCI clients of the host about the instance's registry name its data directory.
+fn client_certificates(directories: &[&Path]) -> Vec<String> {
+    let folders = fs::read_dir("/etc/containers/certs.d").into_iter().flatten().flatten();
+    folders
+        .filter(|folder| {
+            let owner = fs::read_to_string(folder.path().join("gantry-instance")).unwrap_or_default();
+            directories.iter().any(|directory| *directory == Path::new(&owner))
+        })
+        .map(|folder| format!("client certificates {}", folder.path().display()))
+        .collect()
+}
+
+/// Bridges of address slots that no instance holds: a start took the slot, made the bridge, and gave only the
+/// slot back.
+pub fn ownerless_bridges() -> Vec<String> {
+    let names = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let slot = |name: &str| name.strip_prefix("gantry").and_then(|number| number.parse::<u8>().ok());
+    names
+        .filter(|name| {
+            slot(name).is_some_and(|slot| !Path::new(&format!("/run/gantry-addresses/slot-{slot}")).exists())
+        })
+        .collect()
 }
 
 /// gantry itself, containerd and its shims all have the instance's directories among their arguments.

@@ -344,7 +344,7 @@ fn missing(node: bool) -> Option<String> {
 }
 
 /// A program of this workspace, built beside the test that runs.
-pub(crate) fn binary(name: &str) -> PathBuf {
+pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the path of this test");
     let folder = test.parent().and_then(Path::parent).expect("tests lie in PROFILE/deps");
     folder.join(name)

@@ -16,9 +16,9 @@ mod skip;
 mod wait;
 
 pub use command::{Output, Running, run, run_with_input, spawn};
-pub use host::leftovers;
+pub use host::{leftovers, ownerless_bridges};
 pub use instance::{
-    Builder, Instance, free_node_port, free_port, kubectl_program, python_program, unused_name,
+    Builder, Instance, binary, free_node_port, free_port, kubectl_program, python_program, unused_name,
 };
 pub use skip::skip;
 pub use wait::{eventually, eventually_some, pause};

@@ -8,6 +8,7 @@
 
 mod clients;
 mod failures;
+mod refusals;
 mod registry;
 mod support;
 mod survival;

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use super::{InstanceArgs, slots_dir};
 use crate::instance::{InstanceLock, InstanceRecord};
-use crate::{addresses, platform};
+use crate::{addresses, clients, platform};
 
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -35,6 +35,7 @@ pub async fn run(arguments: &DownArgs) -> anyhow::Result<ExitCode> {
     if nix::unistd::geteuid().is_root() && known {
         eprintln!("Removing its containers, networks and rules ...");
         platform::remove_from_host(name, &dirs).await?;
+        clients::remove(&clients::directory(), &dirs.data)?;
     }
     InstanceRecord::remove(&dirs)?;
     durable::remove_all(&dirs.run).with_context(|| dirs.run.display().to_string())?;

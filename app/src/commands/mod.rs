@@ -4,6 +4,7 @@
 pub mod doctor;
 pub mod down;
 pub mod status;
+mod undo;
 pub mod up;
 
 use std::path::PathBuf;

@@ -57,15 +57,32 @@ fn print(record: &InstanceRecord, pid: i32, parts: &BTreeMap<String, Health>) {
     println!("Registry    {}", record.registry);
     println!("Kubeconfig  {}", record.kubeconfig.display());
     println!("Data        {}", record.data_dir.display());
-    for (part, health) in parts {
-        let text = match health {
-            Health::Ok => "ok".to_owned(),
-            Health::Starting => "starting".to_owned(),
-            Health::Degraded(why) => format!("degraded: {why}"),
-            Health::Off(why) => format!("off: {why}"),
-        };
+    for (part, text) in lines(parts) {
         println!("  {part:24} {text}");
     }
+}
+
+/// A line for every part that is not well, and one for all that are of each `group/`.
+fn lines(parts: &BTreeMap<String, Health>) -> Vec<(String, String)> {
+    let mut lines = Vec::new();
+    let mut well: BTreeMap<&str, usize> = BTreeMap::new();
+    for (part, health) in parts {
+        let text = match (health, part.split_once('/')) {
+            (Health::Ok, Some((group, _))) => {
+                *well.entry(group).or_default() += 1;
+                continue;
+            }
+            (Health::Ok, None) => "ok".to_owned(),
+            (Health::Starting, _) => "starting".to_owned(),
+            (Health::Degraded(why), _) => format!("degraded: {why}"),
+            (Health::Off(why), _) => format!("off: {why}"),
+        };
+        lines.push((part.clone(), text));
+    }
+    lines
+        .extend(well.into_iter().map(|(group, count)| (format!("{group}/…"), format!("ok ({count} parts)"))));
+    lines.sort();
+    lines
 }
 
 /// Asks the instance itself, as its administrator.
@@ -75,4 +92,23 @@ async fn health(dirs: &InstanceDirs) -> anyhow::Result<BTreeMap<String, Health>>
     let url = format!("{}/gantry/health", context.server());
     let answer = context.http()?.get(url).timeout(std::time::Duration::from_secs(5)).send().await?;
     Ok(answer.error_for_status()?.json().await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_well_is_short_and_what_is_not_is_named() {
+        let parts = [
+            ("controller/a", Health::Ok),
+            ("controller/b", Health::Degraded("panicked".to_owned())),
+            ("controller/c", Health::Ok),
+            ("store", Health::Ok),
+        ];
+        let parts = parts.map(|(part, health)| (part.to_owned(), health)).into();
+        let shown: Vec<String> =
+            lines(&parts).into_iter().map(|(part, text)| format!("{part}: {text}")).collect();
+        assert_eq!(shown, ["controller/b: degraded: panicked", "controller/…: ok (2 parts)", "store: ok"]);
+    }
 }

@@ -9,10 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use gantry_base::fs as durable;
-use gantry_base::settings::InstanceDirs;
+use gantry_base::health::HealthBoard;
+use gantry_base::settings::{InstanceDirs, environment};
+use gantry_base::tasks::Tasks;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::InstanceArgs;
+use super::undo::Before;
 use crate::instance::{InstanceLock, InstanceRecord};
 use crate::platform::{Platform, Settings};
 
@@ -35,6 +39,9 @@ pub struct UpArgs {
     /// Name of the Node object (default: the host name)
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
+    /// How long everything may take to be ready
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub timeout: u64,
     /// DNS domain of the cluster
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
@@ -92,6 +99,7 @@ async fn serve(arguments: &UpArgs, dirs: InstanceDirs, report: &Report) -> anyho
             arguments.instance.instance
         );
     }
+    let before = Before::look(&dirs);
     let node = wants_node(arguments, report)?;
     // Before anything is made: a refusal leaves nothing behind.
     let listener = bind(arguments.listen)?;
@@ -106,13 +114,28 @@ async fn serve(arguments: &UpArgs, dirs: InstanceDirs, report: &Report) -> anyho
         node_name: arguments.node_name.clone(),
         cluster_domain: arguments.cluster_domain.clone(),
     };
-    let starting = Platform::start(settings, listener, report);
-    let platform = tokio::select! {
-        started = starting => started?,
-        _ = interrupt.recv() => bail!("interrupted while starting"),
-        _ = terminate.recv() => bail!("stopped while starting"),
+    let tasks = Tasks::new(CancellationToken::new(), HealthBoard::default());
+    let starting = start(settings, listener, report, tasks.clone(), Duration::from_secs(arguments.timeout));
+    let started = tokio::select! {
+        started = starting => started,
+        _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted while starting")),
+        _ = terminate.recv() => Err(anyhow::anyhow!("stopped while starting")),
     };
-    platform.record().write()?;
+    let platform = match started {
+        Ok(platform) => platform,
+        Err(error) => {
+            tracing::error!("the start failed: {error:#}");
+            report.step("The start failed; taking back what it made ...");
+            tasks.drain(DRAIN_TIMEOUT).await;
+            let restored = before.restore(&arguments.instance.instance, &dirs).await;
+            return match restored {
+                Ok(()) => Err(error),
+                Err(left) => Err(error.context(format!(
+                    "something is left on the host ({left:#}), `gantry down` removes it; the start failed"
+                ))),
+            };
+        }
+    };
     if report.to_parent {
         report.line("ready", "");
         detach_stdout()?;
@@ -129,6 +152,28 @@ async fn serve(arguments: &UpArgs, dirs: InstanceDirs, report: &Report) -> anyho
         tracing::warn!("some tasks had not ended in time");
     }
     Ok(())
+}
+
+/// Everything, ready; or nothing of it running any more.
+async fn start(
+    settings: Settings,
+    listener: std::net::TcpListener,
+    report: &Report,
+    tasks: Tasks,
+    timeout: Duration,
+) -> anyhow::Result<Platform> {
+    let platform = Platform::start(settings, listener, report, tasks).await?;
+    let ready = match platform.wait_ready(timeout).await {
+        Ok(()) => platform.record().write(),
+        unready => unready,
+    };
+    match ready {
+        Ok(()) => Ok(platform),
+        Err(error) => {
+            platform.stop(DRAIN_TIMEOUT).await;
+            Err(error)
+        }
+    }
 }
 
 /// Whether this machine runs containers; without root it does not, and says so.
@@ -170,9 +215,21 @@ fn print_summary(record: &InstanceRecord) {
     println!("  kubeconfig  {}", record.kubeconfig.display());
     println!("  registry    {}", record.registry);
     println!("Try next:");
+    if let Some(line) = path_line() {
+        println!("  {line}");
+    }
     println!("  export KUBECONFIG={}", record.kubeconfig.display());
     println!("  kubectl get nodes");
     println!("  gantry image pack PROGRAM --tag demo/hello:1 --port 8080");
+}
+
+/// The line a shell needs to find this program; none where it does already.
+fn path_line() -> Option<String> {
+    let program = std::env::current_exe().ok()?;
+    let directory = program.parent()?;
+    let path = environment("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|entry| entry == directory);
+    (!found).then(|| format!("export PATH={}:$PATH", directory.display()))
 }
 
 /// Starts this program again in the background and waits until it is ready or says why not.

@@ -40,8 +40,6 @@ pub struct AgentConfig {
     pub kubelet_port: u16,
     /// Extra labels of the Node object, set at registration only.
     pub node_labels: BTreeMap<String, String>,
-    /// Annotations of the Node object (probed host features).
-    pub node_annotations: BTreeMap<String, String>,
     /// Conditions of the Node object beside the agent's own (probed host features).
     pub node_conditions: Vec<NodeCondition>,
     /// The most pods this node takes.
@@ -66,6 +64,11 @@ pub struct Dirs {
 }
 
 impl Dirs {
+    /// Where the operator puts seccomp profiles for `type: Localhost`.
+    pub fn seccomp_profiles(&self) -> PathBuf {
+        self.data.join("seccomp")
+    }
+
     /// Files of the pod with this uid.
     pub fn pod(&self, uid: &str) -> PathBuf {
         self.data.join("pods").join(uid)

@@ -14,7 +14,8 @@ use gantry_cri::{
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::pods::{Desired, Handle, spec};
 use crate::shared::{Services, Shared};
@@ -42,129 +43,203 @@ enum News {
 }
 
 /// Watches the API server for pods bound to this node.
-pub(crate) fn watch_pods(client: Client, node: &str, out: mpsc::Sender<PodNews>) {
-    let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
-    tokio::spawn(async move {
-        let mut stream = std::pin::pin!(watcher(Api::<Pod>::all(client), config).default_backoff());
-        let mut known: HashMap<String, Box<Pod>> = HashMap::new();
+pub(crate) struct PodWatch {
+    client: Client,
+    node: String,
+    out: mpsc::Sender<PodNews>,
+    /// By uid. Kept over a failure of the watch, so that what went meanwhile is told when it is back.
+    known: Mutex<HashMap<String, Box<Pod>>>,
+}
+
+impl PodWatch {
+    pub(crate) fn new(client: Client, node: &str, out: mpsc::Sender<PodNews>) -> Arc<Self> {
+        Arc::new(Self { client, node: node.to_owned(), out, known: Mutex::default() })
+    }
+
+    /// Watches until the shutdown, or until nobody listens.
+    pub(crate) async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut known = self.known.lock().await;
+        let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.node));
+        let mut stream =
+            std::pin::pin!(watcher(Api::<Pod>::all(self.client.clone()), config).default_backoff());
         let mut listed: Option<BTreeSet<String>> = None;
-        while let Some(event) = stream.next().await {
-            let mut news = Vec::new();
-            match event {
-                Ok(watcher::Event::Init) => listed = Some(BTreeSet::new()),
-                Ok(watcher::Event::InitApply(pod) | watcher::Event::Apply(pod)) => {
-                    let uid = spec::uid(&pod).to_owned();
-                    if let Some(listed) = &mut listed {
-                        listed.insert(uid.clone());
-                    }
-                    known.insert(uid, Box::new(pod.clone()));
-                    news.push(PodNews::Set(Box::new(pod)));
-                }
-                Ok(watcher::Event::Delete(pod)) => {
-                    known.remove(spec::uid(&pod));
-                    news.push(PodNews::Gone(Box::new(pod)));
-                }
-                Ok(watcher::Event::InitDone) => {
-                    let listed = listed.take().unwrap_or_default();
-                    let lost: Vec<String> =
-                        known.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
-                    news.extend(lost.iter().filter_map(|uid| known.remove(uid)).map(PodNews::Gone));
-                    news.push(PodNews::Synced);
-                }
-                Err(error) => tracing::debug!(%error, "pods not watched"),
-            }
-            for item in news {
-                if out.send(item).await.is_err() {
-                    return;
+        loop {
+            let event = tokio::select! {
+                event = stream.next() => event,
+                () = shutdown.cancelled() => return,
+            };
+            let Some(event) = event else { return };
+            for item in take(event, &mut known, &mut listed) {
+                if self.out.send(item).await.is_err() {
+                    return shutdown.cancelled().await;
                 }
             }
         }
-    });
+    }
 }
 
-/// Keeps the list of services current.
-pub(crate) fn watch_services(client: Client, services: Services) {
-    tokio::spawn(async move {
-        let stream = watcher(Api::<Service>::all(client), watcher::Config::default()).default_backoff();
-        let mut stream = std::pin::pin!(stream);
-        let mut known: BTreeMap<(Option<String>, Option<String>), Service> = BTreeMap::new();
-        let mut listing = false;
-        while let Some(event) = stream.next().await {
-            let key = |s: &Service| (s.metadata.namespace.clone(), s.metadata.name.clone());
-            match event {
-                Ok(watcher::Event::Init) => {
-                    known.clear();
-                    listing = true;
-                }
-                Ok(watcher::Event::InitApply(s) | watcher::Event::Apply(s)) => {
-                    known.insert(key(&s), s);
-                }
-                Ok(watcher::Event::Delete(s)) => {
-                    known.remove(&key(&s));
-                }
-                Ok(watcher::Event::InitDone) => listing = false,
-                Err(_) => continue,
-            }
-            if !listing {
-                services.set(known.values().cloned().collect());
-            }
+/// What an event of the watch means. `listed` are the uids of a list that has begun and not ended.
+fn take(
+    event: watcher::Result<watcher::Event<Pod>>,
+    known: &mut HashMap<String, Box<Pod>>,
+    listed: &mut Option<BTreeSet<String>>,
+) -> Vec<PodNews> {
+    match event {
+        Ok(watcher::Event::Init) => {
+            *listed = Some(BTreeSet::new());
+            Vec::new()
         }
-    });
+        Ok(watcher::Event::InitApply(pod) | watcher::Event::Apply(pod)) => {
+            let uid = spec::uid(&pod).to_owned();
+            if let Some(listed) = listed {
+                listed.insert(uid.clone());
+            }
+            known.insert(uid, Box::new(pod.clone()));
+            vec![PodNews::Set(Box::new(pod))]
+        }
+        Ok(watcher::Event::Delete(pod)) => {
+            known.remove(spec::uid(&pod));
+            vec![PodNews::Gone(Box::new(pod))]
+        }
+        Ok(watcher::Event::InitDone) => {
+            let listed = listed.take().unwrap_or_default();
+            let lost: Vec<String> = known.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
+            let gone = lost.iter().filter_map(|uid| known.remove(uid)).map(PodNews::Gone);
+            gone.chain([PodNews::Synced]).collect()
+        }
+        Err(error) => {
+            tracing::debug!(%error, "pods not watched");
+            Vec::new()
+        }
+    }
 }
 
-/// Passes pods and runtime events to workers until the agent stops.
-pub(crate) async fn run(shared: Arc<Shared>, mut pods: mpsc::Receiver<PodNews>) {
-    let (sender, mut news) = mpsc::channel(NEWS_MAX);
-    tokio::spawn(follow_runtime(shared.clone(), sender.clone()));
-    let mut workers: HashMap<String, Handle> = HashMap::new();
+/// Keeps the list of services current until the shutdown.
+pub(crate) async fn watch_services(client: Client, services: Services, shutdown: CancellationToken) {
+    let stream = watcher(Api::<Service>::all(client), watcher::Config::default()).default_backoff();
+    let mut stream = std::pin::pin!(stream);
+    let mut known: BTreeMap<(Option<String>, Option<String>), Service> = BTreeMap::new();
+    let mut listing = false;
     loop {
-        let item = tokio::select! {
-            () = shared.config.shutdown.cancelled() => break,
-            Some(item) = news.recv() => item,
-            item = pods.recv() => match item {
-                Some(item) => News::Pod(item),
-                None => break,
-            },
+        let event = tokio::select! {
+            event = stream.next() => event,
+            () = shutdown.cancelled() => return,
         };
-        match item {
-            News::Pod(PodNews::Set(pod)) => set(&shared, &mut workers, *pod),
-            News::Pod(PodNews::Gone(pod)) => {
-                if let Some(worker) = workers.get(spec::uid(&pod)) {
-                    worker.desired.send_replace(Desired { pod: Arc::new(*pod), gone: true });
-                }
+        let key = |s: &Service| (s.metadata.namespace.clone(), s.metadata.name.clone());
+        match event {
+            Some(Ok(watcher::Event::Init)) => {
+                known.clear();
+                listing = true;
             }
-            News::Pod(PodNews::Synced) => {
-                let known: BTreeSet<String> = workers.keys().cloned().collect();
-                // Found before the next pod gets its worker: what a later pod makes is no left-over.
-                let orphans = Orphans::find(&shared, &known).await;
-                let shared = shared.clone();
-                tokio::spawn(async move { orphans.remove(&shared).await });
+            Some(Ok(watcher::Event::InitApply(s) | watcher::Event::Apply(s))) => {
+                known.insert(key(&s), s);
             }
-            News::Exited(id) => {
-                if let Some(worker) = owner(&shared, &id).await.and_then(|uid| workers.get(&uid)) {
-                    worker.exited(&id);
-                }
+            Some(Ok(watcher::Event::Delete(s))) => {
+                known.remove(&key(&s));
             }
-            News::Resync => workers.values().for_each(|worker| worker.wake.notify_one()),
+            Some(Ok(watcher::Event::InitDone)) => listing = false,
+            Some(Err(_)) => continue,
+            None => return,
         }
-        for worker in workers.values_mut() {
-            let desired = worker.desired.borrow().clone();
-            // Only an ending pod's worker returns; another one failed, and its pod must not go unattended.
-            if worker.task.is_finished() && !desired.ending() {
-                tracing::error!(pod = %spec::display(&desired.pod), "the pod's worker failed; starting another");
-                *worker = Handle::spawn(shared.clone(), desired);
+        if !listing {
+            services.set(known.values().cloned().collect());
+        }
+    }
+}
+
+/// Passes pods and runtime events to workers. What it knows outlives a failure of its loop.
+pub(crate) struct Dispatcher {
+    shared: Arc<Shared>,
+    sender: mpsc::Sender<News>,
+    state: Mutex<State>,
+}
+
+struct State {
+    news: mpsc::Receiver<News>,
+    pods: mpsc::Receiver<PodNews>,
+    /// By the pod's uid.
+    workers: HashMap<String, Handle>,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(shared: Arc<Shared>, pods: mpsc::Receiver<PodNews>) -> Arc<Self> {
+        let (sender, news) = mpsc::channel(NEWS_MAX);
+        Arc::new(Self { shared, sender, state: Mutex::new(State { news, pods, workers: HashMap::new() }) })
+    }
+
+    /// Waits for a place in the queue, but not longer than there is somebody to empty it.
+    async fn send(&self, news: News) {
+        tokio::select! {
+            // This side of the channel cannot be closed: the other lies beside it.
+            _ = self.sender.send(news) => {}
+            () = self.shared.config.shutdown.cancelled() => {}
+        }
+    }
+
+    /// Dispatches until the agent stops, then waits for the workers.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let shutdown = &self.shared.config.shutdown;
+        let mut state = self.state.lock().await;
+        let State { news, pods, workers } = &mut *state;
+        loop {
+            let item = tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(item) = news.recv() => item,
+                item = pods.recv() => match item {
+                    Some(item) => News::Pod(item),
+                    None => break,
+                },
+            };
+            dispatch(&self.shared, workers, item).await;
+            tend(&self.shared, workers);
+        }
+        for worker in std::mem::take(workers).into_values() {
+            // Workers stop by themselves where they wait; one in the middle of a step finishes it.
+            let _ = tokio::time::timeout(Duration::from_secs(5), worker.task).await;
+        }
+        shutdown.cancelled().await;
+    }
+}
+
+async fn dispatch(shared: &Arc<Shared>, workers: &mut HashMap<String, Handle>, item: News) {
+    match item {
+        News::Pod(PodNews::Set(pod)) => set(shared, workers, *pod),
+        News::Pod(PodNews::Gone(pod)) => {
+            if let Some(worker) = workers.get(spec::uid(&pod)) {
+                worker.desired.send_replace(Desired { pod: Arc::new(*pod), gone: true });
             }
         }
-        workers.retain(|_, worker| !(worker.task.is_finished() && worker.desired.borrow().gone));
-        let burstable = workers.values().map(|w| w.desired.borrow().pod.clone());
-        let burstable = burstable.filter(|p| crate::resources::qos(p) == crate::resources::Qos::Burstable);
-        let millis = burstable.map(|p| crate::resources::pod_resources(&p).cpu_request_millis).sum();
-        shared.cgroups.weigh_burstable(millis);
+        News::Pod(PodNews::Synced) => {
+            let known: BTreeSet<String> = workers.keys().cloned().collect();
+            // Found before the next pod gets its worker: what a later pod makes is no left-over.
+            let orphans = Orphans::find(shared, &known).await;
+            let shared = shared.clone();
+            tokio::spawn(async move { orphans.remove(&shared).await });
+        }
+        News::Exited(id) => {
+            if let Some(worker) = owner(shared, &id).await.and_then(|uid| workers.get(&uid)) {
+                worker.exited(&id);
+            }
+        }
+        News::Resync => workers.values().for_each(|worker| worker.wake.notify_one()),
     }
-    for worker in workers.into_values() {
-        // Workers stop by themselves where they wait; one in the middle of a step finishes it.
-        let _ = tokio::time::timeout(Duration::from_secs(5), worker.task).await;
+}
+
+/// Replaces workers that failed, forgets those that are done, and weighs the burstable class anew.
+fn tend(shared: &Arc<Shared>, workers: &mut HashMap<String, Handle>) {
+    for worker in workers.values_mut() {
+        let desired = worker.desired.borrow().clone();
+        // Only an ending pod's worker returns; another one failed, and its pod must not go unattended.
+        if worker.task.is_finished() && !desired.ending() {
+            tracing::error!(pod = %spec::display(&desired.pod), "the pod's worker failed; starting another");
+            *worker = Handle::spawn(shared.clone(), desired);
+        }
     }
+    workers.retain(|_, worker| !(worker.task.is_finished() && worker.desired.borrow().gone));
+    let burstable = workers.values().map(|w| w.desired.borrow().pod.clone());
+    let burstable = burstable.filter(|p| crate::resources::qos(p) == crate::resources::Qos::Burstable);
+    let millis = burstable.map(|p| crate::resources::pod_resources(&p).cpu_request_millis).sum();
+    shared.cgroups.weigh_burstable(millis);
 }
 
 fn set(shared: &Arc<Shared>, workers: &mut HashMap<String, Handle>, pod: Pod) {
@@ -210,25 +285,29 @@ async fn owner(shared: &Shared, id: &str) -> Option<String> {
     labels.get(spec::LABEL_POD_UID).cloned()
 }
 
-/// Subscribes to the runtime's events, again and again.
-async fn follow_runtime(shared: Arc<Shared>, out: mpsc::Sender<News>) {
+/// Subscribes to the runtime's events, again and again, until the shutdown.
+pub(crate) async fn follow_runtime(dispatcher: Arc<Dispatcher>) {
+    let shared = &dispatcher.shared;
+    let shutdown = &shared.config.shutdown;
     let mut pause = Duration::from_millis(20);
     loop {
         if let Ok(mut events) = shared.runtime.events().await {
             pause = Duration::from_millis(20);
-            if out.send(News::Resync).await.is_err() {
-                return;
-            }
-            while let Some(event) = events.next().await {
-                if let Event::Exited { id, .. } = event
-                    && out.send(News::Exited(id)).await.is_err()
-                {
-                    return;
+            dispatcher.send(News::Resync).await;
+            loop {
+                let event = tokio::select! {
+                    event = events.next() => event,
+                    () = shutdown.cancelled() => return,
+                };
+                match event {
+                    Some(Event::Exited { id, .. }) => dispatcher.send(News::Exited(id)).await,
+                    Some(_) => {}
+                    None => break,
                 }
             }
         }
         tokio::select! {
-            () = shared.config.shutdown.cancelled() => return,
+            () = shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
         pause = (pause * 2).min(Duration::from_secs(2));

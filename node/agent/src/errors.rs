@@ -18,12 +18,20 @@ pub enum AgentError {
         source: std::io::Error,
     },
     /// containerd did not become ready.
-    #[error("containerd is not ready after {seconds} s: {last}; see {}", log.display())]
+    #[error("containerd does not answer after {seconds} s: {last}; it said last: {said}")]
     ContainerdNotReady {
         /// How long was waited.
         seconds: u64,
         /// The last error.
         last: String,
+        /// The last line of its log.
+        said: String,
+    },
+    /// containerd ended right after its start.
+    #[error("containerd ended as soon as it was started; it said last: {said} (log: {})", log.display())]
+    ContainerdEnded {
+        /// The last line of its log.
+        said: String,
         /// Its log file.
         log: PathBuf,
     },

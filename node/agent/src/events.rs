@@ -1,6 +1,7 @@
 //! Events as the kubelet writes them: one object per distinct happening, its count raised when it repeats.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
@@ -8,7 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::pods::spec;
 
@@ -46,11 +48,11 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Starts the writer, which ends with its last sender.
-    pub(crate) fn start(client: Client, node_name: &str) -> Self {
+    /// A recorder and the writer behind it, which somebody has to run.
+    pub(crate) fn new(client: Client, node_name: &str) -> (Self, Arc<Writer>) {
         let (queue, notes) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(write(client, node_name.to_owned(), notes));
-        Self { queue }
+        let writer = Writer { client, node: node_name.to_owned(), notes: Mutex::new(notes) };
+        (Self { queue }, Arc::new(writer))
     }
 
     /// An event of a pod, or of one of its containers by `field_path`.
@@ -95,16 +97,35 @@ struct Written {
     count: i32,
 }
 
-async fn write(client: Client, node: String, mut notes: mpsc::Receiver<Note>) {
-    let mut known: HashMap<Key, Written> = HashMap::new();
-    while let Some(note) = notes.recv().await {
+/// Writes what recorders send.
+pub(crate) struct Writer {
+    client: Client,
+    node: String,
+    notes: Mutex<mpsc::Receiver<Note>>,
+}
+
+impl Writer {
+    /// Writes until the shutdown.
+    pub(crate) async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut notes = self.notes.lock().await;
+        let mut known: HashMap<Key, Written> = HashMap::new();
+        loop {
+            let note = tokio::select! {
+                Some(note) = notes.recv() => note,
+                () = shutdown.cancelled() => return,
+            };
+            self.write(note, &mut known).await;
+        }
+    }
+
+    async fn write(&self, note: Note, known: &mut HashMap<Key, Written>) {
         let namespace = note.object.namespace.clone().unwrap_or_else(|| "default".into());
-        let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         if let Some(written) = known.get_mut(&note.key) {
             let patch = json!({"count": written.count + 1, "lastTimestamp": Time(note.at)});
             if api.patch(&written.name, &PatchParams::default(), &Patch::Merge(patch)).await.is_ok() {
                 written.count += 1;
-                continue;
+                return;
             }
             // It expired meanwhile.
             known.remove(&note.key);
@@ -114,7 +135,7 @@ async fn write(client: Client, node: String, mut notes: mpsc::Receiver<Note>) {
         }
         let object = note.object.name.clone().unwrap_or_default();
         let name = format!("{object}.{:x}", note.at.as_nanosecond());
-        let event = event(&note, &name, &namespace, &node);
+        let event = event(&note, &name, &namespace, &self.node);
         match api.create(&PostParams::default(), &event).await {
             Ok(_) => {
                 known.insert(note.key, Written { name, count: 1 });

@@ -27,7 +27,7 @@ pub mod stats;
 pub mod streaming;
 mod volumes;
 
-pub use agent::{Agent, AgentHealth, PodSource};
+pub use agent::{Agent, PodSource, purge_without_runtime};
 pub use dispatch::PodNews;
 pub use pause::PAUSE;
 pub use pods::sink;

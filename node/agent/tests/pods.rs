@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gantry_agent::{Agent, PodNews};
+use gantry_base::health::Health;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use serde_json::{Value, json};
 
@@ -277,7 +278,7 @@ async fn survives_restarts(rig: &Rig, agent: Agent) -> Agent {
     kill(pid).expect("containerd is killed");
     let seen = || agent.api().pods.get("test", "server").and_then(|r| r.container("c").map(|c| c.id.clone()));
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-    while rig.containerd_pid() == pid || !agent.health().runtime || seen().is_none() {
+    while rig.containerd_pid() == pid || agent.health()["containerd"] != Health::Ok || seen().is_none() {
         assert!(tokio::time::Instant::now() < deadline, "containerd is started again and the pod adopted");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

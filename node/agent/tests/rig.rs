@@ -93,7 +93,6 @@ impl Rig {
             programs: Programs::default(),
             kubelet_port: 10250,
             node_labels: BTreeMap::new(),
-            node_annotations: BTreeMap::new(),
             node_conditions: vec![],
             pods_max: 110,
             reserved: Reserved::default(),

@@ -24,6 +24,8 @@ pub enum NetError {
     HostPortTaken { port: u16, protocol: &'static str, holder: String },
     #[error("DNS cannot listen on {address}:53: {source}")]
     DnsListen { address: Ipv4Addr, source: std::io::Error },
+    #[error("the DNS server failed: {0}")]
+    DnsServe(String),
     #[error("{0}")]
     NotReady(String),
 }

@@ -1,14 +1,16 @@
 //! The network of one instance on this host, from start to purge.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gantry_base::health::{Health, HealthBoard};
+use gantry_base::tasks::Tasks;
 use tokio::net::UnixListener;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::attach::Attacher;
 use crate::cni;
@@ -17,20 +19,22 @@ use crate::dns::Dns;
 use crate::error::{Context, Result};
 use crate::ipam::{Ipam, Lease};
 use crate::rules::{self, Rules};
+use crate::service::World;
 use crate::{link, sysctl, watch};
 
 /// A part's name on the health board.
 const SERVICES: &str = "services";
 const DNS: &str = "dns";
+const NETLINK: &str = "network/netlink";
+/// How long the loops may take to end: one nft transaction, at worst.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// The running network of one instance: bridge, addresses, CNI socket, services, DNS.
 ///
 /// Dropping it changes nothing on the host: pods and services go on, and the next start takes over.
 pub struct NetStack {
     attacher: Arc<Attacher>,
-    health: HealthBoard,
-    tasks: TaskTracker,
-    shutdown: CancellationToken,
+    tasks: Tasks,
 }
 
 impl NetStack {
@@ -42,10 +46,10 @@ impl NetStack {
         config.validate()?;
         // Stopping the network alone must not stop the process.
         let shutdown = shutdown.child_token();
-        let tasks = TaskTracker::new();
+        let tasks = Tasks::new(shutdown.clone(), HealthBoard::default());
         prepare_directories(&config)?;
         let (connection, handle, _) = rtnetlink::new_connection().context(|| "opening netlink".to_owned())?;
-        tokio::spawn(connection);
+        watch_netlink(connection, &tasks);
         let mtu = link::uplink_mtu();
         let ipam = Ipam::open(&config.lease_file(), config.pod_cidr, [config.gateway()])?;
         // Forwarding is the whole host's setting and stays on: others may have come to need it.
@@ -54,44 +58,29 @@ impl NetStack {
         set_bridge_options(&config.bridge)?;
         let leases = ipam.leases().filter(|lease| lease.has_rules()).cloned().collect();
         let rules = Arc::new(Rules::start(config.clone(), leases).await?);
-        let dns = Dns::start(&config, &tasks, shutdown.clone()).await?;
+        let dns = Dns::start(&config, &tasks).await?;
         let ipam = Mutex::new(ipam);
         let attacher =
             Arc::new(Attacher { config: config.clone(), handle, bridge, mtu, ipam, rules: rules.clone() });
         // What an interrupted ADD or DEL left: links without a lease.
         attacher.reconcile(|_| true).await?;
-        let listener = listen(&config)?;
+        let listener = Arc::new(listen(&config)?);
         cni::install(&config)?;
-        tasks.spawn(cni::serve(listener, attacher.clone(), shutdown.clone()));
-        let health = HealthBoard::default();
-        health.set(SERVICES, Health::Starting);
-        health.set(DNS, Health::Starting);
-        let (board, cancelled) = (health.clone(), shutdown.clone());
-        tasks.spawn(async move {
-            watch::follow(client, cancelled, |world| {
-                let (rules, dns, board) = (rules.clone(), dns.clone(), board.clone());
-                async move {
-                    dns.set_world(world.clone());
-                    board.set(DNS, Health::Ok);
-                    let applied = rules.set_world(world).await;
-                    if let Err(error) = &applied {
-                        tracing::error!(%error, "the services' rules were not applied");
-                    }
-                    let state =
-                        applied.as_ref().map_or_else(|e| Health::Degraded(e.to_string()), |()| Health::Ok);
-                    board.set(SERVICES, state);
-                    applied.is_ok()
-                }
-            })
-            .await;
+        let (served, cancelled) = (attacher.clone(), shutdown.clone());
+        tasks.supervise("network/cni", move || {
+            let serving = cni::serve(listener.clone(), served.clone(), cancelled.clone());
+            async move {
+                serving.await;
+                Ok::<(), Infallible>(())
+            }
         });
-        tasks.close();
-        Ok(Self { attacher, health, tasks, shutdown })
+        follow_services(&tasks, client, rules, dns);
+        Ok(Self { attacher, tasks })
     }
 
-    /// The parts `services` and `dns`: starting until the API's objects are known.
+    /// The parts `services` and `dns`, starting until the API's objects are known, and the loops behind them.
     pub fn health(&self) -> HealthBoard {
-        self.health.clone()
+        self.tasks.health().clone()
     }
 
     /// Releases the addresses and links of every container that is not among `live_sandbox_ids`: to be
@@ -107,8 +96,9 @@ impl NetStack {
 
     /// Ends the tasks (not the network); used where the process goes on after it.
     pub async fn stop(&self) {
-        self.shutdown.cancel();
-        self.tasks.wait().await;
+        if !self.tasks.drain(DRAIN_TIMEOUT).await {
+            tracing::warn!("some of the network's loops had not ended in time");
+        }
     }
 
     /// Removes everything this instance ever made on the host: links, addresses, routes, rules, socket,
@@ -128,6 +118,50 @@ impl NetStack {
         }
         Ok(())
     }
+}
+
+/// Every request to the kernel goes over this connection. It ends with its last handle; before that, nothing
+/// short of a new start makes another.
+fn watch_netlink(connection: impl Future<Output = ()> + Send + 'static, tasks: &Tasks) {
+    let (health, shutdown) = (tasks.health().clone(), tasks.shutdown().clone());
+    health.set(NETLINK, Health::Ok);
+    tokio::spawn(async move {
+        let ended = tokio::spawn(connection).await;
+        if !shutdown.is_cancelled() {
+            let why = ended.err().map_or_else(|| "it ended".to_owned(), |panic| panic.to_string());
+            let why = format!("no pod can be attached until gantry is started again: {why}");
+            tracing::error!(why, "the connection to the kernel's network is gone");
+            health.set(NETLINK, Health::Degraded(why));
+        }
+    });
+}
+
+/// Keeps rules and DNS at what the API says.
+fn follow_services(tasks: &Tasks, client: kube::Client, rules: Arc<Rules>, dns: Arc<Dns>) {
+    let (health, shutdown) = (tasks.health().clone(), tasks.shutdown().clone());
+    health.set(SERVICES, Health::Starting);
+    health.set(DNS, Health::Starting);
+    tasks.supervise("network/watch", move || {
+        let (rules, dns, board) = (rules.clone(), dns.clone(), health.clone());
+        let (client, shutdown) = (client.clone(), shutdown.clone());
+        async move {
+            let publish = |world: Arc<World>| publish(world, rules.clone(), dns.clone(), board.clone());
+            watch::follow(client, shutdown, publish).await;
+            Ok::<(), Infallible>(())
+        }
+    });
+}
+
+/// True when the rules are what `world` asks for.
+async fn publish(world: Arc<World>, rules: Arc<Rules>, dns: Arc<Dns>, board: HealthBoard) -> bool {
+    dns.set_world(world.clone());
+    board.set(DNS, Health::Ok);
+    let applied = rules.set_world(world).await;
+    if let Err(error) = &applied {
+        tracing::error!(%error, "the services' rules were not applied");
+    }
+    board.set(SERVICES, applied.as_ref().map_or_else(|e| Health::Degraded(e.to_string()), |()| Health::Ok));
+    applied.is_ok()
 }
 
 fn prepare_directories(config: &NetConfig) -> Result<()> {

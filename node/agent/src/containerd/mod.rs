@@ -2,6 +2,7 @@
 //! their logs outlive Gantry; found again after a restart; restarted when it dies.
 
 mod config;
+mod traces;
 
 use std::fs::{self, File};
 use std::io;
@@ -9,6 +10,8 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use gantry_cri::{Runtime, VersionRequest};
@@ -20,6 +23,8 @@ use crate::config::AgentConfig;
 use crate::errors::AgentError;
 use crate::files;
 
+pub(crate) use traces::remove_traces;
+
 /// How long containerd may take to answer after its start.
 const READY_WAIT: Duration = Duration::from_secs(60);
 /// Pause before a containerd that died is started again, doubled up to the cap.
@@ -27,6 +32,8 @@ const RESTART_PAUSE: Duration = Duration::from_millis(100);
 const RESTART_PAUSE_CAP: Duration = Duration::from_secs(10);
 /// A log file larger than this is set aside at the next start.
 const LOG_BYTES_MAX: u64 = 64 << 20;
+/// Of the log's end, what is looked at for its last line.
+const LOG_TAIL_BYTES: usize = 2048;
 
 /// Where containerd's files are.
 #[derive(Clone, Debug)]
@@ -60,42 +67,43 @@ pub(crate) struct Containerd {
     pub(crate) runtime: Runtime,
     /// True while it answers.
     pub(crate) ready: watch::Receiver<bool>,
+    pub(crate) supervisor: Arc<Supervisor>,
     paths: Paths,
 }
 
 impl Containerd {
-    /// Writes the configuration, adopts the containerd that runs on it or starts one, waits until it answers, and
-    /// keeps it running until `config.shutdown`.
+    /// Writes the configuration, adopts the containerd that runs on it or starts one, and waits until it answers.
+    /// One that was started here and does not answer is stopped again. Somebody has to run the supervisor.
     pub(crate) async fn start(config: &AgentConfig) -> Result<Self, AgentError> {
         let paths = Paths::new(config);
         config::write(config, &paths)?;
         let runtime = Runtime::new(&paths.socket);
         let program = config.programs.containerd.clone();
-        let pid = match running(&paths) {
+        let adopted = running(&paths);
+        let pid = match adopted {
             Some(pid) => pid,
             None => spawn(&program, &paths)?,
         };
-        wait_ready(&runtime, &paths, pid).await?;
+        if let Err(error) = wait_ready(&runtime, &paths, pid).await {
+            if adopted.is_none() {
+                stop(&paths).await?;
+            }
+            return Err(error);
+        }
         let (sender, ready) = watch::channel(true);
-        let supervisor =
-            Supervisor { program, paths: paths.clone(), runtime: runtime.clone(), ready: sender };
-        tokio::spawn(supervisor.run(pid, config.shutdown.clone()));
-        Ok(Self { runtime, ready, paths })
+        let supervisor = Arc::new(Supervisor {
+            program,
+            paths: paths.clone(),
+            runtime: runtime.clone(),
+            ready: sender,
+            pid: AtomicI32::new(pid),
+        });
+        Ok(Self { runtime, ready, supervisor, paths })
     }
 
     /// Stops containerd. Containers must be gone before.
     pub(crate) async fn stop(&self) -> Result<(), AgentError> {
-        let Some(pid) = running(&self.paths) else { return Ok(()) };
-        let handle = pidfd(pid).map_err(AgentError::file("watch", &self.paths.pid))?;
-        let raw = nix::unistd::Pid::from_raw(pid);
-        for (signal, limit) in [(nix::sys::signal::SIGTERM, 10), (nix::sys::signal::SIGKILL, 10)] {
-            let _ = nix::sys::signal::kill(raw, signal);
-            if tokio::time::timeout(Duration::from_secs(limit), ended(&handle, pid)).await.is_ok() {
-                break;
-            }
-        }
-        let _ = fs::remove_file(&self.paths.pid);
-        Ok(())
+        stop(&self.paths).await
     }
 
     /// Unmounts what containerd left and removes its files.
@@ -108,17 +116,21 @@ impl Containerd {
     }
 }
 
-struct Supervisor {
+/// Starts containerd again when it dies.
+pub(crate) struct Supervisor {
     program: PathBuf,
     paths: Paths,
     runtime: Runtime,
     ready: watch::Sender<bool>,
+    /// The containerd that is watched now.
+    pid: AtomicI32,
 }
 
 impl Supervisor {
-    async fn run(self, mut pid: i32, shutdown: CancellationToken) {
+    pub(crate) async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let mut pause = RESTART_PAUSE;
         loop {
+            let pid = self.pid.load(Ordering::Relaxed);
             let started = tokio::time::Instant::now();
             if let Ok(handle) = pidfd(pid) {
                 tokio::select! {
@@ -136,13 +148,14 @@ impl Supervisor {
                 () = tokio::time::sleep(pause) => {}
             }
             pause = (pause * 2).min(RESTART_PAUSE_CAP);
-            match spawn(&self.program, &self.paths) {
-                Ok(new) => pid = new,
+            let pid = match spawn(&self.program, &self.paths) {
+                Ok(pid) => pid,
                 Err(error) => {
                     tracing::error!(%error, "containerd does not start");
                     continue;
                 }
-            }
+            };
+            self.pid.store(pid, Ordering::Relaxed);
             match wait_ready(&self.runtime, &self.paths, pid).await {
                 Ok(()) => {
                     self.ready.send_replace(true);
@@ -151,6 +164,21 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// Ends the containerd that runs with our configuration, if one does.
+pub(crate) async fn stop(paths: &Paths) -> Result<(), AgentError> {
+    let Some(pid) = running(paths) else { return Ok(()) };
+    let handle = pidfd(pid).map_err(AgentError::file("watch", &paths.pid))?;
+    let raw = nix::unistd::Pid::from_raw(pid);
+    for (signal, limit) in [(nix::sys::signal::SIGTERM, 10), (nix::sys::signal::SIGKILL, 10)] {
+        let _ = nix::sys::signal::kill(raw, signal);
+        if tokio::time::timeout(Duration::from_secs(limit), ended(&handle, pid)).await.is_ok() {
+            break;
+        }
+    }
+    let _ = fs::remove_file(&paths.pid);
+    Ok(())
 }
 
 /// The pid of the containerd that runs with our configuration, if one does.
@@ -164,6 +192,13 @@ fn is_ours(pid: i32, config: &Path) -> bool {
     let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let config = config.as_os_str().as_encoded_bytes();
     arguments.split(|b| *b == 0).any(|argument| argument == config)
+}
+
+/// A process that has just begun has no arguments yet, so it is not known by them. One of ours that ended and
+/// that nobody has waited for is a zombie.
+fn has_ended(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.is_empty() || stat.contains(") Z ")
 }
 
 fn spawn(program: &Path, paths: &Paths) -> Result<i32, AgentError> {
@@ -221,13 +256,22 @@ async fn wait_ready(runtime: &Runtime, paths: &Paths, pid: i32) -> Result<(), Ag
             Ok(_) => return Ok(()),
             Err(error) => error.to_string(),
         };
-        let dead = !is_ours(pid, &paths.config);
+        let dead = has_ended(pid);
         if dead || tokio::time::Instant::now() > deadline {
-            let last = if dead { "the process ended".to_owned() } else { last };
-            let log = paths.log.clone();
-            return Err(AgentError::ContainerdNotReady { seconds: READY_WAIT.as_secs(), last, log });
+            let said = last_line(&paths.log);
+            return Err(match dead {
+                true => AgentError::ContainerdEnded { said, log: paths.log.clone() },
+                false => AgentError::ContainerdNotReady { seconds: READY_WAIT.as_secs(), last, said },
+            });
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(100));
     }
+}
+
+/// The end of a log, for an error that may outlive it.
+fn last_line(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let tail = String::from_utf8_lossy(&text[text.len().saturating_sub(LOG_TAIL_BYTES)..]).into_owned();
+    tail.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing").trim().to_owned()
 }

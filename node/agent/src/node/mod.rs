@@ -16,6 +16,8 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use gantry_base::health::Health;
+
 use crate::events::Kind as EventKind;
 use crate::shared::Shared;
 use host::HostFacts;
@@ -48,26 +50,26 @@ struct Finding {
 pub(crate) async fn run(
     shared: Arc<Shared>,
     mut runtime_ready: watch::Receiver<bool>,
-    ready: watch::Sender<bool>,
+    health: watch::Sender<Health>,
 ) {
     let shutdown = shared.config.shutdown.clone();
-    let lease = tokio::spawn(renew_lease(shared.clone()));
     let mut node =
         StatusWriter { shared: shared.clone(), last: Vec::new(), since: BTreeMap::new(), written: None };
     loop {
         let runtime_up = *runtime_ready.borrow_and_update();
         let findings = node.look(runtime_up).await;
-        let is_ready = findings.iter().any(|f| f.kind == "Ready" && f.holds);
-        ready.send_replace(is_ready);
-        let stored = node.write(findings).await;
-        let pause = if is_ready && stored { LOOK_PERIOD } else { LOOK_PERIOD_UNREADY };
+        let unready = findings.iter().find(|f| f.kind == "Ready" && !f.holds).map(|f| f.message.clone());
+        let stored = node.write(findings).await.err();
+        // Only what others can read counts as ready.
+        let problem = unready.or(stored.map(|error| format!("its status cannot be written: {error}")));
+        let pause = if problem.is_none() { LOOK_PERIOD } else { LOOK_PERIOD_UNREADY };
+        health.send_replace(problem.map_or(Health::Ok, Health::Degraded));
         tokio::select! {
             () = shutdown.cancelled() => break,
             _ = runtime_ready.changed() => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
-    lease.abort();
 }
 
 struct StatusWriter {
@@ -136,11 +138,11 @@ impl StatusWriter {
         }
     }
 
-    /// Writes the status when it changed or is old; false when it could not be stored.
-    async fn write(&mut self, findings: Vec<Finding>) -> bool {
+    /// Writes the status when it changed or is old.
+    async fn write(&mut self, findings: Vec<Finding>) -> Result<(), kube::Error> {
         let fresh = self.written.is_some_and(|at| at.elapsed() < STATUS_PERIOD);
         if fresh && findings == self.last {
-            return true;
+            return Ok(());
         }
         let now = Timestamp::now();
         for finding in &findings {
@@ -158,7 +160,7 @@ impl StatusWriter {
             }
             Err(error) => tracing::debug!(%error, "node status not written"),
         }
-        stored.is_ok()
+        stored
     }
 
     fn tell(&self, finding: &Finding, old: Option<&Finding>) {
@@ -181,7 +183,6 @@ impl StatusWriter {
                 metadata: ObjectMeta {
                     name: Some(config.node_name.clone()),
                     labels: Some(self.shared.host.labels(config)),
-                    annotations: Some(config.node_annotations.clone()),
                     ..Default::default()
                 },
                 spec: Some(NodeSpec {
@@ -195,8 +196,7 @@ impl StatusWriter {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.code == 409 => {
                     let labels = self.shared.host.labels(config);
-                    let patch =
-                        json!({"metadata": {"labels": labels, "annotations": config.node_annotations}});
+                    let patch = json!({"metadata": {"labels": labels}});
                     api.patch(&config.node_name, &PatchParams::default(), &Patch::Merge(patch)).await?;
                 }
                 Err(error) => return Err(error),
@@ -286,13 +286,16 @@ fn pids() -> Option<(u64, u64)> {
 }
 
 /// Renews the node's lease: the sign of life that the node lifecycle controller looks at.
-async fn renew_lease(shared: Arc<Shared>) {
+pub(crate) async fn renew_lease(shared: Arc<Shared>) {
     let name = &shared.config.node_name;
     let api: Api<Lease> = Api::namespaced(shared.config.client.clone(), "kube-node-lease");
     let mut timer = tokio::time::interval(LEASE_PERIOD);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        timer.tick().await;
+        tokio::select! {
+            () = shared.config.shutdown.cancelled() => return,
+            _ = timer.tick() => {}
+        }
         let spec = LeaseSpec {
             holder_identity: Some(name.clone()),
             lease_duration_seconds: Some(LEASE_SECONDS),

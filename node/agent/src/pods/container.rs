@@ -32,6 +32,8 @@ pub(crate) struct ContainerContext<'a> {
     /// The managed hosts file, when there is one.
     pub(crate) hosts_file: Option<&'a Path>,
     pub(crate) memory_capacity: i64,
+    /// Directory of the profiles that `seccompProfile.localhostProfile` names.
+    pub(crate) seccomp_profiles: &'a Path,
 }
 
 /// The configuration; makes the host files that its mounts need.
@@ -41,7 +43,7 @@ pub(crate) fn config(context: &ContainerContext<'_>) -> Result<ContainerConfig, 
     let expanded = |list: Option<&Vec<String>>| -> Vec<String> {
         list.into_iter().flatten().map(|text| expand(text, &lookup)).collect()
     };
-    let security = security::container(context.pod, container, context.image)?;
+    let security = security::container(context.pod, container, context.image, context.seccomp_profiles)?;
     let message_path = container.termination_message_path.as_deref().filter(|p| !p.is_empty());
     let message_path = message_path.unwrap_or(MESSAGE_PATH_DEFAULT);
     let mut mounts = Vec::new();

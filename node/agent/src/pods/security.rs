@@ -1,6 +1,8 @@
 //! Security contexts: from the pod's and container's wishes to CRI's terms. Defaults are the safe ones: the
 //! runtime's seccomp profile, masked `/proc` paths, no added capability.
 
+use std::path::Path;
+
 use gantry_cri::{
     Capability, Image, Int64Value, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, NamespaceMode,
     NamespaceOption, ProfileType, SecurityProfile,
@@ -41,14 +43,15 @@ const SAFE_SYSCTLS: [&str; 12] = [
     "net.ipv4.tcp_wmem",
 ];
 
-fn seccomp(profile: Option<&SeccompProfile>) -> SecurityProfile {
+/// `profiles` is where the node keeps the profiles that `type: Localhost` names.
+fn seccomp(profile: Option<&SeccompProfile>, profiles: &Path) -> SecurityProfile {
     let kind =
         |kind: ProfileType, path: String| SecurityProfile { profile_type: kind.into(), localhost_ref: path };
     match profile.map(|p| p.type_.as_str()) {
         Some("Unconfined") => kind(ProfileType::Unconfined, String::new()),
         Some("Localhost") => {
             let name = profile.and_then(|p| p.localhost_profile.clone()).unwrap_or_default();
-            kind(ProfileType::Localhost, format!("/var/lib/gantry/seccomp/{name}"))
+            kind(ProfileType::Localhost, profiles.join(name).display().to_string())
         }
         _ => kind(ProfileType::RuntimeDefault, String::new()),
     }
@@ -93,7 +96,7 @@ pub(crate) fn sandbox(pod: &Pod) -> LinuxSandboxSecurityContext {
         run_as_group: int(context.filter(|c| c.run_as_user.is_some()).and_then(|c| c.run_as_group)),
         supplemental_groups: supplemental_groups(pod),
         privileged,
-        seccomp: Some(seccomp(None)),
+        seccomp: Some(seccomp(None, Path::new(""))),
         ..Default::default()
     }
 }
@@ -115,6 +118,7 @@ pub(crate) fn container(
     pod: &Pod,
     container: &Container,
     image: &Image,
+    profiles: &Path,
 ) -> Result<LinuxContainerSecurityContext, PodProblem> {
     let pod_context = spec::pod_spec(pod).security_context.as_ref();
     let own = container.security_context.as_ref();
@@ -157,7 +161,7 @@ pub(crate) fn container(
         no_new_privs: escalation == Some(false),
         masked_paths: masked.iter().map(|p| (*p).to_owned()).collect(),
         readonly_paths: read_only.iter().map(|p| (*p).to_owned()).collect(),
-        seccomp: (!privileged).then(|| seccomp(profile)),
+        seccomp: (!privileged).then(|| seccomp(profile, profiles)),
         ..Default::default()
     })
 }
@@ -205,7 +209,8 @@ mod tests {
             "spec": {"securityContext": pod_context, "containers": [{"name": "c", "securityContext": own}]}}))
             .expect("a pod");
         let image = Image { uid: int(uid), username: name.into(), ..Default::default() };
-        container(&pod, &spec::pod_spec(&pod).containers[0], &image).map_err(|e| e.message)
+        container(&pod, &spec::pod_spec(&pod).containers[0], &image, Path::new("/d/seccomp"))
+            .map_err(|e| e.message)
     }
 
     #[test]
@@ -235,6 +240,9 @@ mod tests {
         assert_eq!(plain.supplemental_groups, [7]);
         assert_eq!(plain.seccomp.map(|s| s.profile_type()), Some(ProfileType::RuntimeDefault));
         assert!(plain.masked_paths.contains(&"/proc/kcore".to_owned()) && !plain.no_new_privs);
+        let local = json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "audit.json"}});
+        let local = check(local, json!({}), Some(0), "").expect("valid").seccomp.expect("a profile");
+        assert_eq!(local.localhost_ref, "/d/seccomp/audit.json", "below the instance's own directory");
         let own = json!({"runAsUser": 6, "privileged": true, "readOnlyRootFilesystem": true});
         let own = check(json!({"runAsUser": 5}), own, None, "").expect("valid");
         assert_eq!((own.run_as_user, own.privileged, own.readonly_rootfs), (int(Some(6)), true, true));

@@ -100,6 +100,7 @@ impl Worker {
         };
         let env = env::environment(&self.pod, container, &context)?;
         let pod_dir = shared.config.dirs.pod(spec::uid(&self.pod));
+        let profiles = shared.config.dirs.seccomp_profiles();
         let hosts = pod_dir.join("etc-hosts");
         let host_file = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
         let text = sandbox::hosts_file(&self.pod, &pod_ips, &shared.config.cluster_domain, &host_file);
@@ -115,6 +116,7 @@ impl Worker {
             pod_dir: &pod_dir,
             hosts_file: Some(&hosts),
             memory_capacity: shared.host.memory_bytes,
+            seccomp_profiles: &profiles,
         })?;
         Ok((sandbox.id.clone(), config))
     }

@@ -17,7 +17,7 @@ const REQUESTS_AT_ONCE_MAX: usize = 64;
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves the plugin until the shutdown.
-pub(crate) async fn serve(listener: UnixListener, attacher: Arc<Attacher>, shutdown: CancellationToken) {
+pub(crate) async fn serve(listener: Arc<UnixListener>, attacher: Arc<Attacher>, shutdown: CancellationToken) {
     let slots = Arc::new(Semaphore::new(REQUESTS_AT_ONCE_MAX));
     loop {
         // The semaphore is never closed, so there is always a slot to wait for.
