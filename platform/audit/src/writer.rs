@@ -91,7 +91,9 @@ impl Writer {
         while self.inner.queue.take(self.patience(), &mut items).is_some() {
             for item in items.drain(..) {
                 self.item(item);
-                if self.pending.len() >= BATCH_BYTES {
+                if self.is_full() {
+                    self.rotate();
+                } else if self.pending.len() >= BATCH_BYTES {
                     self.write();
                 }
             }
@@ -102,6 +104,10 @@ impl Writer {
         self.write();
         self.sync();
         self.inner.keeper.stop();
+    }
+
+    fn is_full(&self) -> bool {
+        self.position.place + self.pending.len() as u64 >= self.inner.config.segment_bytes_max
     }
 
     /// How long to wait for items: until the next thing that is due.
@@ -118,9 +124,6 @@ impl Writer {
     fn keep_promises(&mut self) {
         let config = &self.inner.config;
         let (sync_interval, checkpoint_interval) = (config.sync_interval, config.checkpoint_interval);
-        if self.position.place + self.pending.len() as u64 >= config.segment_bytes_max {
-            return self.rotate();
-        }
         if self.unsynced.is_some_and(|since| since.elapsed() >= sync_interval) || !self.waiting.is_empty() {
             self.sync();
         }

@@ -1,1 +1,10 @@
-//! Tests of the crate as a whole.
+//! The trail on a real disk: written, killed, tampered with, searched, sent on.
+
+mod api;
+mod kill;
+mod retention;
+mod search;
+mod sessions;
+mod support;
+mod syslog;
+mod tamper;

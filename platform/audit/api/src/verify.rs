@@ -98,7 +98,8 @@ pub fn verify(directory: &Path, witness: &Witness) -> Result<Report, VerifyError
     let bad = match walked {
         Err(Stop::Bad(bad)) => Some(bad),
         Err(Stop::Io(path, source)) => return Err(VerifyError::Io { path, source }),
-        Ok(()) => walk.conclude(),
+        // Read once more: a server that writes meanwhile replaces it before it appends a checkpoint.
+        Ok(()) => walk.conclude().or(walk.head_is_newest(read(files::HEAD)?)),
     };
     walk.report.intact = bad.is_none();
     walk.report.first_bad = bad;
@@ -125,6 +126,9 @@ struct Walk {
     /// What precedes the first segment that is there.
     before: Option<(u64, u64, Hash)>,
     tombstone: Option<Tombstone>,
+    /// What the last checkpoint in the chain vouches for.
+    newest_checkpoint: u64,
+    /// How many of `expected` are passed.
     at: usize,
 }
 
@@ -139,6 +143,7 @@ impl Walk {
             expected: Vec::new(),
             before: None,
             tombstone: None,
+            newest_checkpoint: 0,
             at: 0,
         }
     }
@@ -282,6 +287,7 @@ impl Walk {
             return Err(wrong("the checkpoint vouches for another record"));
         }
         self.report.checkpoints += 1;
+        self.newest_checkpoint = checkpoint.sequence;
         self.report.signed_through = self.report.signed_through.max(checkpoint.sequence);
         Ok(())
     }
@@ -295,6 +301,18 @@ impl Walk {
         }
         self.tombstone = Some(tombstone);
         Ok(())
+    }
+
+    /// Whoever cuts off the end of a trail must put back an old head, or none.
+    fn head_is_newest(&self, head: Option<Vec<u8>>) -> Option<Bad> {
+        let head: Option<Checkpoint> = head.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let newest = self.newest_checkpoint;
+        let vouched = head.as_ref().map_or(0, |head| head.sequence);
+        let what = match head {
+            None => format!("{} is missing, but the trail has checkpoints", files::HEAD),
+            Some(_) => format!("{} is older than the newest checkpoint in the trail", files::HEAD),
+        };
+        (vouched < newest).then_some(Bad { sequence: newest, segment: self.segment, what, ..Bad::default() })
     }
 
     /// What only shows at the end.

@@ -1,0 +1,146 @@
+//! The query API: who sees what, in which form.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use gantry_audit::Audit;
+use gantry_kube_types::{AuditEvent, AuditObject, SecurityEvent, UserInfo};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tempfile::TempDir;
+use tower::ServiceExt;
+
+use crate::support::{config, event, fill, open};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) async fn request(audit: &Audit, user: &str, path: &str) -> Response<Body> {
+    let request = Request::get(format!("/apis/audit.gantry.dev/v1alpha1/{path}"))
+        .extension(UserInfo::authenticated(user, &[]))
+        .body(Body::empty())
+        .expect("a request");
+    audit.router().oneshot(request).await.expect("never fails")
+}
+
+pub(crate) async fn ask(audit: &Audit, user: &str, path: &str) -> (u16, Value) {
+    let answer = request(audit, user, path).await;
+    let status = answer.status().as_u16();
+    let bytes = answer.into_body().collect().await.expect("a body").to_bytes();
+    (status, serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+pub(crate) fn items(page: &Value) -> Vec<Value> {
+    page["items"].as_array().into_iter().flatten().map(|item| item["auditID"].clone()).collect()
+}
+
+#[tokio::test]
+async fn users_see_their_own_deeds_and_auditors_all() {
+    let directory = TempDir::new().expect("a directory");
+    let audit = open(config(directory.path()));
+    fill(&audit, 0..50).await;
+    let (status, all) = ask(&audit, "auditor", "records").await;
+    assert_eq!((status, items(&all).len()), (200, 50));
+    assert_eq!((&all["kind"], &all["apiVersion"]), (&"EventList".into(), &"audit.k8s.io/v1".into()));
+    assert_eq!(all["items"][0]["sequence"], 50);
+    let (_, own) = ask(&audit, "acme/user3", "records").await;
+    assert_eq!(items(&own), ["id-47", "id-36", "id-25", "id-14", "id-3"]);
+    let (_, others) = ask(&audit, "acme/user3", "records?user=acme/user4").await;
+    assert!(items(&others).is_empty());
+    let (_, nothing) = ask(&audit, "acme/user30", "records").await;
+    assert!(items(&nothing).is_empty());
+    assert_eq!(ask(&audit, "acme/user3", "records/id-3").await.0, 200);
+    let (status, refused) = ask(&audit, "acme/user3", "records/id-4").await;
+    assert_eq!((status, &refused["reason"]), (404, &"NotFound".into()), "nor that it exists");
+    for path in ["checkpoints", "verify"] {
+        assert_eq!(ask(&audit, "acme/user3", path).await.0, 403, "{path}");
+        assert_eq!(ask(&audit, "auditor", path).await.0, 200, "{path}");
+    }
+    let (_, report) = ask(&audit, "auditor", "verify").await;
+    assert_eq!((&report["intact"], &report["records"]), (&true.into(), &50.into()));
+    let exported = request(&audit, "acme/user3", "export").await.into_body().collect().await.expect("a body");
+    let exported = String::from_utf8(exported.to_bytes().to_vec()).expect("text");
+    let ids: Vec<String> = exported
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("a line")["auditID"].to_string())
+        .collect();
+    assert_eq!(ids, [3, 14, 25, 36, 47].map(|n| format!("\"id-{n}\"")), "the oldest first");
+    audit.close().await;
+}
+
+#[tokio::test]
+async fn bad_queries_are_refused_with_a_status() {
+    let directory = TempDir::new().expect("a directory");
+    let audit = open(config(directory.path()));
+    for path in
+        ["records?limit=0", "records?outcome=x", "records?since=noon", "records?colour=red", "export?q=-"]
+    {
+        let (status, body) = ask(&audit, "auditor", path).await;
+        assert_eq!(
+            (status, &body["kind"], &body["reason"]),
+            (400, &"Status".into(), &"BadRequest".into()),
+            "{path}"
+        );
+    }
+    for path in ["nothing", "records/none", "sessions/none", "sessions/..%2f..%2fhead"] {
+        assert_eq!(ask(&audit, "auditor", path).await.0, 404, "{path}");
+    }
+    audit.close().await;
+}
+
+#[tokio::test]
+async fn followers_get_what_comes() {
+    let directory = TempDir::new().expect("a directory");
+    let audit = open(config(directory.path()));
+    fill(&audit, 0..30).await;
+    let mut body = request(&audit, "auditor", "records?follow=true&user=acme/user3").await.into_body();
+    fill(&audit, 30..40).await;
+    let mut from_then =
+        request(&audit, "auditor", "records?follow=true&user=acme/user3&continue=20").await.into_body();
+    for (body, want) in [(&mut body, vec!["id-36"]), (&mut from_then, vec!["id-25", "id-36"])] {
+        let mut text = String::new();
+        while text.lines().count() < want.len() {
+            let frame = tokio::time::timeout(PATIENCE, body.frame()).await.expect("in time");
+            let data = frame.expect("it goes on").expect("no error").into_data().expect("data");
+            text.push_str(std::str::from_utf8(&data).expect("text"));
+        }
+        let ids: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("a line")["auditID"].clone())
+            .collect();
+        assert_eq!(ids, want);
+    }
+    audit.close().await;
+    let ended = tokio::time::timeout(PATIENCE, body.frame()).await.expect("the end");
+    assert!(ended.is_none());
+}
+
+#[tokio::test]
+async fn security_events_are_records_too() {
+    let directory = TempDir::new().expect("a directory");
+    let audit = open(config(directory.path()));
+    let sink = audit.sink();
+    let login = AuditEvent::security(SecurityEvent::LoginFailed, UserInfo::authenticated("acme/alice", &[]))
+        .about(AuditObject::new("identity.gantry.dev", "users", "5f0c"))
+        .from_address("192.0.2.7".parse().ok())
+        .failed(401, "Unauthorized", "wrong password")
+        .with("audit.gantry.dev/domain", "acme");
+    sink.record(login).await.expect("recorded");
+    let exec = AuditEvent {
+        object: AuditObject { subresource: "exec".to_owned(), ..AuditObject::new("", "pods", "web") },
+        ..event(5)
+    };
+    sink.record(exec).await.expect("recorded");
+    audit.flush().await.expect("durable");
+    let (_, page) = ask(&audit, "auditor", "records?event=login-failed&outcome=denied&q=192.0.2.7").await;
+    let record = &page["items"][0];
+    assert_eq!(
+        (&record["verb"], &record["user"]["username"]),
+        (&"login-failed".into(), &"acme/alice".into())
+    );
+    assert_eq!(record["responseStatus"]["message"], "wrong password");
+    assert!(!record["auditID"].as_str().unwrap_or_default().is_empty());
+    let (_, page) = ask(&audit, "auditor", "records?event=exec-opened&resource=pods/exec").await;
+    assert_eq!(items(&page), ["id-5"]);
+    audit.close().await;
+}

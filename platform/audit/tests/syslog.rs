@@ -1,0 +1,1 @@
+//! Records arrive at a real rsyslog, over TLS.
