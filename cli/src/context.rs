@@ -8,6 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use gantry_base::settings::{DEFAULT_INSTANCE, InstanceDirs, environment};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
+use crate::credentials;
+use crate::keystone::Keystone;
+
 /// Flags that every client command has.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct ClientFlags {
@@ -29,9 +32,10 @@ pub struct Context {
 impl Context {
     pub async fn load(flags: &ClientFlags) -> anyhow::Result<Self> {
         let path = find(flags)?;
-        let kubeconfig = Kubeconfig::read_from(&path).with_context(|| path.display().to_string())?;
+        let mut kubeconfig = Kubeconfig::read_from(&path).with_context(|| path.display().to_string())?;
         let context = flags.context.clone().or_else(|| kubeconfig.current_context.clone());
         let context = context.ok_or_else(|| anyhow!("{} names no current context", path.display()))?;
+        credentials::resolve(&mut kubeconfig, &context).await?;
         let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
         let config = kube::Config::from_custom_kubeconfig(kubeconfig.clone(), &options).await?;
         Ok(Self { config, kubeconfig, context })
@@ -58,8 +62,12 @@ impl Context {
 
     /// A plain HTTP client with the same authority and credentials, for what is not Kubernetes.
     pub fn http(&self) -> anyhow::Result<reqwest::Client> {
-        let roots = self.config.root_cert.iter().flatten().map(|der| reqwest::Certificate::from_der(der));
-        let mut builder = reqwest::Client::builder().tls_certs_only(roots.collect::<Result<Vec<_>, _>>()?);
+        let mut builder = reqwest::Client::builder();
+        // Without authorities of its own, a server is one that the system's know.
+        if let Some(roots) = &self.config.root_cert {
+            let roots = roots.iter().map(|der| reqwest::Certificate::from_der(der));
+            builder = builder.tls_certs_only(roots.collect::<Result<Vec<_>, _>>()?);
+        }
         if let Some(identity) = self.identity_pem()? {
             builder = builder.identity(reqwest::Identity::from_pem(&identity)?);
         }
@@ -71,6 +79,22 @@ impl Context {
             builder = builder.default_headers(headers);
         }
         Ok(builder.build()?)
+    }
+
+    /// The identity service, asked with the caller's credentials.
+    pub fn keystone(&self) -> anyhow::Result<Keystone> {
+        Ok(Keystone::new(self.http()?, &self.server()))
+    }
+
+    /// When the client certificate ends, where the caller has one.
+    pub fn certificate_expiry(&self) -> anyhow::Result<Option<jiff::Timestamp>> {
+        let Some(pem) = self.identity_pem()? else { return Ok(None) };
+        let pem = String::from_utf8(pem).context("the client certificate is no text")?;
+        let Some(certificate) = gantry_base::pki::certificates(&pem)?.into_iter().next() else {
+            return Ok(None);
+        };
+        let (_, parsed) = x509_parser::parse_x509_certificate(&certificate)?;
+        Ok(jiff::Timestamp::from_second(parsed.validity().not_after.timestamp()).ok())
     }
 
     fn user(&self) -> Option<&kube::config::AuthInfo> {
@@ -94,7 +118,8 @@ impl Context {
         }))
     }
 
-    fn token(&self) -> anyhow::Result<Option<String>> {
+    /// The caller's bearer token, where the caller has one.
+    pub fn token(&self) -> anyhow::Result<Option<String>> {
         use secrecy::ExposeSecret as _;
         let Some(user) = self.user() else { return Ok(None) };
         if let Some(token) = &user.token {
@@ -114,7 +139,8 @@ fn inline_or_file(inline: Option<&str>, path: Option<&str>) -> anyhow::Result<Op
     }
 }
 
-fn find(flags: &ClientFlags) -> anyhow::Result<PathBuf> {
+/// The kubeconfig file the commands read.
+pub(crate) fn find(flags: &ClientFlags) -> anyhow::Result<PathBuf> {
     if let Some(path) = &flags.kubeconfig {
         return Ok(path.clone());
     }

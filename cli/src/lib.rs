@@ -3,6 +3,11 @@
 
 pub mod commands;
 mod context;
+mod credentials;
+mod keystone;
+mod kubeconfig;
+mod prompt;
+mod trust;
 
 pub use context::{ClientFlags, Context};
 
@@ -12,6 +17,8 @@ pub enum Command {
     /// Pack, load, list, inspect and remove images of the registry
     #[command(subcommand)]
     Image(commands::image::ImageCommand),
+    #[command(flatten)]
+    Identity(commands::identity::IdentityCommand),
     /// Explain where a pod was placed, node by node, and why
     Why(commands::why::WhyArgs),
 }
@@ -20,6 +27,7 @@ pub enum Command {
 pub async fn run(command: Command, flags: &ClientFlags) -> anyhow::Result<()> {
     match command {
         Command::Image(image) => commands::image::run(image, flags).await,
+        Command::Identity(identity) => commands::identity::run(identity, flags).await,
         Command::Why(why) => commands::why::run(why, &Context::load(flags).await?).await,
     }
 }

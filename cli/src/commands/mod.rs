@@ -1,4 +1,5 @@
 //! One file per command.
 
+pub mod identity;
 pub mod image;
 pub mod why;
