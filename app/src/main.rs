@@ -1,5 +1,6 @@
 //! `gantry`: one binary, the composition root of the platform.
 
+mod access;
 mod addresses;
 mod clients;
 mod commands;

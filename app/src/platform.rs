@@ -15,13 +15,14 @@ use gantry_base::health::{Health, HealthBoard};
 use gantry_base::pki::{CertificateAuthority, KeyedCertificate};
 use gantry_base::settings::InstanceDirs;
 use gantry_base::tasks::Tasks;
-use gantry_embedded::{Embedded, EmbeddedConfig};
+use gantry_embedded::EmbeddedConfig;
 use gantry_frontdoor::{AuthPolicy, FrontDoor, HealthChecks, TlsSource, server_config};
 use gantry_kube_types::{Authenticator, UserInfo, groups};
 use gantry_netstack::{NetConfig, NetStack};
 use gantry_registry::{Collected, Registry};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
 use crate::addresses::{self, Addresses};
 use crate::commands::{slots_dir, up::Report};
 use crate::instance::InstanceRecord;
@@ -39,13 +40,15 @@ pub struct Settings {
     pub node: bool,
     pub node_name: Option<String>,
     pub cluster_domain: String,
+    /// Of the first administrator; absent: one is generated.
+    pub admin_password: Option<gantry_identity::password::Password>,
 }
 
 /// A running instance.
 pub struct Platform {
     record: InstanceRecord,
     tasks: Tasks,
-    embedded: Embedded,
+    access: Access,
     node: Option<node::LocalNode>,
 }
 
@@ -73,7 +76,7 @@ impl Platform {
         let server = server_address(settings.listen);
 
         report.step("Opening the store ...");
-        let embedded = Embedded::open(EmbeddedConfig {
+        let config = EmbeddedConfig {
             data: dirs.data.clone(),
             keys: dirs.pki(),
             service_cidr: addresses.service_cidr,
@@ -81,17 +84,19 @@ impl Platform {
             external_url: format!("https://{server}"),
             root_ca_pem: authority.certificate_pem().to_owned(),
             tasks: tasks.clone(),
-        })
-        .await?;
-        let (registry, registry_tokens) = open_registry(&settings, &embedded)?;
+        };
+        let access = Access::open(&settings, config).await?;
+        let embedded = &access.embedded;
+        let (registry, registry_tokens) = open_registry(&settings, &access)?;
         tend_registry(&tasks, &registry);
-        let front_door = front_door(&embedded, &registry, registry_tokens, &health);
+        let front_door = front_door(&access, &registry, registry_tokens, &health);
         serve(&settings, &tasks, &front_door, &authority, listener, &addresses, &host).await?;
 
         report.step("Starting the control plane ...");
         embedded
             .start_loops(&front_door, addresses.api_service(), settings.node.then(|| addresses.dns()))
             .await?;
+        access.start(&settings, &front_door, &tasks, report).await?;
         health.set("api", Health::Ok);
         let admin = authority.client_certificate("admin", "gantry-admin", &[groups::MASTERS])?;
         kubeconfig::write(
@@ -115,12 +120,12 @@ impl Platform {
                 server: &server,
                 tasks: &tasks,
             };
-            Some(node::start(context, &embedded).await?)
+            Some(node::start(context, embedded).await?)
         } else {
             health.set("node", Health::Off("this machine runs no containers".to_owned()));
             None
         };
-        Ok(Self { record, tasks, embedded, node })
+        Ok(Self { record, tasks, access, node })
     }
 
     pub fn record(&self) -> &InstanceRecord {
@@ -151,7 +156,8 @@ impl Platform {
             node.stop().await;
         }
         let drained = self.tasks.drain(timeout).await;
-        self.embedded.close().await;
+        self.access.audit.close().await;
+        self.access.embedded.close().await;
         drained
     }
 }
@@ -226,15 +232,12 @@ fn now() -> String {
 }
 
 /// The registry, and what recognises its own tokens.
-fn open_registry(
-    settings: &Settings,
-    embedded: &Embedded,
-) -> anyhow::Result<(Registry, Arc<dyn Authenticator>)> {
+fn open_registry(settings: &Settings, access: &Access) -> anyhow::Result<(Registry, Arc<dyn Authenticator>)> {
     let issuer = Arc::new(gantry_registry::JwtIssuer::open(&settings.dirs.pki().join("registry-token.key"))?);
     let access = gantry_registry::Access {
-        authorizer: embedded.authorizer(),
+        authorizer: access.embedded.authorizer(),
         issuer: issuer.clone(),
-        passwords: embedded.bearer_authenticator(),
+        passwords: access.bearer(),
     };
     let root = settings.dirs.data.join("registry");
     let registry = gantry_registry::build(gantry_registry::Config::new(root), access)?;
@@ -251,7 +254,7 @@ async fn seed_pause_image(registry: &Registry) -> anyhow::Result<()> {
 }
 
 fn front_door(
-    embedded: &Embedded,
+    access: &Access,
     registry: &Registry,
     registry_tokens: Arc<dyn Authenticator>,
     health: &HealthBoard,
@@ -273,17 +276,22 @@ fn front_door(
             async move { axum::Json(shown.all()) }
         }),
     );
+    let (embedded, identity) = (&access.embedded, &access.identity);
     // Registry tokens first: to the others they are forged tokens of their own kind.
-    let mut builder = FrontDoor::builder().authenticator(registry_tokens);
+    let mut builder = FrontDoor::builder().authenticator(registry_tokens).authenticator(identity.tokens());
     for authenticator in embedded.authenticators() {
         builder = builder.authenticator(authenticator);
     }
     builder
         .authenticator(embedded.basic_authenticator())
+        .authenticator(identity.passwords())
+        .audit(access.audit.sink())
         .authorizer(Arc::new(gantry_registry::NotBeyondRegistry(embedded.authorizer())))
         .health(checks)
         .route_with("/v2", AuthPolicy::Delegated, registry.router())
         .route_with("/token", AuthPolicy::Delegated, registry.router())
+        .route_with("/identity", AuthPolicy::Delegated, identity.router())
+        .route_with("/apis/audit.gantry.dev", AuthPolicy::Authenticated, access.audit.router())
         .route_with("/gantry/health", AuthPolicy::Authenticated, parts)
         .route_with("/.well-known/openid-configuration", AuthPolicy::Kubernetes, embedded.token_discovery())
         .route_with("/openid", AuthPolicy::Kubernetes, embedded.token_discovery())
@@ -316,6 +324,9 @@ async fn serve(
     reached_at.sort();
     reached_at.dedup();
     let certificate = authority.server_certificate("front-door", &names, &reached_at)?;
+    // The authority goes along: a newcomer's `gantry login` shows its fingerprint before it trusts it.
+    let chain = format!("{}\n{}", certificate.certificate_pem.trim_end(), authority.certificate_pem());
+    let certificate = KeyedCertificate { certificate_pem: chain, ..certificate };
     let tls = TlsSource::new(server_config(&certificate, authority.certificate_pem())?);
     let shutdown = tasks.shutdown().clone();
     let listener = Arc::new(listener);
@@ -393,6 +404,7 @@ pub async fn remove_from_host(instance: &str, dirs: &InstanceDirs) -> anyhow::Re
         node: true,
         node_name: None,
         cluster_domain: "cluster.local".to_owned(),
+        admin_password: None,
     };
     let network = node::network_config(&settings, &addresses, &host);
     if dirs.data.join("node").exists() {

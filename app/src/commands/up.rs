@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::InstanceArgs;
 use super::undo::Before;
+use crate::access::read_password;
 use crate::instance::{InstanceLock, InstanceRecord};
 use crate::platform::{Platform, Settings};
 
@@ -45,6 +46,9 @@ pub struct UpArgs {
     /// DNS domain of the cluster
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
+    /// File whose first line is the first administrator's password (default: one is generated and kept in DATA/identity/admin-password)
+    #[arg(long, value_name = "FILE")]
+    pub admin_password_file: Option<PathBuf>,
     /// Set by --detach: report to the parent on standard output.
     #[arg(long, hide = true)]
     pub report: bool,
@@ -99,6 +103,7 @@ async fn serve(arguments: &UpArgs, dirs: InstanceDirs, report: &Report) -> anyho
             arguments.instance.instance
         );
     }
+    let admin_password = arguments.admin_password_file.as_deref().map(read_password).transpose()?;
     let before = Before::look(&dirs);
     let node = wants_node(arguments, report)?;
     // Before anything is made: a refusal leaves nothing behind.
@@ -113,6 +118,7 @@ async fn serve(arguments: &UpArgs, dirs: InstanceDirs, report: &Report) -> anyho
         node,
         node_name: arguments.node_name.clone(),
         cluster_domain: arguments.cluster_domain.clone(),
+        admin_password,
     };
     let tasks = Tasks::new(CancellationToken::new(), HealthBoard::default());
     let starting = start(settings, listener, report, tasks.clone(), Duration::from_secs(arguments.timeout));

@@ -57,7 +57,11 @@ impl Core {
             }
         };
         self.set_password(&user, password, &Origin::default()).await?;
-        Ok(Admin::Made { user: format!("{DEFAULT_DOMAIN}/{ADMIN}"), password_file })
+        let name = {
+            let state = self.directory.read();
+            state.users.get(&user).and_then(|found| state.kubernetes_name(found))
+        };
+        Ok(Admin::Made { user: name.unwrap_or(user), password_file })
     }
 
     async fn make_admin(&self) -> Result<String, IdentityError> {

@@ -1,7 +1,7 @@
 //! The component's heart: what every door (Keystone API, authenticators, admission, commands) works with.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use gantry_identity_api::{User, UserOptions};
 use gantry_kube_types::{AuditEvent, AuditSink, SecurityEvent};
@@ -78,14 +78,15 @@ pub struct Core {
     pub revocations: Revocations,
     pub config: Config,
     sessions: Sessions,
-    audit: Option<Arc<dyn AuditSink>>,
+    /// There before anything is served; absent in benches.
+    audit: OnceLock<Arc<dyn AuditSink>>,
 }
 
 impl Core {
     /// Opens files and keys. Nothing is known until [`Core::directory`] follows the API server.
     ///
     /// Blocks on files: call it at start.
-    pub fn open(config: Config, audit: Option<Arc<dyn AuditSink>>) -> Result<Self, OpenError> {
+    pub fn open(config: Config) -> Result<Self, OpenError> {
         for directory in [&config.data, &config.keys] {
             gantry_base::fs::create_directory(directory, 0o700)
                 .map_err(|error| OpenError::Directory { path: directory.display().to_string(), error })?;
@@ -108,8 +109,14 @@ impl Core {
         let revocations = Revocations::open(&config.data.join("revocations.redb"), kept, Timestamp::now())?;
         let directory = Directory::default();
         let objects = Objects::new(directory.clone());
-        let sessions = Sessions::default();
+        let (sessions, audit) = (Sessions::default(), OnceLock::new());
         Ok(Self { directory, objects, vault, passwords, tokens, revocations, config, sessions, audit })
+    }
+
+    /// Security events go there from now on.
+    pub fn audit_to(&self, sink: Arc<dyn AuditSink>) {
+        // The first one stays: there is one trail.
+        let _ = self.audit.set(sink);
     }
 
     pub fn now(&self) -> Timestamp {
@@ -136,7 +143,7 @@ impl Core {
 
     /// Queues a security event; nothing is answered before it is queued.
     pub(crate) async fn record(&self, event: AuditEvent, origin: &Origin) -> Result<(), IdentityError> {
-        let Some(sink) = &self.audit else { return Ok(()) };
+        let Some(sink) = self.audit.get() else { return Ok(()) };
         let event = event.from_address(origin.connection.peer.map(|p| p.ip())).in_request(&origin.request);
         sink.record(event).await.map_err(|closed| IdentityError::Unavailable(closed.to_string()))
     }
@@ -218,7 +225,23 @@ impl Core {
     }
 }
 
-fn change_error(error: ChangeError) -> IdentityError {
+#[async_trait::async_trait]
+impl crate::tenancy::Secrets for Core {
+    async fn forget_user(&self, id: &str) -> Result<(), String> {
+        self.vault.delete_owner(id).await.map_err(|error| error.to_string())?;
+        self.passwords.lockout().unlock(id);
+        let event = Event::new(Target::User(id.to_owned()), Cause::Deleted, self.now());
+        self.revocations.record(event).await.map_err(|error| error.to_string())
+    }
+
+    async fn forget_application_credential(&self, id: &str) -> Result<(), String> {
+        self.vault.delete_owner(id).await.map_err(|error| error.to_string())?;
+        let event = Event::new(Target::ApplicationCredential(id.to_owned()), Cause::Deleted, self.now());
+        self.revocations.record(event).await.map_err(|error| error.to_string())
+    }
+}
+
+pub(crate) fn change_error(error: ChangeError) -> IdentityError {
     match error {
         ChangeError::Violation(violation) => IdentityError::Invalid(violation.to_string()),
         ChangeError::Race => IdentityError::Conflict(error.to_string()),

@@ -1,18 +1,30 @@
 //! The identity component: organisations, users, rights, tokens.
 
+pub mod admin;
+pub mod admission;
+pub mod authenticator;
+pub mod authorizer;
+pub mod bootstrap;
+mod component;
+pub mod core;
 pub mod directory;
 pub mod errors;
 pub mod keys;
+pub mod keystone;
 pub mod lockout;
+pub mod login;
+pub mod narrowed;
 pub mod objects;
 pub mod password;
 pub mod policy;
 pub mod revocation;
+pub mod rights;
+pub mod session;
+mod sessions;
+pub mod tenancy;
 pub mod token;
 pub mod totp;
 pub mod vault;
-pub mod core;
-pub mod login;
-pub mod session;
-mod sessions;
-mod revocation_shim;
+pub mod visibility;
+
+pub use component::{Identity, StartError, installer, own_user};

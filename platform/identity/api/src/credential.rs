@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 /// A user's credential for a program: some of the user's roles in one project.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
-    group = "identity.gantry.dev", version = "v1alpha1", kind = "ApplicationCredential",
-    plural = "applicationcredentials", derive = "PartialEq",
+    group = "identity.gantry.dev",
+    version = "v1alpha1",
+    kind = "ApplicationCredential",
+    plural = "applicationcredentials",
+    derive = "PartialEq",
     printcolumn = r#"{"name":"Name","type":"string","jsonPath":".spec.name"}"#,
     printcolumn = r#"{"name":"User","type":"string","jsonPath":".spec.user"}"#,
     printcolumn = r#"{"name":"Project","type":"string","jsonPath":".spec.project"}"#,
@@ -39,8 +42,12 @@ pub struct ApplicationCredentialSpec {
 /// A user (the trustor) lets another (the trustee) act with some of their roles in a project.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
-    group = "identity.gantry.dev", version = "v1alpha1", kind = "Trust", plural = "trusts",
-    status = "TrustStatus", derive = "PartialEq",
+    group = "identity.gantry.dev",
+    version = "v1alpha1",
+    kind = "Trust",
+    plural = "trusts",
+    status = "TrustStatus",
+    derive = "PartialEq",
     printcolumn = r#"{"name":"Trustor","type":"string","jsonPath":".spec.trustor"}"#,
     printcolumn = r#"{"name":"Trustee","type":"string","jsonPath":".spec.trustee"}"#,
     printcolumn = r#"{"name":"Project","type":"string","jsonPath":".spec.project"}"#

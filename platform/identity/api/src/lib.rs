@@ -15,9 +15,7 @@ pub mod extra;
 pub mod labels;
 
 pub use assignment::{Role, RoleAssignment, RoleAssignmentSpec, RoleSpec, RoleStatus};
-pub use credential::{
-    ApplicationCredential, ApplicationCredentialSpec, Trust, TrustSpec, TrustStatus,
-};
+pub use credential::{ApplicationCredential, ApplicationCredentialSpec, Trust, TrustSpec, TrustStatus};
 pub use organisation::{
     Domain, DomainSpec, DomainStatus, Environment, EnvironmentStatus, PodSecurityLevel, Project, ProjectSpec,
     ProjectStatus, Quota,

@@ -151,7 +151,7 @@ pub struct ProjectStatus {
 }
 
 /// What became of an environment.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EnvironmentStatus {
     pub name: String,

@@ -11,8 +11,12 @@ use crate::yes;
 /// An LDAP directory, an OpenID provider or another Keystone whose users sign in here.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
-    group = "identity.gantry.dev", version = "v1alpha1", kind = "IdentityProvider",
-    plural = "identityproviders", status = "IdentityProviderStatus", derive = "PartialEq",
+    group = "identity.gantry.dev",
+    version = "v1alpha1",
+    kind = "IdentityProvider",
+    plural = "identityproviders",
+    status = "IdentityProviderStatus",
+    derive = "PartialEq",
     printcolumn = r#"{"name":"Type","type":"string","jsonPath":".spec.type"}"#,
     printcolumn = r#"{"name":"Domain","type":"string","jsonPath":".spec.domain"}"#,
     printcolumn = r#"{"name":"Enabled","type":"boolean","jsonPath":".spec.enabled"}"#,

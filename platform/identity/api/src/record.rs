@@ -10,7 +10,10 @@ use serde_json::{Map, Value};
 /// clients choose some ids (`RegionOne`) that are no Kubernetes names.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
-    group = "identity.gantry.dev", version = "v1alpha1", kind = "KeystoneRecord", plural = "keystonerecords",
+    group = "identity.gantry.dev",
+    version = "v1alpha1",
+    kind = "KeystoneRecord",
+    plural = "keystonerecords",
     derive = "PartialEq",
     printcolumn = r#"{"name":"Collection","type":"string","jsonPath":".spec.collection"}"#,
     printcolumn = r#"{"name":"ID","type":"string","jsonPath":".spec.id"}"#,

@@ -12,8 +12,12 @@ use crate::yes;
 /// A person or a program. Passwords and seeds are not part of it.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
-    group = "identity.gantry.dev", version = "v1alpha1", kind = "User", plural = "users",
-    status = "UserStatus", derive = "PartialEq",
+    group = "identity.gantry.dev",
+    version = "v1alpha1",
+    kind = "User",
+    plural = "users",
+    status = "UserStatus",
+    derive = "PartialEq",
     printcolumn = r#"{"name":"Name","type":"string","jsonPath":".spec.name"}"#,
     printcolumn = r#"{"name":"Domain","type":"string","jsonPath":".spec.domain"}"#,
     printcolumn = r#"{"name":"Enabled","type":"boolean","jsonPath":".spec.enabled"}"#,
@@ -104,7 +108,10 @@ impl UserStatus {
 /// Users that get roles together.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
-    group = "identity.gantry.dev", version = "v1alpha1", kind = "Group", plural = "groups",
+    group = "identity.gantry.dev",
+    version = "v1alpha1",
+    kind = "Group",
+    plural = "groups",
     derive = "PartialEq",
     printcolumn = r#"{"name":"Name","type":"string","jsonPath":".spec.name"}"#,
     printcolumn = r#"{"name":"Domain","type":"string","jsonPath":".spec.domain"}"#,

@@ -53,6 +53,13 @@ pub(crate) fn two_organisations() -> State {
     state
 }
 
+/// A directory that shows this state, and follows nothing.
+pub(crate) fn directory_of(state: State) -> super::Directory {
+    let directory = super::Directory::default();
+    *directory.write() = state;
+    directory
+}
+
 pub(crate) fn put<K: Stored>(state: &mut State, object: K) {
     K::put(state, Arc::new(object));
 }

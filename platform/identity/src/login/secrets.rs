@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
 use sha2::{Digest, Sha256};
 
-use crate::core::Core;
 use crate::errors::IdentityError;
 use crate::lockout::Source;
 use crate::password::{Password, Passwords};
@@ -30,7 +29,7 @@ impl From<VaultError> for IdentityError {
 }
 
 /// A new secret, or the given one; what is kept of it does not give it back.
-async fn keep_application_secret(
+pub(crate) async fn keep_application_secret(
     vault: &Vault,
     passwords: &Passwords,
     credential: &str,
@@ -93,6 +92,27 @@ fn digest_of(secret: &str) -> String {
     format!("{DIGEST_PREFIX}{}", hex::encode(Sha256::digest(secret.as_bytes())))
 }
 
+/// Keeps the seed of one of a user's authenticators.
+pub(crate) async fn keep_totp_seed(
+    vault: &Vault,
+    user: &str,
+    credential: &str,
+    seed: &TotpSeed,
+) -> Result<(), IdentityError> {
+    let key = SecretKey::new(SecretKind::Totp, user, credential);
+    Ok(vault.put(key, SecretBytes::new(seed.to_base32().as_bytes().to_vec())).await?)
+}
+
+/// The user has that authenticator no more.
+pub(crate) async fn forget_totp_seed(
+    vault: &Vault,
+    user: &str,
+    credential: &str,
+) -> Result<(), IdentityError> {
+    vault.delete(SecretKey::new(SecretKind::Totp, user, credential)).await?;
+    Ok(())
+}
+
 /// Is it a code of one of the user's authenticators that has not been used?
 pub(crate) async fn check_totp(
     vault: &Vault,
@@ -121,34 +141,4 @@ pub(crate) async fn check_totp(
             Ok(true)
         })
         .await
-}
-
-impl Core {
-    /// Keeps an application credential's secret: the given one, or a new one that is returned this once.
-    pub async fn keep_application_secret(
-        &self,
-        credential: &str,
-        given: Option<Password>,
-    ) -> Result<Password, IdentityError> {
-        keep_application_secret(&self.vault, &self.passwords, credential, given).await
-    }
-
-    /// Keeps the seed of an authenticator; `blob` is base32, as in a Keystone credential of type `totp`.
-    pub async fn keep_totp_seed(
-        &self,
-        user: &str,
-        credential: &str,
-        blob: &str,
-    ) -> Result<(), IdentityError> {
-        let seed = TotpSeed::from_base32(blob);
-        let seed = seed.ok_or_else(|| IdentityError::Invalid("blob is no base32 seed".to_owned()))?;
-        let key = SecretKey::new(SecretKind::Totp, user, credential);
-        Ok(self.vault.put(key, SecretBytes::new(seed.to_base32().as_bytes().to_vec())).await?)
-    }
-
-    /// The user has that authenticator no more.
-    pub async fn forget_totp_seed(&self, user: &str, credential: &str) -> Result<(), IdentityError> {
-        self.vault.delete(SecretKey::new(SecretKind::Totp, user, credential)).await?;
-        Ok(())
-    }
 }

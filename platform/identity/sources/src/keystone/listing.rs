@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::KeystoneSource;
-use super::wire::{Assignment, Domain, Group, Reference, User};
+use super::wire::{Domain, Group, Reference, User};
+use super::{KeystoneSource, system};
 use crate::{ExternalGrant, ExternalGroup, ExternalUser, Named, SourceError};
 
 /// Everybody who counts, disabled people included, each with groups and effective roles.
@@ -17,8 +17,9 @@ pub struct KeystoneListing {
 
 pub(super) async fn list(source: &KeystoneSource) -> Result<KeystoneListing, SourceError> {
     let limits = &source.inner.config.limits;
-    let domains: Vec<Domain> = source.all("domains", &["domains"], &[], limits.groups_max).await?;
+    let domains: Vec<Domain> = source.get_list("domains", &[]).await?;
     let mut grants = all_grants(source).await?;
+    let system = system::roles(source).await?;
     let (mut users, mut groups) = (Vec::new(), Vec::new());
     for domain in domains {
         let named = Named { id: domain.id.clone(), name: domain.name.clone() };
@@ -34,9 +35,12 @@ pub(super) async fn list(source: &KeystoneSource) -> Result<KeystoneListing, Sou
         bounded(users.len() + found.len(), limits.users_max, "users")?;
         for user in found {
             debug_assert_eq!(user.domain_id, domain.id);
+            let groups = memberships.remove(&user.id).unwrap_or_default();
+            let mut grants = grants.remove(&user.id).unwrap_or_default();
+            grants.extend(system.of(&user.id, &groups));
             let external = ExternalUser {
-                groups: memberships.remove(&user.id).unwrap_or_default(),
-                grants: grants.remove(&user.id).unwrap_or_default(),
+                groups,
+                grants,
                 id: user.id,
                 name: user.name,
                 display_name: None,
@@ -52,11 +56,9 @@ pub(super) async fn list(source: &KeystoneSource) -> Result<KeystoneListing, Sou
     Ok(KeystoneListing { users, groups })
 }
 
-/// Effective roles by user, in one question.
+/// Effective roles by user.
 async fn all_grants(source: &KeystoneSource) -> Result<HashMap<String, Vec<ExternalGrant>>, SourceError> {
-    let query = [("effective", ""), ("include_names", "")];
-    let max = source.inner.config.limits.assignments_max;
-    let all: Vec<Assignment> = source.all("role_assignments", &["role_assignments"], &query, max).await?;
+    let all = source.assignments(&[("effective", ""), ("include_names", "")]).await?;
     let mut by_user: HashMap<String, Vec<ExternalGrant>> = HashMap::new();
     for mut assignment in all {
         let Some(user) = assignment.user.take() else { continue };

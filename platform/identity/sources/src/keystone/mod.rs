@@ -3,6 +3,7 @@
 mod cache;
 mod config;
 mod listing;
+mod system;
 mod wire;
 
 use std::sync::Arc;
@@ -30,6 +31,8 @@ const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 const NAME_BYTES_MAX: usize = 256;
 const PASSWORD_BYTES_MAX: usize = 4096;
+/// Domains and roles are few.
+const SHORT_LIST_MAX: usize = 10_000;
 /// Our own token is renewed when less than this is left.
 const RENEW_SECONDS: i64 = 60;
 
@@ -78,10 +81,12 @@ impl KeystoneSource {
     /// Does it answer, and may our account list people and assignments?
     pub async fn test(&self) -> Result<(), SourceError> {
         *self.inner.own.lock().await = None;
-        let _: Value = self.get(&["users"], &[("limit", "1")]).await?;
         let own = self.inner.config.account.user.as_str();
-        let _: Value = self.get(&["users"], &[("name", own)]).await?;
-        let _: Value = self.get(&["domains"], &[]).await?;
+        let users: Vec<wire::User> = self.get_list("users", &[("name", own)]).await?;
+        let _: Vec<wire::Domain> = self.get_list("domains", &[]).await?;
+        if let Some(user) = users.first() {
+            self.grants(&user.id).await?;
+        }
         Ok(())
     }
 
@@ -132,11 +137,7 @@ impl KeystoneSource {
 
     /// Every role the person has, with those of groups, inherited and implied ones.
     pub async fn grants(&self, user_id: &str) -> Result<Vec<ExternalGrant>, SourceError> {
-        let query = [("user.id", user_id), ("effective", ""), ("include_names", "")];
-        let max = self.inner.config.limits.assignments_max;
-        let assignments: Vec<Assignment> =
-            self.all("role_assignments", &["role_assignments"], &query, max).await?;
-        Ok(assignments.into_iter().filter_map(Assignment::grant).collect())
+        self.grants_of(user_id, &self.groups_of(user_id).await?).await
     }
 
     /// Forgets validated tokens.
@@ -160,16 +161,14 @@ impl KeystoneSource {
             return Err(SourceError::BadCredentials);
         }
         let scope = token.scope();
+        let groups = self.groups_of(&token.user.id).await?;
         let grants = match &scope {
             Some(scope) => {
                 let roles = token.roles.into_iter();
                 roles.map(|role| ExternalGrant { scope: scope.clone(), role }).collect()
             }
-            None => self.grants(&token.user.id).await?,
+            None => self.grants_of(&token.user.id, &groups).await?,
         };
-        let max = self.inner.config.limits.groups_max;
-        let groups: Vec<wire::Group> =
-            self.all("groups", &["users", &token.user.id, "groups"], &[], max).await?;
         let user = ExternalUser {
             id: token.user.id,
             name: token.user.name,
@@ -178,7 +177,7 @@ impl KeystoneSource {
             domain: Some(token.user.domain),
             // Keystone neither gives nor validates tokens of disabled people.
             enabled: true,
-            groups: groups.into_iter().map(|g| Named { id: g.id, name: g.name }).collect(),
+            groups,
             grants,
         };
         let (expires_at, methods) = (token.expires_at, token.methods);
@@ -243,25 +242,46 @@ impl KeystoneSource {
         request: impl Fn(&reqwest::Client) -> RequestBuilder,
     ) -> Result<Answer, SourceError> {
         let http = &self.inner.http;
-        for attempt in 0.. {
+        for _ in 0..2 {
             let own = self.own_token().await?;
-            let header =
-                sensitive(&own).ok_or_else(|| SourceError::misconfigured(NAME, "its token is no header"))?;
+            let header = sensitive(&own);
+            let header = header.ok_or_else(|| SourceError::misconfigured(NAME, "its token is no header"))?;
             let answer = http.send(request(http.client()).header(AUTH_TOKEN, header)).await?;
-            if answer.status != StatusCode::UNAUTHORIZED || attempt > 0 {
+            if answer.status != StatusCode::UNAUTHORIZED {
                 return Ok(answer);
             }
             *self.inner.own.lock().await = None;
         }
-        unreachable!("the second attempt returns")
+        // Tokens made in the second of a revocation count as revoked: it passes.
+        Err(SourceError::unavailable(NAME, "it does not accept the token that it just gave us"))
     }
 
-    async fn get<T: DeserializeOwned>(
+    async fn groups_of(&self, user_id: &str) -> Result<Vec<Named>, SourceError> {
+        let max = self.inner.config.limits.groups_max;
+        let groups: Vec<wire::Group> = self.all("groups", &["users", user_id, "groups"], &[], max).await?;
+        Ok(groups.into_iter().map(|g| Named { id: g.id, name: g.name }).collect())
+    }
+
+    async fn grants_of(&self, user_id: &str, groups: &[Named]) -> Result<Vec<ExternalGrant>, SourceError> {
+        let query = [("effective", ""), ("include_names", ""), ("user.id", user_id)];
+        let assignments = self.assignments(&query).await?;
+        let system = system::roles(self).await?;
+        let mut grants: Vec<_> = assignments.into_iter().filter_map(Assignment::grant).collect();
+        grants.extend(system.of(user_id, groups));
+        Ok(grants)
+    }
+
+    async fn assignments(&self, query: &[(&str, &str)]) -> Result<Vec<Assignment>, SourceError> {
+        let max = self.inner.config.limits.assignments_max;
+        self.all("role_assignments", &["role_assignments"], query, max).await
+    }
+
+    async fn get_list<T: DeserializeOwned>(
         &self,
-        path: &[&str],
+        key: &'static str,
         query: &[(&str, &str)],
-    ) -> Result<T, SourceError> {
-        self.get_url(self.url(path, query)).await
+    ) -> Result<Vec<T>, SourceError> {
+        self.all(key, &[key], query, SHORT_LIST_MAX).await
     }
 
     async fn get_url<T: DeserializeOwned>(&self, url: Url) -> Result<T, SourceError> {

@@ -67,7 +67,15 @@ pub(super) struct Group {
 pub(super) struct Assignment {
     pub role: Named,
     pub user: Option<Reference>,
+    pub group: Option<Reference>,
     pub scope: AssignmentScope,
+}
+
+/// Which roles a role brings along.
+#[derive(Deserialize)]
+pub(super) struct Inference {
+    pub prior_role: Reference,
+    pub implies: Vec<Named>,
 }
 
 #[derive(Deserialize)]

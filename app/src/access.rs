@@ -1,0 +1,136 @@
+//! Who may do what, and the trail of who did: identity, audit and the engine put together.
+//!
+//! The engine asks identity (admission, authoriser, visibility), identity writes through the engine, and both leave
+//! records in the trail, which asks the engine who may read it. So identity is opened first, knowing nobody; then
+//! the engine; then the trail; and identity begins its work when the API is served.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use gantry_audit::Audit;
+use gantry_base::tasks::Tasks;
+use gantry_embedded::{Embedded, EmbeddedConfig, Seams};
+use gantry_frontdoor::FrontDoor;
+use gantry_host::{Capabilities, Host};
+use gantry_identity::admin::Admin;
+use gantry_identity::core::{Config as IdentityConfig, Settings as IdentitySettings};
+use gantry_identity::password::Password;
+use gantry_identity::{Identity, installer, own_user};
+use gantry_kube_types::{Authenticator, ConnectionInfo, StatusError, UserInfo};
+use http::HeaderMap;
+
+use crate::commands::up::Report;
+use crate::platform::Settings;
+
+/// How long identity may take to learn what there is.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The engine with those it asks.
+pub struct Access {
+    pub identity: Identity,
+    pub audit: Audit,
+    pub embedded: Embedded,
+}
+
+impl Access {
+    /// Opens files, keys and the store. Nothing is served yet.
+    pub async fn open(settings: &Settings, config: EmbeddedConfig) -> anyhow::Result<Self> {
+        let dirs = &settings.dirs;
+        let identity_config = IdentityConfig {
+            data: dirs.data.join("identity"),
+            keys: dirs.pki(),
+            external_url: config.external_url.clone(),
+            settings: IdentitySettings::default(),
+        };
+        let opened = tokio::task::spawn_blocking(move || Identity::open(identity_config));
+        let identity = opened.await?.context("identity")?;
+        let wraps = identity.clone();
+        let seams = Seams {
+            admission: identity.admission(),
+            authenticators: vec![identity.tokens()],
+            wrap_authorizer: Some(Box::new(move |engine| wraps.wrap(engine))),
+            visibility: vec![identity.visibility()],
+            ..Seams::default()
+        };
+        let embedded = Embedded::open_with(config, seams).await?;
+        let mut audit_config = gantry_audit::Config::new(dirs.data.join("audit"));
+        audit_config.key = dirs.pki().join("audit.key");
+        let authorizer = embedded.authorizer();
+        let built = tokio::task::spawn_blocking(move || gantry_audit::build(audit_config, authorizer));
+        let audit = built.await?.context("the audit trail")?;
+        identity.audit_to(audit.sink());
+        Ok(Self { identity, audit, embedded })
+    }
+
+    /// Starts the loops of identity and audit, each as its own user, and says where the first administrator's
+    /// password is.
+    pub async fn start(
+        &self,
+        settings: &Settings,
+        front_door: &FrontDoor,
+        tasks: &Tasks,
+        report: &Report,
+    ) -> anyhow::Result<()> {
+        let host = |user: UserInfo| Host {
+            client: kube::Client::new(front_door.connect_as(user), "default"),
+            tasks: tasks.clone(),
+            capabilities: Capabilities::default(),
+        };
+        let password = settings.admin_password.clone();
+        let identity_host = host(own_user());
+        let masters = host(installer()).client;
+        let starting = self.identity.start(&identity_host, &masters, password);
+        let admin = tokio::time::timeout(START_TIMEOUT, starting).await;
+        match admin.context("identity does not come up")?.context("identity")? {
+            Admin::There => {}
+            Admin::Made { user, password_file: Some(file) } => {
+                report.step(&format!("Administrator {user}, password in {}", file.display()));
+            }
+            Admin::Made { user, password_file: None } => report.step(&format!("Administrator {user}")),
+        }
+        self.audit.start(&host(UserInfo::authenticated(gantry_audit::OWN_USER, &[])));
+        Ok(())
+    }
+}
+
+impl Access {
+    /// Knows every kind of bearer token there is: service accounts' and users'.
+    pub fn bearer(&self) -> Arc<dyn Authenticator> {
+        Arc::new(FirstOf(vec![self.identity.tokens(), self.embedded.bearer_authenticator()]))
+    }
+}
+
+/// The first that knows the credential; a refusal only where none does.
+struct FirstOf(Vec<Arc<dyn Authenticator>>);
+
+#[async_trait::async_trait]
+impl Authenticator for FirstOf {
+    async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        connection: &ConnectionInfo,
+    ) -> Result<Option<UserInfo>, StatusError> {
+        let mut refused = None;
+        for one in &self.0 {
+            match one.authenticate(headers, connection).await {
+                Ok(Some(user)) => return Ok(Some(user)),
+                Ok(None) => {}
+                Err(error) => drop(refused.get_or_insert(error)),
+            }
+        }
+        refused.map_or(Ok(None), Err)
+    }
+}
+
+/// Reads `--admin-password-file`: the first line.
+pub fn read_password(path: &std::path::Path) -> anyhow::Result<Password> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let line = text.lines().next().unwrap_or_default();
+    anyhow::ensure!(
+        !line.is_empty(),
+        "{} is empty: a password is expected in its first line",
+        path.display()
+    );
+    Ok(Password::new(line))
+}

@@ -1,0 +1,22 @@
+//! What is refused at the API, whoever asks and by whatever client: objects of identity that make no sense or are
+//! not the caller's to write, tenants who reach for what is the platform's, and more than a quota allows.
+
+mod assignments;
+mod credentials;
+mod identity;
+mod membership;
+mod names;
+mod organisations;
+mod pending;
+mod quota;
+mod refusal;
+mod roles;
+mod tenants;
+#[cfg(test)]
+mod tests;
+
+pub use identity::IdentityKinds;
+pub use membership::{may_join, outranks};
+pub use names::{domain_name_problem, name_problem};
+pub use quota::TreeQuota;
+pub use tenants::Tenants;

@@ -1,0 +1,201 @@
+//! Rights on identity's own kinds, on repositories of projects, and a second look at what bindings grant.
+//!
+//! Domains, projects and the rest are cluster-scoped; who may what with them is [`crate::policy`]'s to say and not
+//! RBAC's. Everything else is the engine's decision, with one condition: a right that comes from a binding of the
+//! component must still be assigned. So a right ends when its assignment ends, also while the binding still stands
+//! (a reconciler that is slow, or a process that was killed between the two).
+
+use std::sync::Arc;
+
+use gantry_identity_api::{GROUP, Named, roles};
+use gantry_kube_logic::rbac::matching::allows;
+use gantry_kube_types::{Attributes, Authorizer, Decision};
+
+use crate::directory::State;
+use crate::directory::assignments::Target;
+use crate::directory::table::Entry;
+use crate::policy::{Act, Subject, may};
+use crate::tenancy::World;
+use crate::tenancy::callers::{self, Caller, Scope};
+
+/// Group and resource of the registry's virtual resource, whose names are `<domain>/<project>/<repository>`.
+const REPOSITORIES: (&str, &str) = ("registry.gantry.dev", "repositories");
+
+/// The engine's authoriser with identity's rules before and behind it.
+pub struct IdentityAuthorizer {
+    engine: Arc<dyn Authorizer>,
+    world: Arc<World>,
+}
+
+impl IdentityAuthorizer {
+    pub(crate) fn new(engine: Arc<dyn Authorizer>, world: Arc<World>) -> Self {
+        Self { engine, world }
+    }
+}
+
+impl Authorizer for IdentityAuthorizer {
+    fn authorize(&self, asked: &Attributes) -> Decision {
+        let caller = self.world.caller(&asked.user);
+        if asked.is_resource_request
+            && asked.group == GROUP
+            && let Some(why) = own_kinds(&self.world.directory.read(), &caller, asked)
+        {
+            return Decision::Allow(why);
+        }
+        match self.engine.authorize(asked) {
+            Decision::Allow(why) if caller.of_platform => self.confirmed(asked, why),
+            Decision::NoOpinion(why) => match repository(&self.world.directory.read(), &caller, asked) {
+                Some(why) => Decision::Allow(why),
+                None => Decision::NoOpinion(explained(asked, &caller, why)),
+            },
+            decided => decided,
+        }
+    }
+}
+
+impl IdentityAuthorizer {
+    fn confirmed(&self, asked: &Attributes, why: String) -> Decision {
+        let Some((role, namespace)) = component_binding(&why) else { return Decision::Allow(why) };
+        let state = self.world.directory.read();
+        let scope = match namespace {
+            None => Some(Target::System),
+            Some(namespace) => self.world.namespaces.project_of(namespace).map(Target::Project),
+        };
+        let user = callers::user(&state, &asked.user);
+        let holds = user.zip(scope).is_some_and(|(user, scope)| {
+            let enabled = match &scope {
+                Target::Project(id) => state.projects.get(id).is_some_and(|p| state.project_enabled(p)),
+                Target::System | Target::Domain(_) => true,
+            };
+            let assigned = || state.assigned(user).any(|a| a.role.as_ref() == role && state.holds(a, &scope));
+            enabled && state.user_enabled(user) && assigned()
+        });
+        if holds { Decision::Allow(why) } else { Decision::NoOpinion("the assignment has ended".to_owned()) }
+    }
+}
+
+/// The role and namespace of the component's binding that a decision of RBAC names; `None`: another binding.
+fn component_binding(why: &str) -> Option<(&str, Option<&str>)> {
+    let by = why.strip_prefix("RBAC: allowed by ")?;
+    if let Some(rest) = by.strip_prefix("ClusterRoleBinding \"gantry:system:") {
+        return Some((rest.split('"').next()?, None));
+    }
+    let (name, _) = by.strip_prefix("RoleBinding \"gantry:")?.split_once('"')?;
+    let (binding, namespace) = name.rsplit_once('/')?;
+    // Further parts of a binding are numbered: `member:1`.
+    Some((binding.split(':').next()?, Some(namespace)))
+}
+
+/// Why the caller may do it with an object of identity; `None`: identity does not grant it.
+pub(crate) fn own_kinds(state: &State, caller: &Caller, asked: &Attributes) -> Option<String> {
+    let who = &caller.authority;
+    let ends = |text: &str| Some(format!("identity: {:?} {text}", asked.user.username));
+    if who.unlimited {
+        return ends("may do everything");
+    }
+    // Status is written by the component alone.
+    if who.user.is_empty() || !asked.subresource.is_empty() {
+        return None;
+    }
+    let everything = |role: &str| who.grants.system.contains(role);
+    let of = |act: Act| {
+        let allowed = subject(state, &asked.resource, &asked.name).is_some_and(|s| may(state, who, act, &s));
+        allowed.then(|| format!("identity: {:?} may {act:?} {} {:?}", who.user, asked.resource, asked.name))
+    };
+    match asked.verb.as_str() {
+        "get" | "list" | "watch" if everything(roles::READER) => ends("sees everything"),
+        "get" => of(Act::Read),
+        "list" | "watch" if !asked.name.is_empty() => of(Act::Read),
+        "update" | "patch" => of(Act::Update),
+        "delete" => of(Act::Delete),
+        "deletecollection" if everything(roles::ADMIN) => ends("administers the platform"),
+        // Which ones is admission's to say: here the object is not known yet.
+        "create" if creates(caller, &asked.resource) => ends("may create some of them"),
+        _ => None,
+    }
+}
+
+/// Could the caller create anything of the kind?
+fn creates(caller: &Caller, resource: &str) -> bool {
+    let grants = &caller.authority.grants;
+    let rules_somewhere = || {
+        let everywhere = grants.domains.values().chain(grants.projects.values()).chain([&grants.system]);
+        everywhere.into_iter().any(|has| has.contains(roles::MANAGER))
+    };
+    match resource {
+        "applicationcredentials" | "trusts" | "keystonerecords" => true,
+        _ => rules_somewhere(),
+    }
+}
+
+/// What the policy calls an object that exists.
+pub(crate) fn subject<'a>(state: &'a State, resource: &str, name: &'a str) -> Option<Subject<'a>> {
+    Some(match resource {
+        "domains" => state.domains.get(name).map(|_| Subject::Domain(name))?,
+        "projects" => {
+            let spec = &state.projects.get(name)?.spec;
+            Subject::Project { id: Some(name), domain: &spec.domain, parent: spec.parent.as_deref() }
+        }
+        "users" => Subject::User { id: name, domain: &state.users.get(name)?.spec.domain },
+        "groups" => Subject::Group { domain: &state.groups.get(name)?.spec.domain },
+        "roles" => Subject::Role { domain: state.roles.get(name)?.spec.domain.as_deref() },
+        "roleassignments" => {
+            let found = state.assignments.get(name)?;
+            Subject::Assignment { role: &found.role, actor: &found.actor, target: &found.target }
+        }
+        "applicationcredentials" => {
+            Subject::Credential { user: &state.application_credentials.get(name)?.spec.user }
+        }
+        "trusts" => {
+            let spec = &state.trusts.get(name)?.spec;
+            Subject::Trust { trustor: &spec.trustor, trustee: &spec.trustee }
+        }
+        "identityproviders" => Subject::Provider { domain: &state.providers.get(name)?.spec.domain },
+        "keystonerecords" => record_subject(&state.records.get(name)?.spec),
+        _ => return None,
+    })
+}
+
+/// Whose a record is.
+pub(crate) fn record_subject(spec: &gantry_identity_api::KeystoneRecordSpec) -> Subject<'_> {
+    match (spec.collection.as_str(), spec.parent.as_deref()) {
+        ("regions" | "services" | "endpoints" | "limits" | "registered_limits", _) => Subject::Platform,
+        ("credentials" | "access_rules", Some(user)) => Subject::Credential { user },
+        _ => Subject::Private,
+    }
+}
+
+/// Why the caller may do it with a repository: by a role in the project the repository is named after.
+pub(crate) fn repository(state: &State, caller: &Caller, asked: &Attributes) -> Option<String> {
+    if (asked.group.as_str(), asked.resource.as_str()) != REPOSITORIES || !asked.is_resource_request {
+        return None;
+    }
+    let mut parts = asked.name.splitn(3, '/');
+    let (domain, project) = (parts.next()?, parts.next()?);
+    parts.next().filter(|rest| !rest.is_empty())?;
+    let domain = state.domains.by_name(None, domain)?;
+    let project = state.projects.by_name(Some(&domain.id()), project)?;
+    let has = caller.authority.grants.projects.get(&project.id())?;
+    let mut rules = has.iter().filter_map(|id| state.roles.get(id)).flat_map(|r| r.spec.rules.iter());
+    rules
+        .any(|rule| allows(rule, asked))
+        .then(|| format!("identity: a role in project {:?}", project.display_name()))
+}
+
+/// A refusal that says how it is done, where that is not by this request.
+fn explained(asked: &Attributes, caller: &Caller, why: String) -> String {
+    let makes = asked.verb == "create" && asked.group.is_empty() && asked.resource == "namespaces";
+    if makes && caller.of_platform && caller.scope != Scope::Nothing {
+        return names_of_namespaces();
+    }
+    why
+}
+
+/// What a tenant is told who tries to make a namespace.
+pub(crate) fn names_of_namespaces() -> String {
+    "namespaces are made by environments of projects: `gantry project environment add`".to_owned()
+}
+
+#[cfg(test)]
+#[path = "authorizer/tests.rs"]
+mod tests;

@@ -1,0 +1,169 @@
+//! The component as one part: opened before the API is served, because the engine asks it, and started after.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_host::Host;
+use gantry_kube_types::{Admission, AuditSink, Authenticator, Authorizer, Visibility, groups};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleRef, Subject};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+
+use crate::admin::Admin;
+use crate::authenticator::{PasswordAuthenticator, TokenAuthenticator};
+use crate::bootstrap::{self, BootstrapError};
+use crate::core::{Config, Core, OpenError};
+use crate::errors::IdentityError;
+use crate::password::Password;
+use crate::rights;
+use crate::tenancy::{Callbacks, Tenancy};
+
+/// How often keys and revocations are looked after at the least.
+const TEND_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Why the component cannot begin its work.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    #[error("its own rights: {0}")]
+    Rights(kube::Error),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+/// Organisations, users, rights and tokens of one instance. Cheap to clone.
+#[derive(Clone)]
+pub struct Identity {
+    core: Arc<Core>,
+    tenancy: Tenancy,
+}
+
+impl Identity {
+    /// Opens vault and keys. It knows nobody until it is started.
+    ///
+    /// Blocks on files: call it at start.
+    pub fn open(config: Config) -> Result<Self, OpenError> {
+        let core = Arc::new(Core::open(config)?);
+        let tenancy = Tenancy::new(core.directory.clone());
+        Ok(Self { core, tenancy })
+    }
+
+    /// Security events go there from now on.
+    pub fn audit_to(&self, sink: Arc<dyn AuditSink>) {
+        self.core.audit_to(sink);
+    }
+
+    /// Knows our tokens.
+    pub fn tokens(&self) -> Arc<dyn Authenticator> {
+        Arc::new(TokenAuthenticator(self.core.clone()))
+    }
+
+    /// Knows names and passwords, for clients that have no other way.
+    pub fn passwords(&self) -> Arc<dyn Authenticator> {
+        Arc::new(PasswordAuthenticator(self.core.clone()))
+    }
+
+    /// Puts identity's rules around the engine's authoriser.
+    pub fn wrap(&self, engine: Arc<dyn Authorizer>) -> Arc<dyn Authorizer> {
+        self.tenancy.wrap(engine)
+    }
+
+    pub fn admission(&self) -> Vec<Arc<dyn Admission>> {
+        self.tenancy.admission()
+    }
+
+    pub fn visibility(&self) -> Arc<dyn Visibility> {
+        self.tenancy.visibility()
+    }
+
+    /// Serves `/identity`: the Keystone API, and the OpenID documents by which others verify our tokens.
+    pub fn router(&self) -> axum::Router {
+        crate::keystone::router(self.core.clone())
+    }
+
+    pub fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// Installs the kinds, learns what there is, starts the loops, and sees to an administrator.
+    ///
+    /// `host.client` speaks as [`rights::OWN_USER`]; `masters` is used once, to give that user its rights.
+    /// `password`: the first administrator's, where the operator chose it.
+    pub async fn start(
+        &self,
+        host: &Host,
+        masters: &Client,
+        password: Option<Password>,
+    ) -> Result<Admin, StartError> {
+        install_rights(masters).await.map_err(StartError::Rights)?;
+        bootstrap::install_kinds(&host.client).await?;
+        self.core.objects.connect(host.client.clone());
+        self.core.directory.follow(&host.tasks, &host.client);
+        self.core.directory.synced().await;
+        bootstrap::install_defaults(&host.client).await?;
+        self.tenancy.start(host, Callbacks { secrets: self.core.clone() });
+        let admin = self.core.ensure_admin(password).await?;
+        tend(&self.core, host);
+        Ok(admin)
+    }
+}
+
+/// The component is a user like others: this is what it may.
+async fn install_rights(masters: &Client) -> kube::Result<()> {
+    let metadata = || ObjectMeta { name: Some(rights::OWN_USER.to_owned()), ..ObjectMeta::default() };
+    let role = ClusterRole { metadata: metadata(), rules: Some(rights::rules()), ..ClusterRole::default() };
+    let binding = ClusterRoleBinding {
+        metadata: metadata(),
+        role_ref: RoleRef {
+            api_group: Some("rbac.authorization.k8s.io".to_owned()),
+            kind: "ClusterRole".to_owned(),
+            name: rights::OWN_USER.to_owned(),
+        },
+        subjects: Some(vec![Subject {
+            api_group: Some("rbac.authorization.k8s.io".to_owned()),
+            kind: "User".to_owned(),
+            name: rights::OWN_USER.to_owned(),
+            namespace: None,
+        }]),
+    };
+    let apply = PatchParams::apply("gantry").force();
+    let roles: Api<ClusterRole> = Api::all(masters.clone());
+    roles.patch(rights::OWN_USER, &apply, &Patch::Apply(&role)).await?;
+    let bindings: Api<ClusterRoleBinding> = Api::all(masters.clone());
+    bindings.patch(rights::OWN_USER, &apply, &Patch::Apply(&binding)).await?;
+    Ok(())
+}
+
+/// Keys are rotated and old revocations forgotten when it is time.
+fn tend(core: &Arc<Core>, host: &Host) {
+    let (core, shutdown) = (core.clone(), host.tasks.shutdown().clone());
+    host.tasks.supervise("identity", move || {
+        let (core, shutdown) = (core.clone(), shutdown.clone());
+        async move {
+            loop {
+                let keys = core.tokens.keys().clone();
+                let now = core.now();
+                // Reads and writes a few key files.
+                let maintained = tokio::task::spawn_blocking(move || keys.maintain(now)).await;
+                maintained.map_err(|panic| panic.to_string())?.map_err(|error| error.to_string())?;
+                core.revocations.prune(core.now()).await.map_err(|error| error.to_string())?;
+                tokio::select! {
+                    () = tokio::time::sleep(TEND_INTERVAL) => {}
+                    () = shutdown.cancelled() => return Ok::<(), String>(()),
+                }
+            }
+        }
+    });
+}
+
+/// Whom in-process clients of the component speak as.
+pub fn own_user() -> gantry_kube_types::UserInfo {
+    gantry_kube_types::UserInfo::authenticated(rights::OWN_USER, &[])
+}
+
+/// Whom the rights of [`rights::OWN_USER`] are installed as.
+pub fn installer() -> gantry_kube_types::UserInfo {
+    gantry_kube_types::UserInfo::authenticated("system:gantry:installer", &[groups::MASTERS])
+}

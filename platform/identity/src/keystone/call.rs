@@ -1,0 +1,267 @@
+//! One call: who makes it, where its answer points to, what its body holds.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum::Json as JsonBody;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::response::{IntoResponse, Response};
+use gantry_kube_types::{AuditEvent, AuditObject, ConnectionInfo, RequestId, SecurityEvent};
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use serde_json::{Value, json};
+
+use super::errors::ApiError;
+use super::query::Query;
+use super::schema::{Json, Shape, bad};
+use crate::core::Core;
+use crate::directory::State;
+use crate::login::Origin;
+use crate::policy::{Act, Subject, may};
+use crate::session::Session;
+
+/// Where the API begins.
+pub(crate) const PREFIX: &str = "/identity";
+/// Keystone's own bound of a body.
+const BODY_BYTES_MAX: usize = 114_688;
+
+/// What a handler gives back.
+pub(crate) type Answer = Result<Response, ApiError>;
+
+/// What every handler can reach.
+#[derive(Clone)]
+pub(crate) struct Api(pub(crate) Arc<Core>);
+
+/// A call by whoever: few things can be done without a token.
+pub(crate) struct Visit {
+    pub(crate) core: Arc<Core>,
+    /// `https://host:6443/identity`
+    pub(crate) base: String,
+    /// The path below `base`, with the query.
+    path: String,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    pub(crate) origin: Origin,
+}
+
+impl Visit {
+    /// `https://host:6443/identity/v3/users/ID`
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}/v3/{path}", self.base)
+    }
+
+    /// The URL that was called.
+    pub(crate) fn own_url(&self) -> String {
+        format!("{}{}", self.base, self.path)
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    pub(crate) fn state(&self) -> std::sync::RwLockReadGuard<'_, State> {
+        self.core.directory.read()
+    }
+
+    /// `{"links": {…}, PLURAL: [the page of the items that the query asks for]}`
+    pub(crate) fn list(&self, plural: &str, filters: &[&str], mut items: Vec<Json>) -> Answer {
+        items.retain(|item| self.query.matches(filters, item));
+        let marker = self.query.page(&mut items)?;
+        let path = self.path.split('?').next().unwrap_or_default();
+        let next = marker.map(|marker| format!("{}{path}?{}", self.base, self.query.with_marker(&marker)));
+        let mut body = json!({ "links": { "next": next, "previous": null, "self": self.own_url() } });
+        if next.is_some() {
+            body["truncated"] = json!(true);
+        }
+        body[plural] = Value::Array(items.into_iter().map(Value::Object).collect());
+        Ok(JsonBody(body).into_response())
+    }
+}
+
+impl FromRequestParts<Api> for Visit {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
+        let connection = parts.extensions.get::<ConnectionInfo>().cloned().unwrap_or_default();
+        let request = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+        Ok(Self {
+            core: api.0.clone(),
+            base: base_url(&parts.headers, &parts.uri),
+            path: path.strip_prefix(PREFIX).unwrap_or(path).to_owned(),
+            query: Query::of(&parts.uri),
+            headers: parts.headers.clone(),
+            origin: Origin { connection, request },
+        })
+    }
+}
+
+/// The address the client used, so that what it is pointed to is reachable for it.
+pub(crate) fn base_url(headers: &HeaderMap, uri: &http::Uri) -> String {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text(HOST.as_str()).or_else(|| uri.authority().map(|a| a.as_str())).unwrap_or("localhost");
+    let scheme = match text("x-forwarded-proto").or(uri.scheme_str()) {
+        Some("http") => "http",
+        _ => "https",
+    };
+    format!("{scheme}://{host}{PREFIX}")
+}
+
+/// A call by somebody who is known.
+pub(crate) struct Call {
+    visit: Visit,
+    pub(crate) session: Arc<Session>,
+}
+
+impl Deref for Call {
+    type Target = Visit;
+
+    fn deref(&self) -> &Visit {
+        &self.visit
+    }
+}
+
+impl FromRequestParts<Api> for Call {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let visit = Visit::from_request_parts(parts, api).await?;
+        let token = visit.header("x-auth-token").ok_or_else(ApiError::unauthorized)?;
+        let session = visit.core.validate(token).map_err(|_| ApiError::unauthorized())?;
+        Ok(Self { visit, session })
+    }
+}
+
+impl Call {
+    /// Id of the user who calls.
+    pub(crate) fn user(&self) -> &str {
+        &self.session.authority.user
+    }
+
+    pub(crate) fn may(&self, state: &State, act: Act, subject: &Subject<'_>) -> bool {
+        may(state, &self.session.authority, act, subject)
+    }
+
+    /// `action` is Keystone's name of what is asked for (`get_user`).
+    pub(crate) fn require(
+        &self,
+        state: &State,
+        act: Act,
+        subject: &Subject<'_>,
+        action: &str,
+    ) -> Result<(), ApiError> {
+        if self.may(state, act, subject) { Ok(()) } else { Err(ApiError::forbidden(action)) }
+    }
+
+    /// Sees the whole platform, and so may know what is not there.
+    pub(crate) fn sees_all(&self, state: &State) -> bool {
+        self.may(state, Act::Read, &Subject::Private)
+    }
+
+    /// Lists of users, groups and projects are for readers of the system or of a domain.
+    pub(crate) fn may_list(&self, state: &State) -> bool {
+        let reader = gantry_identity_api::roles::READER;
+        self.sees_all(state)
+            || self.session.authority.grants.domains.values().any(|roles| roles.contains(reader))
+    }
+
+    /// What to say of an object that is not there: who does not see everything is not told.
+    pub(crate) fn absent(&self, state: &State, action: &str, error: ApiError) -> ApiError {
+        if self.sees_all(state) { error } else { ApiError::forbidden(action) }
+    }
+
+    /// Tells the audit trail; what cannot be recorded has not been done.
+    pub(crate) async fn record(
+        &self,
+        event: SecurityEvent,
+        resource: &str,
+        name: &str,
+    ) -> Result<(), ApiError> {
+        let about = AuditObject::new(gantry_identity_api::GROUP, resource, name);
+        let event = AuditEvent::security(event, self.session.info.clone()).about(about);
+        Ok(self.core.record(event, &self.origin).await?)
+    }
+}
+
+/// A JSON object in a request's body.
+pub(crate) struct Body(pub(crate) Json);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let limited = Limited::new(request.into_body(), BODY_BYTES_MAX);
+        let bytes = limited.collect().await.map_err(|error| {
+            if error.is::<http_body_util::LengthLimitError>() {
+                let message = format!("Request is too large. Larger than {BODY_BYTES_MAX} bytes.");
+                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+            } else {
+                ApiError::expecting("valid JSON", "request body")
+            }
+        })?;
+        match serde_json::from_slice(&bytes.to_bytes()) {
+            Ok(Value::Object(body)) => Ok(Self(body)),
+            _ => Err(ApiError::expecting("valid JSON", "request body")),
+        }
+    }
+}
+
+impl Body {
+    /// The member `name`, which must be an object.
+    pub(crate) fn member(mut self, name: &str) -> Result<Json, ApiError> {
+        match self.0.remove(name) {
+            Some(Value::Object(object)) => Ok(object),
+            Some(other) => {
+                let message = format!("{} is not of type 'object'", super::schema::python(&other));
+                Err(bad(name, &other, &message))
+            }
+            None => Err(ApiError::invalid(format!("'{name}' is a required property"))),
+        }
+    }
+
+    /// The checked attributes of a new object.
+    pub(crate) fn new_object(self, shape: &Shape) -> Result<Json, ApiError> {
+        let mut object = self.member(shape.member)?;
+        shape.new_object(&mut object)?;
+        Ok(object)
+    }
+
+    /// The checked attributes of a change.
+    pub(crate) fn change(self, shape: &Shape) -> Result<Json, ApiError> {
+        let mut object = self.member(shape.member)?;
+        shape.change(&mut object)?;
+        Ok(object)
+    }
+}
+
+/// `{MEMBER: object}`
+pub(crate) fn shown(status: StatusCode, member: &str, object: Json) -> Response {
+    let mut body = Json::new();
+    body.insert(member.to_owned(), Value::Object(object));
+    (status, JsonBody(body)).into_response()
+}
+
+/// Done, and nothing to say.
+pub(crate) fn done() -> Answer {
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// The id of a new object.
+pub(crate) fn fresh_id() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
+/// An attribute that is text.
+pub(crate) fn text<'a>(object: &'a Json, name: &str) -> Option<&'a str> {
+    object.get(name).and_then(Value::as_str)
+}
+
+/// Attributes from a literal.
+pub(crate) fn object(value: Value) -> Json {
+    match value {
+        Value::Object(object) => object,
+        _ => Json::new(),
+    }
+}

@@ -1,0 +1,190 @@
+//! Who a caller of the Kubernetes API is to identity: which user, and with which of the user's rights.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gantry_identity_api::{User, extra};
+use gantry_kube_types::{UserInfo, groups};
+use kube::ResourceExt;
+
+use crate::directory::State;
+use crate::directory::assignments::Target;
+use crate::directory::resolve::Roles;
+use crate::policy::Authority;
+use crate::rights::OWN_USER;
+
+/// Callers remembered between two changes of the directory.
+const REMEMBERED_MAX: usize = 4096;
+
+/// What a credential is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All rights of the user.
+    Whole,
+    /// Those that hold there.
+    At(Target),
+    /// None: it names no scope, or more than one.
+    Nothing,
+}
+
+/// A caller, with the rights in effect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Caller {
+    /// Narrowed to the scope.
+    pub authority: Authority,
+    pub scope: Scope,
+    /// Known to identity, or claims to be: whatever such a caller may has to be in the directory.
+    pub of_platform: bool,
+}
+
+impl Default for Caller {
+    /// Somebody identity does not know.
+    fn default() -> Self {
+        Self { authority: Authority::default(), scope: Scope::Whole, of_platform: false }
+    }
+}
+
+impl Caller {
+    /// The caller as the directory knows them now.
+    pub fn of(state: &State, info: &UserInfo) -> Self {
+        let scope = scope(info);
+        let unlimited = info.in_group(groups::MASTERS) || info.username == OWN_USER;
+        if unlimited && scope == Scope::Whole {
+            let authority = Authority { unlimited: true, ..Authority::default() };
+            return Self { authority, scope, of_platform: false };
+        }
+        let of_platform = info.extra.contains_key(extra::USER_ID);
+        let Some(user) = user(state, info) else {
+            return Self { authority: Authority::default(), scope, of_platform };
+        };
+        let mut authority = Authority::whole(&user.name_any(), Default::default());
+        if state.user_enabled(user) && user.metadata.deletion_timestamp.is_none() {
+            let grants = state.grants(user);
+            authority.grants = match &scope {
+                Scope::Whole => grants,
+                Scope::At(target) => grants.narrowed(target, limited(state, info).as_ref()),
+                Scope::Nothing => Default::default(),
+            };
+        }
+        authority.restricted = restricted(state, info);
+        Self { authority, scope, of_platform: true }
+    }
+
+    /// Administrator of the platform, or the platform itself.
+    pub fn is_unlimited(&self) -> bool {
+        self.authority.unlimited || self.authority.grants.system.contains(gantry_identity_api::roles::ADMIN)
+    }
+
+    /// The roles in effect in the credential's scope, implied ones included.
+    pub fn scoped_roles(&self) -> Option<&Roles> {
+        match &self.scope {
+            Scope::At(target) => self.authority.grants.in_scope(target),
+            Scope::Whole | Scope::Nothing => None,
+        }
+    }
+}
+
+/// Is the caller plainly none of identity's, so that there is nothing to look up? Nodes, controllers and service
+/// accounts make most of the requests.
+pub fn is_stranger(info: &UserInfo) -> bool {
+    let of_cluster = info.username.starts_with("system:") && info.username != OWN_USER;
+    of_cluster && info.extra.is_empty() && !info.in_group(groups::MASTERS)
+}
+
+/// The user the caller is. What the credential says and what the user is called must agree: a name that was given
+/// to somebody else in the meantime opens nothing.
+pub fn user<'a>(state: &'a State, info: &UserInfo) -> Option<&'a Arc<User>> {
+    match info.extra.get(extra::USER_ID).map(Vec::as_slice) {
+        None => state.user_by_kubernetes_name(&info.username),
+        Some([id]) => {
+            let user = state.users.get(id)?;
+            (state.kubernetes_name(user).as_deref() == Some(info.username.as_str())).then_some(user)
+        }
+        Some(_) => None,
+    }
+}
+
+/// What the caller's credential is good for.
+pub fn scope(info: &UserInfo) -> Scope {
+    let has = |key: &str| info.extra.contains_key(key);
+    let targets = [extra::PROJECT, extra::SCOPE_DOMAIN, extra::SYSTEM];
+    if !targets.iter().chain(&[extra::ROLES, extra::APPLICATION_CREDENTIAL]).any(|key| has(key)) {
+        return Scope::Whole;
+    }
+    let given: Vec<(&str, &[String])> =
+        targets.iter().filter_map(|key| Some((*key, info.extra.get(*key)?.as_slice()))).collect();
+    match given.as_slice() {
+        [(key, [id])] if *key == extra::PROJECT => Scope::At(Target::Project(id.as_str().into())),
+        [(key, [id])] if *key == extra::SCOPE_DOMAIN => Scope::At(Target::Domain(id.as_str().into())),
+        [(_, [_])] => Scope::At(Target::System),
+        _ => Scope::Nothing,
+    }
+}
+
+/// The roles the credential is limited to; `None`: all of the user's in the scope.
+fn limited(state: &State, info: &UserInfo) -> Option<Roles> {
+    let listed: Option<Roles> = info.extra.get(extra::ROLES).map(|ids| ids.iter().cloned().collect());
+    let Some(credential) = info.extra.get(extra::APPLICATION_CREDENTIAL) else { return listed };
+    // One that is gone is good for nothing.
+    let found = credential.first().and_then(|id| state.application_credentials.get(id));
+    let own: Roles = found.map(|c| state.implied(c.spec.roles.iter().cloned())).unwrap_or_default();
+    Some(match listed {
+        Some(listed) => listed.intersection(&own).cloned().collect(),
+        None => own,
+    })
+}
+
+fn restricted(state: &State, info: &UserInfo) -> bool {
+    info.extra.get(extra::APPLICATION_CREDENTIAL).is_some_and(|ids| {
+        let found = ids.first().and_then(|id| state.application_credentials.get(id));
+        !found.is_some_and(|c| c.spec.unrestricted)
+    })
+}
+
+/// Callers of the moment: a list asks about the same caller once per object.
+#[derive(Default)]
+pub struct Callers(Mutex<Remembered>);
+
+#[derive(Default)]
+struct Remembered {
+    generation: u64,
+    callers: HashMap<String, Arc<Caller>>,
+}
+
+impl Callers {
+    /// [`Caller::of`], remembered until the directory is at another generation.
+    pub fn get(&self, generation: u64, state: &State, info: &UserInfo) -> Arc<Caller> {
+        let key = fingerprint(info);
+        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.generation != generation || remembered.callers.len() >= REMEMBERED_MAX {
+            remembered.generation = generation;
+            remembered.callers.clear();
+        }
+        remembered.callers.entry(key).or_insert_with(|| Arc::new(Caller::of(state, info))).clone()
+    }
+}
+
+/// Everything [`Caller::of`] looks at, with lengths: no two callers have one fingerprint.
+fn fingerprint(info: &UserInfo) -> String {
+    use std::fmt::Write;
+    let mut text = String::with_capacity(96);
+    let masters = info.in_group(groups::MASTERS);
+    // Writing to a String does not fail.
+    let _ = write!(text, "{masters}:{}:{}", info.username.len(), info.username);
+    for key in [
+        extra::USER_ID,
+        extra::PROJECT,
+        extra::SCOPE_DOMAIN,
+        extra::SYSTEM,
+        extra::ROLES,
+        extra::APPLICATION_CREDENTIAL,
+    ] {
+        if let Some(values) = info.extra.get(key) {
+            let _ = write!(text, "|{key}={}", values.len());
+            values.iter().for_each(|value| {
+                let _ = write!(text, ":{}:{value}", value.len());
+            });
+        }
+    }
+    text
+}

@@ -1,0 +1,513 @@
+//! Nested quotas, as pure functions: what is given to a project is carved from what is above it.
+//!
+//! A project, or the domain, that has a bound on something answers for everything below it: a project below that
+//! has a bound of its own counts with that bound, whether it uses it or not; one that has none counts with what it
+//! uses. So what a project was given is there when it needs it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use gantry_identity_api::{Named, Project, Quota};
+use gantry_kube_logic::quantity::{Format, Quantity};
+use kube::ResourceExt;
+
+use crate::directory::State;
+
+/// What is bounded, as [`Quota::entries`] names it.
+pub const RESOURCES: [&str; 7] = ["cpu", "memory", "pods", "volumes", "images", "addresses", "loadBalancers"];
+
+/// One amount of each of [`RESOURCES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Amounts([Quantity; 7]);
+
+impl Default for Amounts {
+    fn default() -> Self {
+        Self([zero(); 7])
+    }
+}
+
+impl Amounts {
+    pub fn get(&self, resource: usize) -> Quantity {
+        self.0[resource]
+    }
+
+    pub fn set(&mut self, resource: &str, amount: Quantity) {
+        if let Some(at) = RESOURCES.iter().position(|r| *r == resource) {
+            self.0[at] = amount;
+        }
+    }
+
+    pub fn is_zero(&self) -> bool {
+        self.0.iter().all(Quantity::is_zero)
+    }
+
+    /// The larger of each.
+    pub fn max(&self, other: &Self) -> Self {
+        self.with(other, |a, b| if b > a { b } else { a })
+    }
+
+    pub fn plus(&self, other: &Self) -> Self {
+        self.with(other, plus)
+    }
+
+    /// What is more in `self`; nothing where it is less.
+    pub fn over(&self, other: &Self) -> Self {
+        self.with(other, |a, b| if a > b { minus(a, b) } else { zero() })
+    }
+
+    /// Exactly, where `other` was added before.
+    pub fn minus(&self, other: &Self) -> Self {
+        self.with(other, minus)
+    }
+
+    fn with(&self, other: &Self, f: impl Fn(Quantity, Quantity) -> Quantity) -> Self {
+        let mut result = *self;
+        for (at, amount) in result.0.iter_mut().enumerate() {
+            *amount = f(*amount, other.0[at]);
+        }
+        result
+    }
+}
+
+pub fn zero() -> Quantity {
+    Quantity::from_units(0, Format::DecimalSi)
+}
+
+/// A sum past the end of numbers is the end of numbers: it fits into no bound.
+pub fn plus(a: Quantity, b: Quantity) -> Quantity {
+    a.checked_add(&b).unwrap_or_else(|| Quantity::from_units(i64::MAX, a.format()))
+}
+
+fn minus(a: Quantity, b: Quantity) -> Quantity {
+    a.checked_sub(&b).unwrap_or(a)
+}
+
+/// The bounds of a quota. One that cannot be read bounds to nothing; admission lets none in.
+fn bounds(quota: &Quota) -> [Option<Quantity>; 7] {
+    let mut bounds = [None; 7];
+    for (name, text) in quota.entries() {
+        if let Some(at) = RESOURCES.iter().position(|r| *r == name) {
+            bounds[at] = Some(Quantity::parse(text).unwrap_or_else(|_| zero()));
+        }
+    }
+    bounds
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    name: String,
+    parent: Option<String>,
+    bounds: [Option<Quantity>; 7],
+    used: Amounts,
+    children: Vec<String>,
+}
+
+/// A domain's projects, with their bounds and what each of them uses itself.
+#[derive(Debug, Default)]
+pub struct Tree {
+    domain: String,
+    domain_bounds: [Option<Quantity>; 7],
+    projects: HashMap<String, Node>,
+    /// Those directly below the domain.
+    top: Vec<String>,
+}
+
+/// Who answers for a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder<'a> {
+    Domain,
+    Project(&'a str),
+}
+
+/// What is inside a bound.
+#[derive(Clone, Copy, Debug)]
+struct Inside {
+    given: Quantity,
+    used: Quantity,
+}
+
+impl Tree {
+    /// `changed` are projects as they will be, where that is not yet in the state; `used` is what a project's own
+    /// namespaces use.
+    pub fn of(
+        state: &State,
+        domain: &str,
+        changed: &BTreeMap<String, &Project>,
+        used: impl Fn(&str) -> Amounts,
+    ) -> Self {
+        let mut tree = Self::default();
+        if let Some(found) = state.domains.get(domain) {
+            (tree.domain, tree.domain_bounds) = (found.display_name(), bounds(&found.spec.quota));
+        }
+        let known = state.projects.iter().map(std::convert::AsRef::as_ref);
+        let known = known.filter(|p| !changed.contains_key(&p.name_any()));
+        for project in known.chain(changed.values().copied()).filter(|p| p.spec.domain == domain) {
+            let id = project.name_any();
+            let node = Node {
+                name: project.display_name(),
+                parent: project.spec.parent.clone(),
+                bounds: bounds(&project.spec.quota),
+                used: used(&id),
+                children: Vec::new(),
+            };
+            tree.projects.insert(id, node);
+        }
+        let mut edges: Vec<(Option<String>, String)> =
+            tree.projects.iter().map(|(id, node)| (node.parent.clone(), id.clone())).collect();
+        edges.sort();
+        for (parent, id) in edges {
+            match parent.and_then(|parent| tree.projects.get_mut(&parent)) {
+                Some(parent) => parent.children.push(id),
+                None => tree.top.push(id),
+            }
+        }
+        tree
+    }
+
+    /// May the project have this quota? `Err` says which bound above it is in the way, or what it gave away already.
+    pub fn carve(&self, project: &str, quota: &Quota) -> Result<(), String> {
+        let Some(node) = self.projects.get(project) else { return Ok(()) };
+        for (at, wanted) in bounds(quota).into_iter().enumerate() {
+            let Some(wanted) = wanted else { continue };
+            let given = self.inside(&node.children, at, None).given;
+            if given > wanted {
+                return Err(format!(
+                    "quota {} of project {:?} cannot be {wanted}: {given} {} given to its projects",
+                    RESOURCES[at],
+                    node.name,
+                    verb(given)
+                ));
+            }
+            if let Some((holder, limit)) = self.holder(node.parent.as_deref(), at) {
+                self.fits(holder, limit, at, wanted, Some(project))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// May the domain have this quota?
+    pub fn carve_domain(&self, quota: &Quota) -> Result<(), String> {
+        for (at, wanted) in bounds(quota).into_iter().enumerate() {
+            let Some(wanted) = wanted else { continue };
+            let given = self.inside(&self.top, at, None).given;
+            if given > wanted {
+                return Err(format!(
+                    "quota {} of domain {:?} cannot be {wanted}: {given} {} given to its projects",
+                    RESOURCES[at],
+                    self.domain,
+                    verb(given)
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// May the project use `more` than it does?
+    pub fn admit(&self, project: &str, more: &Amounts) -> Result<(), String> {
+        for at in 0..RESOURCES.len() {
+            let asked = more.get(at);
+            if asked <= zero() {
+                continue;
+            }
+            if let Some((holder, limit)) = self.holder(Some(project), at) {
+                self.fits(holder, limit, at, asked, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does any bound hold for what the project uses?
+    pub fn is_bounded(&self, project: &str) -> bool {
+        (0..RESOURCES.len()).any(|at| self.holder(Some(project), at).is_some())
+    }
+
+    /// The nearest at or above `from` that has a bound.
+    fn holder<'a>(&'a self, from: Option<&'a str>, at: usize) -> Option<(Holder<'a>, Quantity)> {
+        let mut next = from;
+        // A cycle, which the API refuses to make, is not longer than the tree is big.
+        for _ in 0..=self.projects.len() {
+            let Some(id) = next else { break };
+            let Some(node) = self.projects.get(id) else { break };
+            if let Some(limit) = node.bounds[at] {
+                return Some((Holder::Project(id), limit));
+            }
+            next = node.parent.as_deref();
+        }
+        Some((Holder::Domain, self.domain_bounds[at]?))
+    }
+
+    fn fits(
+        &self,
+        holder: Holder<'_>,
+        limit: Quantity,
+        at: usize,
+        asked: Quantity,
+        without: Option<&str>,
+    ) -> Result<(), String> {
+        let (what, name, inside) = match holder {
+            Holder::Domain => ("domain", self.domain.as_str(), self.inside(&self.top, at, without)),
+            Holder::Project(id) => {
+                let node = &self.projects[id];
+                let mut inside = self.inside(&node.children, at, without);
+                inside.used = plus(inside.used, node.used.get(at));
+                ("project", node.name.as_str(), inside)
+            }
+        };
+        let taken = plus(inside.given, inside.used);
+        if plus(taken, asked) <= limit {
+            return Ok(());
+        }
+        let left = if limit > taken { minus(limit, taken) } else { zero() };
+        let mut parts = Vec::new();
+        if !inside.given.is_zero() {
+            parts.push(format!("{} {} given to its projects", inside.given, verb(inside.given)));
+        }
+        if !inside.used.is_zero() {
+            parts.push(format!("{} {} in use", inside.used, verb(inside.used)));
+        }
+        parts.push(format!("{asked} more {} asked for", verb(asked)));
+        parts.push(format!("{left} {} left", verb(left)));
+        Err(format!("quota {} of {what} {name:?} is {limit}: {}", RESOURCES[at], parts.join(", ")))
+    }
+
+    /// What projects take of a bound above them; `without` is taken as absent.
+    fn inside(&self, projects: &[String], at: usize, without: Option<&str>) -> Inside {
+        let mut sum = Inside { given: zero(), used: zero() };
+        let mut open: Vec<&String> = projects.iter().collect();
+        // Each project is below one other, so none is met twice.
+        while let Some(id) = open.pop() {
+            let Some(node) = self.projects.get(id).filter(|_| without != Some(id.as_str())) else { continue };
+            match node.bounds[at] {
+                Some(bound) => sum.given = plus(sum.given, bound),
+                None => {
+                    sum.used = plus(sum.used, node.used.get(at));
+                    open.extend(&node.children);
+                }
+            }
+        }
+        sum
+    }
+
+    /// What the projects below a project (or, without one, below the domain) are given.
+    pub fn allocated(&self, project: Option<&str>) -> Quota {
+        let below = match project {
+            Some(id) => self.projects.get(id).map(|node| node.children.as_slice()).unwrap_or_default(),
+            None => &self.top,
+        };
+        let mut quota = Quota::default();
+        for (at, name) in RESOURCES.iter().enumerate() {
+            let given = self.inside(below, at, None).given;
+            if !given.is_zero()
+                && let Some(entry) = quota.entry_mut(name)
+            {
+                *entry = Some(given.to_string());
+            }
+        }
+        quota
+    }
+}
+
+/// "2 are left", "1 is left".
+fn verb(amount: Quantity) -> &'static str {
+    if amount == Quantity::from_units(1, Format::DecimalSi) { "is" } else { "are" }
+}
+
+/// What a project may use of something, for services that count themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// `project "web"` or `domain "acme"`.
+    pub of: String,
+    pub limit: Quantity,
+    /// Ids of the projects whose use counts against it together.
+    pub projects: Vec<String>,
+    /// Given to projects that have bounds of their own.
+    pub given: Quantity,
+}
+
+/// The bound that holds for a project's use of `resource`; `None`: there is none.
+pub fn bound(state: &State, project: &str, resource: &str) -> Option<Bound> {
+    let at = RESOURCES.iter().position(|r| *r == resource)?;
+    let domain = state.projects.get(project)?.spec.domain.clone();
+    let tree = Tree::of(state, &domain, &BTreeMap::new(), |_| Amounts::default());
+    let (holder, limit) = tree.holder(Some(project), at)?;
+    let (of, mut projects, below) = match holder {
+        Holder::Domain => (format!("domain {:?}", tree.domain), Vec::new(), &tree.top),
+        Holder::Project(id) => {
+            let node = &tree.projects[id];
+            (format!("project {:?}", node.name), vec![id.to_owned()], &node.children)
+        }
+    };
+    let mut open: Vec<&String> = below.iter().collect();
+    while let Some(id) = open.pop() {
+        let Some(node) = tree.projects.get(id).filter(|node| node.bounds[at].is_none()) else { continue };
+        projects.push(id.clone());
+        open.extend(&node.children);
+    }
+    let given = tree.inside(below, at, None).given;
+    Some(Bound { of, limit, projects, given })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::tests::{put, two_organisations};
+
+    /// `web=8 shop=4` on the tree `acme ⊃ web ⊃ shop ⊃ cart`, `ops`; `acme=…` is the domain's. All of cpu.
+    fn tree(quotas: &str, used: &[(&str, &str)]) -> Tree {
+        let mut state = two_organisations();
+        for (id, cpu) in quotas.split(' ').filter_map(|text| text.split_once('=')) {
+            let quota = Quota { cpu: Some(cpu.to_owned()), ..Quota::default() };
+            if id == "acme" {
+                let mut domain = (**state.domains.get(id).expect("a domain")).clone();
+                domain.spec.quota = quota;
+                put(&mut state, domain);
+            } else {
+                let mut project = (**state.projects.get(id).expect("a project")).clone();
+                project.spec.quota = quota;
+                put(&mut state, project);
+            }
+        }
+        Tree::of(&state, "acme", &BTreeMap::new(), |id| {
+            let mut amounts = Amounts::default();
+            if let Some((_, cpu)) = used.iter().find(|(project, _)| *project == id) {
+                amounts.set("cpu", Quantity::parse(cpu).expect("a quantity"));
+            }
+            amounts
+        })
+    }
+
+    fn cpu(text: &str) -> Quota {
+        Quota { cpu: Some(text.to_owned()), ..Quota::default() }
+    }
+
+    #[test]
+    fn a_childs_quota_is_carved_from_its_parents() {
+        for (quotas, used, project, wanted, error) in [
+            ("", vec![], "shop", "1000", ""),
+            ("web=8", vec![], "shop", "8", ""),
+            (
+                "web=8",
+                vec![],
+                "shop",
+                "9",
+                r#"quota cpu of project "web" is 8: 9 more are asked for, 8 are left"#,
+            ),
+            // What the project has now is not in its own way.
+            ("web=8 shop=6", vec![], "shop", "8", ""),
+            // The nearest that is bounded counts, and what it uses itself.
+            (
+                "web=8",
+                vec![("web", "3")],
+                "cart",
+                "6",
+                r#"quota cpu of project "web" is 8: 3 are in use, 6 more are asked for, 5 are left"#,
+            ),
+            ("web=8", vec![("shop", "3"), ("web", "1")], "cart", "4", ""),
+            (
+                "acme=10 web=6",
+                vec![],
+                "ops",
+                "4500m",
+                r#"quota cpu of domain "acme" is 10: 6 are given to its projects, 4500m more are asked for, 4 are left"#,
+            ),
+            ("acme=10 web=6", vec![("web", "6")], "ops", "4", ""),
+            (
+                "web=8 shop=6",
+                vec![],
+                "web",
+                "4",
+                r#"quota cpu of project "web" cannot be 4: 6 are given to its projects"#,
+            ),
+            // Past a project without a bound.
+            (
+                "web=8 cart=6",
+                vec![],
+                "web",
+                "4",
+                r#"quota cpu of project "web" cannot be 4: 6 are given to its projects"#,
+            ),
+        ] {
+            let result = tree(quotas, &used).carve(project, &cpu(wanted));
+            assert_eq!(result.err().unwrap_or_default(), error, "{quotas} {used:?} {project}={wanted}");
+        }
+    }
+
+    #[test]
+    fn use_is_bounded_by_the_nearest_bound() {
+        for (quotas, used, project, more, error) in [
+            ("", vec![("web", "100")], "web", "100", ""),
+            ("web=8", vec![("web", "7")], "web", "1", ""),
+            (
+                "web=8",
+                vec![("web", "7")],
+                "web",
+                "1500m",
+                r#"quota cpu of project "web" is 8: 7 are in use, 1500m more are asked for, 1 is left"#,
+            ),
+            (
+                "web=8",
+                vec![("web", "4"), ("cart", "3")],
+                "shop",
+                "2",
+                r#"quota cpu of project "web" is 8: 7 are in use, 2 more are asked for, 1 is left"#,
+            ),
+            // What was given away is not there, used or not.
+            (
+                "web=8 shop=6",
+                vec![],
+                "web",
+                "4",
+                r#"quota cpu of project "web" is 8: 6 are given to its projects, 4 more are asked for, 2 are left"#,
+            ),
+            ("web=8 shop=6", vec![("web", "2")], "cart", "6", ""),
+            (
+                "acme=4",
+                vec![("ops", "3")],
+                "cart",
+                "2",
+                r#"quota cpu of domain "acme" is 4: 3 are in use, 2 more are asked for, 1 is left"#,
+            ),
+            // Over already: nothing more, and nothing negative in the message.
+            (
+                "web=2",
+                vec![("web", "3")],
+                "web",
+                "1",
+                r#"quota cpu of project "web" is 2: 3 are in use, 1 more is asked for, 0 are left"#,
+            ),
+        ] {
+            let mut amounts = Amounts::default();
+            amounts.set("cpu", Quantity::parse(more).expect("a quantity"));
+            let result = tree(quotas, &used).admit(project, &amounts);
+            assert_eq!(result.err().unwrap_or_default(), error, "{quotas} {used:?} {project}+{more}");
+        }
+    }
+
+    #[test]
+    fn a_domain_keeps_what_it_gave_and_shows_it() {
+        let tree = tree("acme=10 web=6 shop=2 ops=1", &[]);
+        assert!(tree.carve_domain(&cpu("7")).is_ok());
+        let error = tree.carve_domain(&cpu("6")).expect_err("less than given");
+        assert_eq!(error, r#"quota cpu of domain "acme" cannot be 6: 7 are given to its projects"#);
+        assert_eq!(tree.allocated(None), cpu("7"));
+        assert_eq!(tree.allocated(Some("web")), cpu("2"));
+        assert_eq!(tree.allocated(Some("shop")), Quota::default());
+    }
+
+    #[test]
+    fn services_that_count_themselves_are_told_the_bound() {
+        let mut state = two_organisations();
+        let mut web = (**state.projects.get("web").expect("web")).clone();
+        web.spec.quota.images = Some("10Gi".to_owned());
+        put(&mut state, web);
+        let mut cart = (**state.projects.get("cart").expect("cart")).clone();
+        cart.spec.quota.images = Some("4Gi".to_owned());
+        put(&mut state, cart);
+        let found = bound(&state, "shop", "images").expect("bounded");
+        assert_eq!((found.of.as_str(), found.limit.to_string()), ("project \"web\"", "10Gi".to_owned()));
+        assert_eq!(
+            (found.projects, found.given.to_string()),
+            (vec!["web".into(), "shop".into()], "4Gi".to_owned())
+        );
+        assert_eq!(bound(&state, "ops", "images"), None);
+    }
+}

@@ -1,0 +1,198 @@
+//! What pods, claims and services take of quotas, and how they are counted.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+use gantry_kube_logic::quantity::{Format, Quantity};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use kube::core::ObjectMeta;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::quota::{Amounts, plus, zero};
+
+/// What counts against a tree's quotas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Counted {
+    Pod,
+    Claim,
+    Service,
+}
+
+impl Counted {
+    pub fn of(group: &str, resource: &str) -> Option<Self> {
+        match (group, resource) {
+            ("", "pods") => Some(Self::Pod),
+            ("", "persistentvolumeclaims") => Some(Self::Claim),
+            ("", "services") => Some(Self::Service),
+            _ => None,
+        }
+    }
+
+    /// What the object takes.
+    pub fn usage(self, object: &Value) -> Amounts {
+        let mut amounts = Amounts::default();
+        match self {
+            Self::Pod if ended(object) => {}
+            Self::Pod => {
+                amounts.set("pods", one());
+                amounts.set("cpu", pod_request(object, "cpu"));
+                amounts.set("memory", pod_request(object, "memory"));
+            }
+            Self::Claim => {
+                let asked = object.pointer("/spec/resources/requests/storage");
+                amounts.set("volumes", quantity(asked));
+            }
+            Self::Service if object["spec"]["type"] == "LoadBalancer" => amounts.set("loadBalancers", one()),
+            Self::Service => {}
+        }
+        amounts
+    }
+}
+
+fn one() -> Quantity {
+    Quantity::from_units(1, Format::DecimalSi)
+}
+
+fn ended(pod: &Value) -> bool {
+    matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+}
+
+fn quantity(value: Option<&Value>) -> Quantity {
+    value.and_then(|v| Quantity::from_json(v).ok()).unwrap_or_else(zero)
+}
+
+/// What a container asks for; a limit alone is a request, as the API's defaults have it.
+fn container_request(container: &Value, resource: &str) -> Quantity {
+    let of = |kind: &str| container["resources"][kind].get(resource);
+    quantity(of("requests").or_else(|| of("limits")))
+}
+
+/// The most a pod asks for at any moment of its life: its containers and sidecars together, or an init container
+/// with the sidecars that were started before it.
+fn pod_request(pod: &Value, resource: &str) -> Quantity {
+    let list = |field: &str| pod["spec"][field].as_array().map(Vec::as_slice).unwrap_or_default();
+    let (mut sidecars, mut most) = (zero(), zero());
+    for init in list("initContainers") {
+        let asked = plus(sidecars, container_request(init, resource));
+        if init["restartPolicy"] == "Always" {
+            sidecars = asked;
+        }
+        most = if asked > most { asked } else { most };
+    }
+    let running =
+        list("containers").iter().fold(sidecars, |sum, c| plus(sum, container_request(c, resource)));
+    let most = if running > most { running } else { most };
+    plus(most, quantity(pod["spec"]["overhead"].get(resource)))
+}
+
+/// Marks which kind a [`Use`] was read as.
+pub trait Counts: kube::Resource<DynamicType = ()> + Send + Sync + 'static {
+    const KIND: Counted;
+}
+
+impl Counts for Pod {
+    const KIND: Counted = Counted::Pod;
+}
+
+impl Counts for PersistentVolumeClaim {
+    const KIND: Counted = Counted::Claim;
+}
+
+impl Counts for Service {
+    const KIND: Counted = Counted::Service;
+}
+
+/// An object as far as quotas know it: where it is and what it takes.
+#[derive(Clone, Debug)]
+pub struct Use<K> {
+    metadata: ObjectMeta,
+    pub amounts: Amounts,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<'de, K: Counts> Deserialize<'de> for Use<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let object = Value::deserialize(deserializer)?;
+        let text = |field: &str| object["metadata"][field].as_str().map(str::to_owned);
+        let metadata = ObjectMeta {
+            name: text("name"),
+            namespace: text("namespace"),
+            resource_version: text("resourceVersion"),
+            ..ObjectMeta::default()
+        };
+        Ok(Self { metadata, amounts: K::KIND.usage(&object), kind: PhantomData })
+    }
+}
+
+impl<K: Counts> kube::Resource for Use<K> {
+    type DynamicType = ();
+    type Scope = K::Scope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        K::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        K::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        K::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        K::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn container(cpu: &str) -> Value {
+        json!({"resources": {"requests": {"cpu": cpu}}})
+    }
+
+    #[test]
+    fn a_pod_counts_with_the_most_it_asks_for() {
+        let sidecar = json!({"restartPolicy": "Always", "resources": {"requests": {"cpu": "1"}}});
+        for (spec, cpu) in [
+            (json!({"containers": [container("1"), container("500m")]}), "1500m"),
+            (json!({"containers": [{"resources": {"limits": {"cpu": "2"}}}]}), "2"),
+            (json!({"containers": [{}]}), "0"),
+            (json!({"initContainers": [container("4")], "containers": [container("1")]}), "4"),
+            (json!({"initContainers": [sidecar, container("4")], "containers": [container("1")]}), "5"),
+            (
+                json!({"initContainers": [sidecar], "containers": [container("3")], "overhead": {"cpu": "1"}}),
+                "5",
+            ),
+        ] {
+            let amounts = Counted::Pod.usage(&json!({"spec": spec}));
+            assert_eq!(amounts.get(0).to_string(), cpu, "{spec}");
+            assert_eq!(amounts.get(2).to_string(), "1");
+        }
+        let ended = json!({"spec": {"containers": [container("1")]}, "status": {"phase": "Succeeded"}});
+        assert!(Counted::Pod.usage(&ended).is_zero());
+    }
+
+    #[test]
+    fn claims_count_bytes_and_services_addresses_outside() {
+        let claim = json!({"spec": {"resources": {"requests": {"storage": "3Gi"}}}});
+        assert_eq!(Counted::Claim.usage(&claim).get(3).to_string(), "3Gi");
+        assert_eq!(
+            Counted::Service.usage(&json!({"spec": {"type": "LoadBalancer"}})).get(6).to_string(),
+            "1"
+        );
+        assert!(Counted::Service.usage(&json!({"spec": {"type": "ClusterIP"}})).is_zero());
+    }
+}
