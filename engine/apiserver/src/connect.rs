@@ -3,6 +3,7 @@
 //! The request is checked here and then handed on blind: whatever protocol the client and the node
 //! upgrade to (WebSocket, SPDY), bytes are copied both ways until either side ends.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -17,6 +18,10 @@ use crate::node::BoxedIo;
 use crate::request::Context;
 use crate::write::Write;
 
+/// `api/v1/nodes/NAME/proxy`.
+const NODE_SEGMENTS: usize = 5;
+/// `api/v1/namespaces/NAMESPACE/pods/NAME/proxy`.
+const NAMESPACED_SEGMENTS: usize = 7;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) fn serves(context: &Context) -> bool {
@@ -56,14 +61,15 @@ pub(crate) async fn serve(context: Context, request: Request<Body>) -> Result<Re
 
 fn target(context: &Context, request: &Request<Body>) -> Result<Target, StatusError> {
     let query = request.uri().query().unwrap_or("");
+    let segments = if context.namespace().is_empty() { NODE_SEGMENTS } else { NAMESPACED_SEGMENTS };
+    let path = with_query(format!("/{}", proxied_path(request.uri().path(), segments)), query);
     match context.info.resource.as_str() {
-        "pods" if context.info.subresource == "proxy" => pod_address(context, query),
+        "pods" if context.info.subresource == "proxy" => pod_address(context, path),
         "pods" => pod_stream(context),
-        "services" => service_address(context, query),
+        "services" => service_address(context, path),
         _ => {
             let (_, name, _) = split_name(&context.info.name);
             context.current(name)?;
-            let path = with_query(format!("/{}", proxied_path(request)), query);
             Ok(Target::Node { node: name.to_owned(), path })
         }
     }
@@ -91,10 +97,15 @@ fn split_name(text: &str) -> (&str, &str, &str) {
     }
 }
 
-/// What follows `/proxy/`, still escaped as the client wrote it.
-fn proxied_path(request: &Request<Body>) -> &str {
-    let path = request.uri().path();
-    path.split_once("/proxy/").map_or("", |(_, rest)| rest)
+/// What follows so many segments and a slash, still escaped as the client wrote it. Counted as
+/// [`gantry_kube_types::RequestInfo`] counts: the part rights were decided on never goes on.
+fn proxied_path(path: &str, segments: usize) -> &str {
+    let mut rest = path;
+    for _ in 0..segments {
+        rest = rest.trim_start_matches('/');
+        rest = rest.find('/').map_or("", |at| &rest[at..]);
+    }
+    rest.strip_prefix('/').unwrap_or(rest)
 }
 
 fn with_query(path: String, query: &str) -> String {
@@ -192,12 +203,24 @@ fn choose_container(asked: &str, pod: &Value) -> Result<String, StatusError> {
     Err(StatusError::bad_request(message))
 }
 
-/// An IPv6 address needs brackets before its port.
-fn socket(ip: &str, port: &str) -> String {
-    if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
+/// The address to connect to. Who may write endpoints or the status of pods must not reach, through this
+/// server, what listens on its own host for its own host alone.
+fn socket(ip: &str, port: &str) -> Result<String, StatusError> {
+    let refuse = || StatusError::bad_request("address not allowed");
+    let ip: IpAddr = ip.parse().map_err(|_| refuse())?;
+    let port: u16 = port.parse().map_err(|_| refuse())?;
+    let ip = ip.to_canonical();
+    let local = match ip {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    if local || ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() {
+        return Err(refuse());
+    }
+    Ok(SocketAddr::new(ip, port).to_string())
 }
 
-fn pod_address(context: &Context, query: &str) -> Result<Target, StatusError> {
+fn pod_address(context: &Context, path: String) -> Result<Target, StatusError> {
     let (_, name, port) = split_name(&context.info.name);
     let pod = crate::encode::decode(&context.kind, &*context.current(name)?);
     let ip = pod["status"]["podIP"].as_str().filter(|ip| !ip.is_empty());
@@ -207,11 +230,10 @@ fn pod_address(context: &Context, query: &str) -> Result<Target, StatusError> {
         "" => first.map_or_else(|| "80".to_owned(), |p| p.to_string()),
         port => port.to_owned(),
     };
-    let path = with_query(format!("/{}", context.info.subresource_path), query);
-    Ok(Target::Address { address: socket(ip, &port), path })
+    Ok(Target::Address { address: socket(ip, &port)?, path })
 }
 
-fn service_address(context: &Context, query: &str) -> Result<Target, StatusError> {
+fn service_address(context: &Context, path: String) -> Result<Target, StatusError> {
     let (_, name, port) = split_name(&context.info.name);
     context.current(name)?;
     let unavailable =
@@ -228,8 +250,7 @@ fn service_address(context: &Context, query: &str) -> Result<Target, StatusError
         if let (Some(ip), Some(port)) =
             (subset["addresses"][0]["ip"].as_str(), chosen.and_then(|p| p["port"].as_u64()))
         {
-            let path = with_query(format!("/{}", context.info.subresource_path), query);
-            return Ok(Target::Address { address: socket(ip, &port.to_string()), path });
+            return Ok(Target::Address { address: socket(ip, &port.to_string())?, path });
         }
     }
     Err(unavailable())
@@ -342,5 +363,38 @@ mod tests {
             let got = choose_container(asked, pod).unwrap_or_else(|e| e.message);
             assert_eq!(got, want);
         }
+    }
+
+    #[test]
+    fn only_what_follows_the_subresource_goes_on() {
+        for (path, segments, want) in [
+            ("/api/v1/nodes/n1/proxy/stats/summary", NODE_SEGMENTS, "stats/summary"),
+            ("/api/v1/nodes/n1/proxy", NODE_SEGMENTS, ""),
+            ("/api/v1/nodes/n1/proxy/", NODE_SEGMENTS, ""),
+            ("//api//v1/nodes/n1/%70roxy/a%2fb", NODE_SEGMENTS, "a%2fb"),
+            ("/api/v1/namespaces/proxy/pods/p/proxy/x/proxy/y", NAMESPACED_SEGMENTS, "x/proxy/y"),
+        ] {
+            assert_eq!(proxied_path(path, segments), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_servers_own_host_is_not_proxied_to() {
+        for ip in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::ffff:127.0.0.1",
+            "0.0.0.0",
+            "169.254.169.254",
+            "fe80::1",
+            "x",
+            "",
+        ] {
+            assert!(socket(ip, "80").is_err(), "{ip}");
+        }
+        assert_eq!(socket("10.0.0.7", "80").ok().as_deref(), Some("10.0.0.7:80"));
+        assert_eq!(socket("fd00::7", "80").ok().as_deref(), Some("[fd00::7]:80"));
+        assert!(socket("10.0.0.7", "http").is_err() && socket("10.0.0.7", "99999").is_err());
     }
 }

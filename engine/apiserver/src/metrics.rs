@@ -100,7 +100,10 @@ async fn serve(api: &MetricsApi, request: &http::request::Parts) -> Result<Respo
     let selectors = Selectors::of(&query)?;
     let reader = Reader::new(api.store.snapshot());
     let (mut items, list) = match info.resource.as_str() {
-        "nodes" => (api.node_metrics(&reader, &info, &selectors).await, "NodeMetricsList"),
+        // Inside a namespace the authoriser was asked about that namespace alone.
+        "nodes" if info.namespace.is_empty() => {
+            (api.node_metrics(&reader, &info, &selectors).await, "NodeMetricsList")
+        }
         "pods" => (api.pod_metrics(&reader, &info, &selectors).await, "PodMetricsList"),
         _ => return Err(StatusError::no_such_resource()),
     };

@@ -42,7 +42,10 @@ impl Context {
     /// Objects of namespaced kinds are named inside a namespace, those of cluster kinds are not.
     pub(crate) fn check_scope(&self) -> Result<(), StatusError> {
         let namespaces = self.info.group.is_empty() && self.info.resource == "namespaces";
-        let inside = !self.info.namespace.is_empty() && !namespaces;
+        // A namespace's own name stands for the namespace it is in; another would let rights in one
+        // namespace reach the next.
+        let own = namespaces && self.info.namespace == self.info.name;
+        let inside = !self.info.namespace.is_empty() && !own;
         let named = !self.info.name.is_empty() || self.info.verb == "create";
         match (self.kind.info.is_namespaced(), inside) {
             (true, false) if named => Err(StatusError::no_such_resource()),

@@ -161,6 +161,9 @@ async fn resource(context: Context, request: Request<Body>) -> Result<Response<B
     let body = request.into_body();
     match (context.info.verb.as_str(), subresource.as_str()) {
         (verb, "") if !context.kind.verbs.contains(&verb) => Err(context.not_allowed()),
+        // Rights were decided on the name in the path, and these would act on the one in the body.
+        ("create", "") if !context.info.name.is_empty() => Err(context.not_allowed()),
+        ("update" | "patch" | "delete", _) if context.info.name.is_empty() => Err(context.not_allowed()),
         ("create", sub) if context.kind.actions.contains_key(sub) => write::act(context, body).await,
         ("get" | "update" | "patch", "scale") => scale::serve(context, body).await,
         ("get", "" | "status" | "approval" | "resize" | "ephemeralcontainers") => read::get(&context),

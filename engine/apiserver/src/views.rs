@@ -157,7 +157,7 @@ impl ViewAuthorizer {
         let namespaces = asked.group.is_empty() && asked.resource == "namespaces";
         let concerned = asked.is_resource_request
             && asked.subresource.is_empty()
-            && (asked.namespace.is_empty() || namespaces)
+            && (asked.namespace.is_empty() || (namespaces && asked.namespace == asked.name))
             && !asked.user.is_anonymous()
             && self.views.covers(&asked.group, &asked.resource);
         match asked.verb.as_str() {

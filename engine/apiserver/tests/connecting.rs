@@ -79,6 +79,8 @@ async fn metrics_are_what_the_nodes_measure() {
     let pod = api.get("/apis/metrics.k8s.io/v1beta1/namespaces/d/pods/web").await;
     assert_eq!(pod["containers"][0]["usage"]["memory"], "1024Ki", "{pod}");
     assert_eq!(api.get("/apis/metrics.k8s.io/v1beta1/namespaces/d/pods/none").await["code"], 404);
+    let inside = api.get("/apis/metrics.k8s.io/v1beta1/namespaces/d/nodes").await;
+    assert_eq!(inside["code"], 404, "rights in a namespace show no nodes");
 }
 
 #[tokio::test]

@@ -140,6 +140,9 @@ async fn no_spelling_of_a_path_shows_what_is_not_theirs() {
     let (mut allowed, mut answered) = (0, 0);
     for _ in 0..SAMPLES {
         let mut path = String::from(if random.random_bool(0.8) { "/api/v1" } else { "" });
+        if random.random_bool(0.4) {
+            path.push_str("/namespaces/demo");
+        }
         for _ in 0..random.random_range(1..6) {
             path.push('/');
             path.push_str(SEGMENTS.choose(&mut random).expect("a segment"));
@@ -180,6 +183,12 @@ async fn spellings_and_what_comes_of_them() {
         ("GET", "/apis/rbac.authorization.k8s.io/v1/namespaces/demo/clusterroles/s", 404),
         ("GET", "/api/v1/namespaces/demo/namespaces/other", 404),
         ("DELETE", "/api/v1/namespaces/demo/namespaces/other", 404),
+        ("GET", "/api/v1/namespaces/demo/namespaces", 404),
+        ("POST", "/api/v1/namespaces/demo/namespaces", 404),
+        ("POST", "/api/v1/namespaces/demo", 405),
+        ("POST", "/api/v1/namespaces/demo/configmaps/x", 405),
+        ("PUT", "/api/v1/namespaces/demo/configmaps", 405),
+        ("PATCH", "/api/v1/namespaces/demo/configmaps", 405),
         ("GET", "/api/v1/namespaces/demo/nodes", 404),
         ("DELETE", "/api/v1/namespaces/other", 403),
         ("PUT", "/api/v1/namespaces/other/finalize", 403),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gantry_kube_logic::rbac::{GROUP, PolicyRule, confirm_no_escalation, parts};
-use gantry_kube_types::{Attributes, Authorizer, StatusError, groups};
+use gantry_kube_types::{Attributes, Authorizer, StatusError, UserInfo, groups};
 use serde_json::Value;
 
 use super::RbacAuthorizer;
@@ -55,25 +55,7 @@ impl RbacEscalation {
     }
 
     fn may_do(&self, request: &AdmissionRequest<'_>, part: &PolicyRule) -> bool {
-        let first = |values: &Option<Vec<String>>| values.iter().flatten().next().cloned();
-        let mut asked = Attributes {
-            user: request.user.clone(),
-            verb: part.verbs.first().cloned().unwrap_or_default(),
-            ..Attributes::default()
-        };
-        if let Some(url) = first(&part.non_resource_urls) {
-            asked.path = url;
-            return self.authorizer.authorize(&asked).is_allowed();
-        }
-        let resource = first(&part.resources).unwrap_or_default();
-        let (resource, subresource) = resource.split_once('/').unwrap_or((&resource, ""));
-        asked.is_resource_request = true;
-        asked.group = first(&part.api_groups).unwrap_or_default();
-        asked.version = "*".to_owned();
-        (asked.resource, asked.subresource) = (resource.to_owned(), subresource.to_owned());
-        asked.namespace = request.namespace.to_owned();
-        asked.name = first(&part.resource_names).unwrap_or_default();
-        self.authorizer.authorize(&asked).is_allowed()
+        self.authorizer.authorize(&question(request.user, request.namespace, part)).is_allowed()
     }
 
     fn check_role(&self, request: &AdmissionRequest<'_>) -> Result<(), StatusError> {
@@ -132,6 +114,29 @@ impl AdmissionPlugin for RbacEscalation {
             _ => Ok(()),
         }
     }
+}
+
+/// The question whether the user may do what one part of a rule allows (see [`parts`]).
+pub(super) fn question(user: &UserInfo, namespace: &str, part: &PolicyRule) -> Attributes {
+    let first = |values: &Option<Vec<String>>| values.iter().flatten().next().cloned();
+    let mut asked = Attributes {
+        user: user.clone(),
+        verb: part.verbs.first().cloned().unwrap_or_default(),
+        ..Attributes::default()
+    };
+    if let Some(url) = first(&part.non_resource_urls) {
+        asked.path = url;
+        return asked;
+    }
+    let resource = first(&part.resources).unwrap_or_default();
+    let (resource, subresource) = resource.split_once('/').unwrap_or((&resource, ""));
+    asked.is_resource_request = true;
+    asked.group = first(&part.api_groups).unwrap_or_default();
+    asked.version = "*".to_owned();
+    (asked.resource, asked.subresource) = (resource.to_owned(), subresource.to_owned());
+    asked.namespace = namespace.to_owned();
+    asked.name = first(&part.resource_names).unwrap_or_default();
+    asked
 }
 
 /// Does an update change nothing but what the garbage collector needs to remove the object?

@@ -55,7 +55,8 @@ pub fn with_reviews(
             ("authorization.k8s.io", "localsubjectaccessreviews") => ("", access(review::Ask::InNamespace)),
             ("authorization.k8s.io", "selfsubjectaccessreviews") => ("", access(review::Ask::Myself)),
             ("authorization.k8s.io", "selfsubjectrulesreviews") => {
-                ("", Arc::new(RulesReviewAction(rbac.clone())))
+                let (rbac, authorizer) = (rbac.clone(), authorizer.clone());
+                ("", Arc::new(RulesReviewAction { rbac, authorizer }))
             }
             _ => return None,
         })

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use gantry_kube_logic::meta;
-use gantry_kube_logic::rbac::PolicyRule;
+use gantry_kube_logic::rbac::{PolicyRule, parts};
 use gantry_kube_types::{Attributes, Authorizer, Decision, FieldError, StatusError, UserInfo};
 use serde_json::{Value, json};
 
 use super::RbacAuthorizer;
+use super::escalation::question;
 use crate::kind::{Action, ActionRequest};
 
 const GROUP: &str = "authorization.k8s.io";
@@ -43,12 +44,16 @@ impl Action for AccessReviewAction {
 }
 
 /// `POST selfsubjectrulesreviews`.
-pub struct RulesReviewAction(pub Arc<RbacAuthorizer>);
+pub struct RulesReviewAction {
+    pub rbac: Arc<RbacAuthorizer>,
+    /// Knows of credentials that are narrower than their user.
+    pub authorizer: Arc<dyn Authorizer>,
+}
 
 #[async_trait::async_trait]
 impl Action for RulesReviewAction {
     async fn run(&self, request: ActionRequest<'_>) -> Result<Value, StatusError> {
-        self_subject_rules_review(request.object, request.user, &self.0)
+        self_subject_rules_review(request.object, request.user, &self.rbac, &*self.authorizer)
     }
 }
 
@@ -111,12 +116,15 @@ pub fn self_subject_rules_review(
     mut review: Value,
     user: &UserInfo,
     rbac: &RbacAuthorizer,
+    authorizer: &dyn Authorizer,
 ) -> Result<Value, StatusError> {
     let namespace = review["spec"]["namespace"].as_str().unwrap_or("").to_owned();
     if namespace.is_empty() {
         return Err(StatusError::bad_request("no namespace on request"));
     }
-    let (rules, errors) = rbac.rules_for(user, &namespace);
+    let (held, errors) = rbac.rules_for(user, &namespace);
+    let may = |part: &PolicyRule| authorizer.authorize(&question(user, &namespace, part)).is_allowed();
+    let rules: Vec<PolicyRule> = held.into_iter().flat_map(|rule| narrowed(rule, &may)).collect();
     let (paths, resources): (Vec<&PolicyRule>, Vec<&PolicyRule>) =
         rules.iter().partition(|rule| rule.non_resource_urls.as_ref().is_some_and(|urls| !urls.is_empty()));
     let resources: Vec<Value> = resources
@@ -165,6 +173,14 @@ fn decide(mut review: Value, user: UserInfo, authorizer: &dyn Authorizer) -> Val
     complete(&mut review);
     review["status"] = status;
     review
+}
+
+/// The rule, or those parts of it that the credential may use.
+fn narrowed(rule: PolicyRule, may: &dyn Fn(&PolicyRule) -> bool) -> Vec<PolicyRule> {
+    let mut all = parts(std::slice::from_ref(&rule));
+    let whole = all.len();
+    all.retain(may);
+    if all.len() == whole { vec![rule] } else { all }
 }
 
 pub(super) fn attributes(spec: &Value, user: UserInfo) -> Attributes {

@@ -447,10 +447,10 @@ async fn reviews_answer_and_refuse() {
     }}});
     let own = self_subject_access_review(own, &alice, &rbac).expect("answered");
     assert_eq!(own["status"]["allowed"], true);
-    let rules =
-        self_subject_rules_review(json!({"spec": {"namespace": "demo"}}), &alice, &rbac).expect("answered");
+    let rules = self_subject_rules_review(json!({"spec": {"namespace": "demo"}}), &alice, &rbac, &rbac)
+        .expect("answered");
     assert_eq!(rules["status"]["incomplete"], false);
     let listed = |field: &str| rules["status"][field].as_array().map_or(0, Vec::len);
     assert!(listed("resourceRules") > 0 && listed("nonResourceRules") > 0, "{rules}");
-    assert_eq!(self_subject_rules_review(json!({}), &alice, &rbac).expect_err("refused").code, 400);
+    assert_eq!(self_subject_rules_review(json!({}), &alice, &rbac, &rbac).expect_err("refused").code, 400);
 }

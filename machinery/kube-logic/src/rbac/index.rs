@@ -248,14 +248,13 @@ impl RuleIndex {
         user: &'a UserInfo,
         namespace: &'a str,
     ) -> impl Iterator<Item = &'a Grant> {
-        let subjects = move || {
-            let groups = user.groups.iter().filter_map(|group| self.groups.get(group));
-            self.users.get(&user.username).into_iter().chain(groups)
-        };
-        let local = (!namespace.is_empty()).then(subjects).into_iter().flatten();
-        subjects()
-            .flat_map(|grants| grants.cluster.iter())
-            .chain(local.flat_map(move |grants| grants.of(namespace).iter()))
+        // Looked up once: the hashes of a dozen group names are most of what a decision costs.
+        let mut subjects: Vec<&Grants> = Vec::with_capacity(user.groups.len() + 1);
+        subjects.extend(self.users.get(&user.username));
+        subjects.extend(user.groups.iter().filter_map(|group| self.groups.get(group)));
+        let local: Vec<&Grants> = if namespace.is_empty() { Vec::new() } else { subjects.clone() };
+        let wide = subjects.into_iter().flat_map(|grants| grants.cluster.iter());
+        wide.chain(local.into_iter().flat_map(move |grants| grants.of(namespace).iter()))
     }
 
     /// The user's grants in every namespace.
