@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::recording::Recording;
 use super::spdy::{Reader, Received, Writer};
 use super::websocket::Socket;
 
@@ -134,6 +135,8 @@ pub(super) struct Session<R, W> {
     pub(super) writer: Writer<W>,
     /// Sent to the client before anything else.
     pub(super) greeting: Vec<(u8, Vec<u8>)>,
+    /// Sees what is carried.
+    pub(super) recording: Recording,
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
@@ -153,8 +156,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<R, W> {
             reader: self.reader,
             sink,
             pings,
+            recording: self.recording.clone(),
         };
-        let up = up(self.protocol, &self.routes, stream, self.writer, answers);
+        let up = up(self.protocol, &self.routes, stream, self.writer, answers, &self.recording);
         tokio::pin!(up);
         tokio::select! {
             () = &mut up => {}
@@ -172,6 +176,7 @@ async fn up<W: AsyncWrite + Unpin>(
     mut stream: SplitStream<Socket>,
     mut writer: Writer<W>,
     mut answers: mpsc::Receiver<u32>,
+    recording: &Recording,
 ) {
     let mut closed = HashSet::new();
     // Once the runtime takes nothing more the client's messages are read and dropped, until it goes by itself.
@@ -195,6 +200,11 @@ async fn up<W: AsyncWrite + Unpin>(
         if broken || closed.contains(&channel) {
             continue;
         }
+        if data.as_ref().is_some_and(|data| !recording.sent(channel, data)) {
+            // What cannot be recorded does not reach the container.
+            broken = true;
+            continue;
+        }
         let sent = match data {
             Some(data) => writer.send(route.stream, &data).await,
             None => {
@@ -214,6 +224,7 @@ struct Down<'a, R> {
     reader: Reader<R>,
     sink: SplitSink<Socket, Message>,
     pings: mpsc::Sender<u32>,
+    recording: Recording,
 }
 
 impl<R: AsyncRead + Unpin> Down<'_, R> {
@@ -230,7 +241,13 @@ impl<R: AsyncRead + Unpin> Down<'_, R> {
         let mut awaited: HashSet<u32> = self.routes.iter().filter(|r| r.awaited).map(|r| r.stream).collect();
         let mut told = false;
         while !awaited.is_empty() {
-            match self.reader.next().await {
+            let recording = self.recording.clone();
+            let received = tokio::select! {
+                received = self.reader.next() => received,
+                // Nothing more is read after this, so what was read of a frame may be lost.
+                why = recording.over() => return self.cut_off(&why).await,
+            };
+            match received {
                 Ok(Some(Received::Data(stream, bytes))) => {
                     let Some(route) = self.routes.iter().find(|r| r.stream == stream) else { continue };
                     if Some(route.channel) == self.error_channel {
@@ -238,7 +255,7 @@ impl<R: AsyncRead + Unpin> Down<'_, R> {
                         if let Some(text) = self.error_text(&bytes) {
                             self.sink.send(self.protocol.encode(route.channel, &text)).await?;
                         }
-                    } else {
+                    } else if self.recording.shown(route.channel, &bytes) {
                         self.sink.send(self.protocol.encode(route.channel, &bytes)).await?;
                     }
                 }
@@ -261,6 +278,22 @@ impl<R: AsyncRead + Unpin> Down<'_, R> {
         }
     }
 
+    /// The session ends because its recording does: says so where the user looks, and where the client does.
+    async fn cut_off(&mut self, why: &str) -> Result<(), Error> {
+        let shown = self.routes.iter().map(|r| r.channel).filter(|c| matches!(*c, STDOUT | STDERR)).max();
+        if let Some(channel) = shown {
+            let line = format!("\r\n{why}\r\n");
+            self.sink.send(self.protocol.encode(channel, line.as_bytes())).await?;
+        }
+        match self.error_channel {
+            Some(channel) => {
+                let text = failure(self.protocol.status, why);
+                self.sink.send(self.protocol.encode(channel, &text)).await
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Older protocols carry only the message of a failure.
     fn error_text(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         if self.protocol.status {
@@ -276,7 +309,11 @@ impl<R: AsyncRead + Unpin> Down<'_, R> {
 
 /// Told when the runtime went away without a word about the command's end.
 fn broken_off(status: bool) -> Vec<u8> {
-    let message = "the connection to the container runtime broke off";
+    failure(status, "the connection to the container runtime broke off")
+}
+
+/// A failure as the error channel carries it.
+fn failure(status: bool, message: &str) -> Vec<u8> {
     if !status {
         return message.as_bytes().to_vec();
     }

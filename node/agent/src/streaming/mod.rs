@@ -7,15 +7,19 @@ pub(crate) mod error;
 mod logs;
 mod passthrough;
 mod port_forward;
+mod recording;
 mod remote;
 mod spdy;
 mod upstream;
 mod websocket;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use gantry_kube_types::SessionRecorder;
 use k8s_openapi::List;
 use k8s_openapi::api::core::v1::Pod;
 
@@ -35,6 +39,11 @@ pub fn router(api: AgentApi) -> Router {
         .route("/healthz", get(async || "ok"))
         .with_state(api.clone())
         .merge(crate::stats::router(api))
+}
+
+/// The same, with sessions recorded as `recorder` wants them.
+pub fn recorded(router: Router, recorder: Arc<dyn SessionRecorder>) -> Router {
+    router.layer(axum::Extension(recording::Recorder(recorder)))
 }
 
 /// The pods of this node as a `PodList`, by namespace and name.

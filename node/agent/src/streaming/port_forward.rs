@@ -7,6 +7,7 @@ use http::HeaderValue;
 
 use super::channels::{Protocol, Route, Session};
 use super::error::{Failure, find_pod};
+use super::recording::Recording;
 use super::spdy::{Reader, Writer};
 use super::upstream::{self, Upstream};
 use super::{passthrough, remote, websocket};
@@ -106,7 +107,8 @@ async fn channels(
         }
     }
     let reader = Reader::new(read);
-    let session = Session { protocol, routes, error_channel: None, reader, writer, greeting };
+    let recording = Recording::default();
+    let session = Session { protocol, routes, error_channel: None, reader, writer, greeting, recording };
     remote::spawn(&mut request, session);
     Ok(answer)
 }

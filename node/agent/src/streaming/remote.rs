@@ -3,11 +3,13 @@
 use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use gantry_cri::{AttachRequest, ExecRequest};
+use gantry_kube_types::SessionStart;
 use http::HeaderValue;
 
 use super::channels::{self, ERROR, Protocol, RESIZE, Route, STDERR, STDIN, STDOUT, Session};
 use super::error::{Failure, find_pod, has_container};
 use super::logs::flag;
+use super::recording::Recording;
 use super::spdy::{Reader, Writer};
 use super::upstream::{self, Upstream};
 use super::{passthrough, websocket};
@@ -117,10 +119,27 @@ async fn serve(
         running.ok_or_else(|| Failure::internal(format!("container not found ({container:?})")))?.id.clone();
     // Asked before the runtime makes a session, so that a request that cannot become one leaves none behind.
     let protocol = negotiate(&request)?;
+    let recording = Recording::begin(
+        &request,
+        SessionStart {
+            audit_id: String::new(),
+            namespace: namespace.clone(),
+            pod: pod.clone(),
+            container: container.clone(),
+            command: options.command.clone(),
+            tty: options.tty,
+        },
+    )?;
+    if recording.is_on() && protocol.is_none() {
+        // A client's own SPDY goes through as it is: nothing here sees what is in it.
+        return Err(Failure::bad_request(
+            "sessions here are recorded, which needs a client that speaks WebSocket (kubectl 1.31 or later)",
+        ));
+    }
     let url = url(api, kind, id, &options).await?;
     match protocol {
         None => passthrough::spdy(request, &url).await,
-        Some(protocol) => session(request, &url, protocol, &options).await,
+        Some(protocol) => session(request, &url, protocol, &options, recording).await,
     }
 }
 
@@ -159,6 +178,7 @@ async fn session(
     url: &str,
     protocol: Protocol,
     options: &Options,
+    recording: Recording,
 ) -> Result<Response, Failure> {
     let answer = websocket::accept(request.headers(), protocol.name)?;
     let Upstream { io, .. } = upstream::connect(url, &[RUNTIME_PROTOCOL]).await?;
@@ -173,13 +193,16 @@ async fn session(
     }
     // An empty message tells the client that the session stands.
     let first = routes.iter().map(|r| r.channel).filter(|c| matches!(*c, STDOUT | STDERR | ERROR)).min();
+    let channels: Vec<u8> = routes.iter().map(|r| r.channel).collect();
+    let notice = recording.notice(options.tty, &channels);
     let session = Session {
         protocol,
         routes,
         error_channel: Some(ERROR),
         reader: Reader::new(read),
         writer,
-        greeting: first.map(|channel| (channel, Vec::new())).into_iter().collect(),
+        greeting: first.map(|channel| (channel, Vec::new())).into_iter().chain(notice).collect(),
+        recording,
     };
     spawn(&mut request, session);
     Ok(answer)
