@@ -44,6 +44,11 @@ impl CastEvent {
     }
 }
 
+/// A recording's file as text.
+pub fn decompressed(file: std::fs::File) -> std::io::Result<impl std::io::Read> {
+    zstd::Decoder::new(file)
+}
+
 /// Splits off the longest beginning of `bytes` that is text; a character that is cut off stays for the next
 /// piece, what is no UTF-8 is replaced.
 pub fn take_text(bytes: &mut Vec<u8>) -> String {
