@@ -1,8 +1,8 @@
 //! The keys that sign tokens: P-256 with SHA-256 (ES256, RFC 7518, 3.4).
 //!
 //! Why ES256, and nothing beside it: tokens are verified by others too. kube-apiserver takes RS* and ES*
-//! from an OIDC issuer, not EdDSA; RSA signatures would make every token 256 bytes longer and cost 40
-//! times as much to make. Ed25519 would save some 20 µs per first verification (`examples/bench.rs`), and
+//! from an OIDC issuer, not EdDSA; RSA signatures would make every token 256 bytes longer and far dearer
+//! to make. Ed25519 would make a first verification a little cheaper (`examples/bench.rs` measures both);
 //! repeated ones are answered from memory. One algorithm leaves nothing to confuse.
 //!
 //! A key is a file `token-SIGNS_FROM-KID.key` (PKCS#8 in PEM, 0600); SIGNS_FROM is in seconds since the
