@@ -76,15 +76,7 @@ impl Platform {
         let server = server_address(settings.listen);
 
         report.step("Opening the store ...");
-        let config = EmbeddedConfig {
-            data: dirs.data.clone(),
-            keys: dirs.pki(),
-            service_cidr: addresses.service_cidr,
-            cluster_domain: settings.cluster_domain.clone(),
-            external_url: format!("https://{server}"),
-            root_ca_pem: authority.certificate_pem().to_owned(),
-            tasks: tasks.clone(),
-        };
+        let config = engine_config(&settings, &addresses, &server, &authority, &tasks);
         let access = Access::open(&settings, config).await?;
         let embedded = &access.embedded;
         let (registry, registry_tokens) = open_registry(&settings, &access)?;
@@ -170,6 +162,24 @@ fn unready(parts: &BTreeMap<String, Health>) -> Option<(&str, &str)> {
     });
     let starting = parts.iter().find(|(_, health)| **health == Health::Starting);
     degraded.or(starting.map(|(part, _)| (part.as_str(), "it is still starting")))
+}
+
+fn engine_config(
+    settings: &Settings,
+    addresses: &Addresses,
+    server: &str,
+    authority: &CertificateAuthority,
+    tasks: &Tasks,
+) -> EmbeddedConfig {
+    EmbeddedConfig {
+        data: settings.dirs.data.clone(),
+        keys: settings.dirs.pki(),
+        service_cidr: addresses.service_cidr,
+        cluster_domain: settings.cluster_domain.clone(),
+        external_url: format!("https://{server}"),
+        root_ca_pem: authority.certificate_pem().to_owned(),
+        tasks: tasks.clone(),
+    }
 }
 
 /// What this machine is called and where it is reached.
