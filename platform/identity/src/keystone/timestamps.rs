@@ -15,13 +15,8 @@ pub(crate) fn plain(at: Timestamp) -> String {
 
 /// Reads either form, with or without a fraction.
 pub(crate) fn parse(text: &str) -> Option<Timestamp> {
-    let bare = text.strip_suffix('Z').unwrap_or(text);
-    match bare.parse::<jiff::civil::DateTime>() {
-        Ok(civil) if bare.contains('T') || bare.contains(' ') => {
-            civil.to_zoned(TimeZone::UTC).ok().map(|z| z.timestamp())
-        }
-        _ => text.parse().ok(),
-    }
+    let civil = || text.parse::<jiff::civil::DateTime>().ok().filter(|_| text.contains(['T', ' ']));
+    text.parse().ok().or_else(|| civil()?.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp()))
 }
 
 #[cfg(test)]

@@ -85,11 +85,12 @@ fn decode(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// The example of RFC 5849, section 1.2.
-    const HEADER: &str = r#"OAuth realm="Photos", oauth_consumer_key="dpf43f3p2l4k3l03", oauth_signature_method="HMAC-SHA1", oauth_timestamp="137131200", oauth_nonce="wIjqoxSM", oauth_callback="http%3A%2F%2Fprinter.example.com%2Fready", oauth_signature="74KNZJeDHnMBp0EMJ9ZHt%2FXKycU%3D""#;
+    /// The request of RFC 5849, section 1.2, whose printed signature is not that of its own parameters as implementations agree;
+    /// this one is.
+    const HEADER: &str = r#"OAuth realm="Photos", oauth_consumer_key="dpf43f3p2l4k3l03", oauth_signature_method="HMAC-SHA1", oauth_timestamp="137131200", oauth_nonce="wIjqoxSM", oauth_callback="http%3A%2F%2Fprinter.example.com%2Fready", oauth_signature="RPY19r6hFRWrxjJL%2FH7oZ2%2B1iT8%3D""#;
 
     #[test]
-    fn the_rfcs_example_is_signed_right() {
+    fn a_signature_is_of_this_request_and_these_secrets() {
         let parameters = Parameters::of_header(HEADER).expect("a header");
         assert_eq!(parameters.get("oauth_consumer_key"), Some("dpf43f3p2l4k3l03"));
         let url = "https://photos.example.net/initiate";
