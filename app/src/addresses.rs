@@ -17,11 +17,16 @@ use serde::{Deserialize, Serialize};
 const SLOTS: u8 = 100;
 const FIRST_OCTET: u8 = 10;
 const SECOND_OCTET_BASE: u8 = 100;
+/// Version of `addresses.json`.
+const VERSION: u32 = 1;
 
 /// The ranges of one instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Addresses {
+    /// Of the file's form; files of before it was written down have the first.
+    #[serde(default = "first_version")]
+    version: u32,
     pub slot: u8,
     pub pod_cidr: Ipv4Net,
     pub service_cidr: Ipv4Net,
@@ -36,7 +41,13 @@ impl Addresses {
             // 17 is a valid prefix length.
             Ipv4Net::new_assert(Ipv4Addr::new(FIRST_OCTET, second, third, 0), 17)
         };
-        Self { slot, pod_cidr: net(0), service_cidr: net(128), bridge: format!("gantry{slot}") }
+        Self {
+            version: VERSION,
+            slot,
+            pod_cidr: net(0),
+            service_cidr: net(128),
+            bridge: format!("gantry{slot}"),
+        }
     }
 
     /// The bridge's own address: the pods' gateway, where they reach the API server.
@@ -55,14 +66,33 @@ impl Addresses {
     }
 }
 
+fn first_version() -> u32 {
+    1
+}
+
+/// The ranges an instance has, where it has any. A file that cannot be read is refused, not replaced: other
+/// ranges would change the address of every pod and Service.
+pub fn kept(data: &Path) -> anyhow::Result<Option<Addresses>> {
+    let path = data.join("addresses.json");
+    let Some(bytes) = durable::read_optional(&path).with_context(|| path.display().to_string())? else {
+        return Ok(None);
+    };
+    let kept: Addresses =
+        serde_json::from_slice(&bytes).with_context(|| format!("{} cannot be read", path.display()))?;
+    if kept.version > VERSION {
+        bail!(
+            "{} has version {}, and this gantry knows {VERSION}: use the newer gantry that wrote it",
+            path.display(),
+            kept.version
+        );
+    }
+    Ok(Some(kept))
+}
+
 /// The instance's ranges: those it had, or a free slot of this host.
 pub fn allocate(data: &Path, slots: &Path) -> anyhow::Result<Addresses> {
     let _guard = lock(slots)?;
-    let kept = data.join("addresses.json");
-    let kept_slot = durable::read_optional(&kept)
-        .with_context(|| kept.display().to_string())?
-        .and_then(|bytes| serde_json::from_slice::<Addresses>(&bytes).ok())
-        .map(|a| a.slot);
+    let kept_slot = kept(data)?.map(|addresses| addresses.slot);
     let routed = routed_networks();
     for slot in kept_slot.into_iter().chain(0..SLOTS) {
         let addresses = Addresses::of_slot(slot);
@@ -71,7 +101,7 @@ pub fn allocate(data: &Path, slots: &Path) -> anyhow::Result<Addresses> {
             continue;
         }
         durable::write_atomic(&slot_path(slots, slot), data.as_os_str().as_encoded_bytes(), 0o644)?;
-        durable::write_atomic(&kept, &serde_json::to_vec_pretty(&addresses)?, 0o644)?;
+        durable::write_atomic(&data.join("addresses.json"), &serde_json::to_vec_pretty(&addresses)?, 0o644)?;
         return Ok(addresses);
     }
     bail!(
@@ -150,6 +180,17 @@ mod tests {
         fs::create_dir(&first).expect("made again");
         assert_eq!(allocate(&first, &slots).expect("the slot of what is gone is free"), a);
         release(&second, &slots).expect("released");
+        let file = first.join("addresses.json");
+        let text = fs::read_to_string(&file).expect("written");
+        let put = |text: &str| durable::write_atomic(&file, text.as_bytes(), 0o644).expect("written");
+        put(&text.replace("\"version\": 1,", ""));
+        assert_eq!(kept(&first).expect("of before versions"), Some(a.clone()));
+        put(&text.replace("\"version\": 1", "\"version\": 2"));
+        let newer = allocate(&first, &slots).expect_err("not understood").to_string();
+        assert!(newer.contains("has version 2"), "{newer}");
+        put("{");
+        allocate(&first, &slots).expect_err("damaged, and not replaced");
+        assert_eq!(fs::read_to_string(&file).expect("kept"), "{");
         assert_eq!(a.dns().to_string(), format!("10.{}.128.10", 100 + a.slot));
     }
 }

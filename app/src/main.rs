@@ -12,12 +12,13 @@ mod platform;
 use std::process::ExitCode;
 
 use clap::Parser;
-use gantry_base::settings::environment;
+use gantry_base::settings::{ENVIRONMENT, environment};
 use gantry_cli::ClientFlags;
 
 /// The container platform where operators, application providers and resource providers meet.
 #[derive(clap::Parser, Debug)]
 #[command(name = "gantry", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(after_help = environment_help())]
 struct Cli {
     #[command(flatten)]
     client: ClientFlags,
@@ -39,6 +40,13 @@ enum Command {
     Doctor(commands::doctor::DoctorArgs),
     #[command(flatten)]
     User(gantry_cli::Command),
+}
+
+/// What `gantry --help` says of the environment: all that is read of it.
+fn environment_help() -> String {
+    let width = ENVIRONMENT.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines = ENVIRONMENT.iter().map(|(name, what)| format!("\n  {name:width$}  {what}"));
+    format!("Environment:{}", lines.collect::<String>())
 }
 
 fn main() -> ExitCode {

@@ -13,7 +13,7 @@ use gantry_base::pki::CertificateAuthority;
 use gantry_base::tasks::Tasks;
 use gantry_embedded::Embedded;
 use gantry_frontdoor::FrontDoor;
-use gantry_kube_types::groups;
+use gantry_kube_types::{SessionRecorder, groups};
 use gantry_netstack::{NetConfig, NetStack};
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,8 @@ pub struct NodeContext<'a> {
     /// `HOST:PORT` of the front door for programs on this machine.
     pub server: &'a str,
     pub tasks: &'a Tasks,
+    /// Keeps terminal sessions, where a policy says so.
+    pub recorder: Arc<dyn SessionRecorder>,
 }
 
 /// The running node.
@@ -60,7 +62,7 @@ impl LocalNode {
 }
 
 pub async fn start(context: NodeContext<'_>, embedded: &Embedded) -> anyhow::Result<LocalNode> {
-    let NodeContext { settings, addresses, host, authority, front_door, server, tasks } = context;
+    let NodeContext { settings, addresses, host, authority, front_door, server, tasks, recorder } = context;
     let user = node_user(&host.name);
     // containerd pulls as the node, by certificate.
     authority.client_certificate("node", &user.username, &[groups::NODES])?;
@@ -78,7 +80,9 @@ pub async fn start(context: NodeContext<'_>, embedded: &Embedded) -> anyhow::Res
             return Err(error).context("the node agent cannot start");
         }
     };
-    embedded.nodes().insert(&host.name, gantry_agent::streaming::router(agent.api()));
+    let endpoints = gantry_agent::streaming::router(agent.api());
+    let endpoints = gantry_agent::streaming::recorded(endpoints, recorder);
+    embedded.nodes().insert(&host.name, endpoints);
     let (network, agent) = (Arc::new(network), Arc::new(agent));
     follow_health(tasks, &network, &agent);
     forget_dead_sandboxes(tasks, &network, &agent);

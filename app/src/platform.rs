@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,6 +110,7 @@ impl Platform {
                 front_door: &front_door,
                 server: &server,
                 tasks: &tasks,
+                recorder: access.audit.recorder(),
             };
             Some(node::start(context, embedded).await?)
         } else {
@@ -405,7 +405,7 @@ pub fn api_socket(listen: SocketAddr) -> SocketAddrV4 {
 
 /// Removes everything the instance has on this host beside its data. Works after a crash, too.
 pub async fn remove_from_host(instance: &str, dirs: &InstanceDirs) -> anyhow::Result<()> {
-    let Some(addresses) = kept_addresses(&dirs.data)? else { return Ok(()) };
+    let Some(addresses) = addresses::kept(&dirs.data)? else { return Ok(()) };
     let host = HostFacts::read(None);
     let settings = Settings {
         instance: instance.to_owned(),
@@ -443,10 +443,4 @@ async fn end_containers(network: &NetConfig, config: AgentConfig) -> anyhow::Res
     let ended = ended.await;
     running.stop().await;
     Ok(ended?)
-}
-
-fn kept_addresses(data: &Path) -> anyhow::Result<Option<Addresses>> {
-    let path = data.join("addresses.json");
-    let kept = durable::read_optional(&path).with_context(|| path.display().to_string())?;
-    kept.map(|bytes| serde_json::from_slice(&bytes)).transpose().with_context(|| path.display().to_string())
 }

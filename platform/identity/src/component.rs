@@ -80,7 +80,7 @@ impl Identity {
 
     /// Serves `/identity`: the Keystone API, and the OpenID documents by which others verify our tokens.
     pub fn router(&self) -> axum::Router {
-        crate::keystone::router(self.core.clone())
+        crate::issuer::router(self.core.clone()).merge(crate::keystone::router(self.core.clone()))
     }
 
     pub fn core(&self) -> &Arc<Core> {
@@ -105,6 +105,7 @@ impl Identity {
         bootstrap::install_defaults(&host.client).await?;
         self.tenancy.start(host, Callbacks { secrets: self.core.clone() });
         let admin = self.core.ensure_admin(password).await?;
+        self.core.ensure_catalogue().await?;
         tend(&self.core, host);
         Ok(admin)
     }

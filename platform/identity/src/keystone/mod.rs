@@ -49,6 +49,7 @@ use crate::core::Core;
 use call::{Api, PREFIX, base_url};
 use errors::ApiError;
 use routes::Routes;
+pub(crate) use records::object_name as record_name;
 use typed::{Collection, create, delete, list, update};
 
 /// Every path of the API, from `/identity` on.
