@@ -8,6 +8,7 @@ mod instance;
 mod kubeconfig;
 mod node;
 mod platform;
+mod routes;
 
 use std::process::ExitCode;
 

@@ -25,7 +25,7 @@ use crate::access::Access;
 use crate::addresses::{self, Addresses};
 use crate::commands::{slots_dir, up::Report};
 use crate::instance::InstanceRecord;
-use crate::{clients, kubeconfig, node};
+use crate::{clients, kubeconfig, node, routes};
 
 /// How often what nobody names any more is taken out of the registry.
 const REGISTRY_GC_INTERVAL: Duration = Duration::from_secs(3600);
@@ -302,6 +302,7 @@ fn front_door(
         .route_with("/token", AuthPolicy::Delegated, registry.router())
         .route_with("/identity", AuthPolicy::Delegated, identity.router())
         .route_with("/apis/audit.gantry.dev", AuthPolicy::Authenticated, access.audit.router())
+        .route_with(routes::PATH, AuthPolicy::Authenticated, routes::router())
         .route_with("/gantry/health", AuthPolicy::Authenticated, parts)
         .route_with("/.well-known/openid-configuration", AuthPolicy::Kubernetes, embedded.token_discovery())
         .route_with("/openid", AuthPolicy::Kubernetes, embedded.token_discovery())

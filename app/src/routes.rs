@@ -1,0 +1,50 @@
+//! The list of everything the front door answers beside the Kubernetes API, which lists itself: what the tests of
+//! its closedness walk through, so that no route is forgotten.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+
+/// Where the list is; for whoever is signed in.
+pub const PATH: &str = "/gantry/routes";
+
+/// Paths that answer without credentials, each for its reason.
+const OPEN: &[&str] = &[
+    // Clients find the version, and the verifiers of our tokens their keys, before they have a credential.
+    "/identity",
+    "/identity/v3",
+    "/identity/.well-known/openid-configuration",
+    "/identity/jwks.json",
+    "/.well-known/openid-configuration",
+    "/openid/v1/jwks",
+    // Load balancers ask.
+    "/healthz",
+    "/livez",
+    "/readyz",
+    "/version",
+    // Signing in itself: refuses without a good method, in its own words.
+    "/identity/v3/auth/tokens",
+    "/token",
+];
+
+/// Serves the list.
+pub fn router() -> Router {
+    let list = Arc::new(list());
+    Router::new().route(
+        PATH,
+        get(move || {
+            let list = list.clone();
+            async move { axum::Json(list.as_ref().clone()) }
+        }),
+    )
+}
+
+fn list() -> serde_json::Value {
+    let identity = gantry_identity::keystone::paths().into_iter().map(|path| format!("/identity/v3{path}"));
+    let issuer = gantry_identity::issuer::PATHS.iter().map(|path| (*path).to_owned());
+    let own = ["/v2/", "/v2/_catalog", "/token", "/gantry/health", PATH, "/apis/audit.gantry.dev/v1alpha1"];
+    let routes: Vec<String> =
+        identity.chain(issuer).chain(own.iter().map(|path| (*path).to_owned())).collect();
+    serde_json::json!({ "routes": routes, "open": OPEN })
+}
