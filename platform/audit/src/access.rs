@@ -56,3 +56,60 @@ impl Inner {
         Err(StatusError::forbidden(GROUP, RESOURCE, "", why))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use gantry_kube_types::{Authorizer, Decision};
+
+    use super::*;
+    use crate::Config;
+    use crate::namespaces::Facts;
+
+    /// `manager` has the right in two of three namespaces.
+    struct Rules;
+
+    impl Authorizer for Rules {
+        fn authorize(&self, asked: &Attributes) -> Decision {
+            let allowed = match asked.user.username.as_str() {
+                "auditor" => true,
+                "manager" => ["shop-dev", "shop-prod", "bank-dev"].contains(&asked.namespace.as_str()),
+                _ => false,
+            };
+            if allowed { Decision::Allow(String::new()) } else { Decision::NoOpinion(String::new()) }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_right_in_a_namespace_shows_that_namespace_and_whole_projects_only() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let audit = crate::build(Config::new(directory.path()), Arc::new(Rules)).expect("a trail");
+        let facts = |project: &str| Facts { project: Some(project.to_owned()), sessions: None };
+        audit.inner.namespaces.replace(HashMap::from([
+            ("shop-dev".to_owned(), facts("shop")),
+            ("shop-prod".to_owned(), facts("shop")),
+            ("bank-dev".to_owned(), facts("bank")),
+            ("bank-prod".to_owned(), facts("bank")),
+            ("default".to_owned(), Facts::default()),
+        ]));
+        let scope = |name: &str| audit.inner.scope(&UserInfo::authenticated(name, &[]), "list");
+        assert_eq!(scope("auditor"), Scope::All);
+        let strings = |all: &[&str]| all.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            scope("manager"),
+            Scope::Some {
+                user: "manager".to_owned(),
+                namespaces: strings(&["bank-dev", "shop-dev", "shop-prod"]),
+                projects: strings(&["shop"]),
+            }
+        );
+        assert_eq!(
+            scope("alice"),
+            Scope::Some { user: "alice".to_owned(), namespaces: Vec::new(), projects: Vec::new() }
+        );
+        assert!(audit.inner.require_all(&UserInfo::authenticated("manager", &[]), "list").is_err());
+        audit.close().await;
+    }
+}

@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
 
 use crate::Inner;
-use crate::catalog::{Catalog, State, follow};
+use crate::catalog::{Catalog, Entry, State, follow};
 use crate::index::IndexFile;
 use crate::queue::{Item, RemovedThrough};
 
@@ -77,37 +77,43 @@ pub(crate) fn run(inner: &Arc<Inner>) {
 }
 
 fn tend(inner: &Arc<Inner>) -> io::Result<()> {
-    let catalog = &inner.catalog;
-    let entries = catalog.entries();
+    let entries = inner.catalog.entries();
     let newest = entries.last().map(|entry| entry.number);
     for entry in entries {
         if inner.keeper.stops() {
             return Ok(());
         }
-        let (end, frames) = {
-            let mut state = entry.lock();
-            let State::Open(index) = &mut *state else { continue };
-            catalog.catch_up(&entry, index)?;
-            (index.next_place, index.rows())
-        };
-        if Some(entry.number) == newest {
-            continue;
+        // A segment that cannot be closed is searched as it is, and stays.
+        if let Err(error) = tend_segment(&inner.catalog, &entry, Some(entry.number) == newest) {
+            tracing::warn!(%error, segment = entry.number, "a segment of the audit trail cannot be closed");
         }
-        // Nobody writes to it any more, so its index is complete. Searches go on beside the compression.
-        if !catalog.path(entry.number, "seal").is_file() {
-            compress(catalog, entry.number, end, frames)?;
-        }
-        let encoded = match &*entry.lock() {
-            State::Open(index) => IndexFile::encode(index, entry.number, entry.first_sequence),
-            State::Sealed(_) => continue,
-        };
-        let path = catalog.path(entry.number, "idx");
-        durable::write_atomic(&path, &encoded, 0o600)?;
-        let file = IndexFile::open(&path, entry.number, entry.first_sequence)?;
-        *entry.lock() = State::Sealed(Arc::new(file));
-        durable::remove_all(&catalog.path(entry.number, "log"))?;
     }
     expire(inner)
+}
+
+fn tend_segment(catalog: &Catalog, entry: &Entry, newest: bool) -> io::Result<()> {
+    let (end, frames) = {
+        let mut state = entry.lock();
+        let State::Open(index) = &mut *state else { return Ok(()) };
+        catalog.catch_up(entry, index)?;
+        (index.next_place, index.rows())
+    };
+    if newest {
+        return Ok(());
+    }
+    // Nobody writes to it any more, so its index is complete. Searches go on beside the compression.
+    if !catalog.path(entry.number, "seal").is_file() {
+        compress(catalog, entry.number, end, frames)?;
+    }
+    let encoded = match &*entry.lock() {
+        State::Open(index) => IndexFile::encode(index, entry.number, entry.first_sequence),
+        State::Sealed(_) => return Ok(()),
+    };
+    let path = catalog.path(entry.number, "idx");
+    durable::write_atomic(&path, &encoded, 0o600)?;
+    let file = IndexFile::open(&path, entry.number, entry.first_sequence)?;
+    *entry.lock() = State::Sealed(Arc::new(file));
+    durable::remove_all(&catalog.path(entry.number, "log"))
 }
 
 /// Writes the closed form of a segment.

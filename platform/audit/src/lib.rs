@@ -106,9 +106,12 @@ pub fn build(config: Config, authorizer: Arc<dyn Authorizer>) -> Result<Audit, O
     let _ = inner.own.set(Arc::downgrade(&inner));
     let writer = writer::Writer::new(inner.clone(), key, recovered.position)?;
     let tends = inner.clone();
+    let watches = inner.clone();
     let threads = vec![
-        spawn("audit-writer", move || writer.run()).map_err(OpenError::io(&inner.config.root))?,
-        spawn("audit-keeper", move || keeper::run(&tends)).map_err(OpenError::io(&inner.config.root))?,
+        spawn("audit-writer", move || watches.watched("writer", || writer.run()))
+            .map_err(OpenError::io(&inner.config.root))?,
+        spawn("audit-keeper", move || tends.watched("keeper", || keeper::run(&tends)))
+            .map_err(OpenError::io(&inner.config.root))?,
     ];
     *inner.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
     let audit = Audit { inner };
@@ -208,6 +211,17 @@ impl Inner {
     pub(crate) fn show(&self, health: Health) {
         if let Some(board) = self.health.get() {
             board.set(writer::PART, health);
+        }
+    }
+
+    /// Runs a thread of the trail. If it panics, nothing more goes unrecorded: requests are refused.
+    fn watched(&self, name: &str, run: impl FnOnce()) {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
+            tracing::error!(
+                "the audit trail's {name} panicked; the trail is closed and requests are refused"
+            );
+            self.show(Health::Degraded(format!("the audit trail's {name} panicked; start Gantry again")));
+            self.queue.close();
         }
     }
 

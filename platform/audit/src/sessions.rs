@@ -138,6 +138,10 @@ impl SessionRecorder for Inner {
             RecordSessions::Terminals if !start.tty => return Ok(None),
             RecordSessions::Terminals | RecordSessions::All => {}
         }
+        let finished: Arc<dyn Finished> = match self.own.get().and_then(std::sync::Weak::upgrade) {
+            Some(inner) => inner,
+            None => return Err("the audit trail is closed".to_owned()),
+        };
         let id = uuid::Uuid::new_v4().to_string();
         {
             let mut known = self.sessions.lock();
@@ -153,11 +157,7 @@ impl SessionRecorder for Inner {
                 known.recent.pop_front();
             }
         }
-        let sink: Arc<dyn Finished> = match self.own.get().and_then(std::sync::Weak::upgrade) {
-            Some(inner) => inner,
-            None => return Err("the audit trail is closed".to_owned()),
-        };
-        match Tape::create(&self.sessions.directory, &id, start, policy.bytes_max, sink) {
+        match Tape::create(&self.sessions.directory, &id, start, policy.bytes_max, finished) {
             Ok(tape) => Ok(Some(Box::new(tape))),
             Err(error) => {
                 self.sessions.lock().open -= 1;

@@ -250,3 +250,85 @@ pub fn list(directory: &Path) -> io::Result<Vec<SegmentPath>> {
     found.dedup_by_key(|s| s.number);
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::GENESIS;
+    use crate::frame::{Header, Kind};
+    use proptest::prelude::*;
+
+    /// A `.log` of some frames, or the `.seal` of the same.
+    fn file(sealed: bool) -> Vec<u8> {
+        let header = HeaderBytes::new(Header {
+            schema: 1,
+            segment: 1,
+            first_sequence: 1,
+            previous_hash: hex::encode(GENESIS),
+            created: String::new(),
+        });
+        let mut frames = Vec::new();
+        let mut last = header.start();
+        for sequence in 1..20 {
+            let payload = format!("{{\"auditID\":\"{sequence}\"}}");
+            last = Frame::append(&mut frames, &last, sequence, Kind::Record, payload.as_bytes());
+        }
+        if !sealed {
+            return [header.encode(MAGIC_LOG), frames].concat();
+        }
+        let mut out = header.encode(MAGIC_SEAL);
+        let at = out.len() as u64;
+        let block = zstd::bulk::compress(&frames, 1).expect("compressed");
+        out.extend_from_slice(&block);
+        let table_at = out.len() as u64;
+        out.extend_from_slice(&at.to_le_bytes());
+        out.extend_from_slice(&(block.len() as u32).to_le_bytes());
+        out.extend_from_slice(&(frames.len() as u32).to_le_bytes());
+        out.extend_from_slice(&table_at.to_le_bytes());
+        out.extend_from_slice(&1_u32.to_le_bytes());
+        out.extend_from_slice(&19_u32.to_le_bytes());
+        out.extend_from_slice(MAGIC_END);
+        out
+    }
+
+    /// Every frame that can be read, from a file with this content.
+    fn read_all(bytes: &[u8]) -> usize {
+        let mut temporary = tempfile::NamedTempFile::new().expect("a file");
+        io::Write::write_all(&mut temporary, bytes).expect("written");
+        let Ok(mut segment) = Segment::open(temporary.path()) else { return 0 };
+        let (mut place, mut count) = (0, 0);
+        while let Ok(Some(frame)) = segment.frame_at(place) {
+            place += frame.len_bytes() as u64;
+            count += 1;
+        }
+        let _ = segment.bytes_after(place);
+        count
+    }
+
+    #[test]
+    fn both_forms_have_the_same_frames() {
+        assert_eq!((read_all(&file(false)), read_all(&file(true))), (19, 19));
+    }
+
+    proptest! {
+        /// Whatever the bytes are: frames or none, and never a panic.
+        #[test]
+        fn no_file_is_too_strange(bytes in proptest::collection::vec(any::<u8>(), 0..300), sealed: bool) {
+            read_all(&bytes);
+            let magic = if sealed { MAGIC_SEAL } else { MAGIC_LOG };
+            read_all(&[magic.as_slice(), &bytes].concat());
+        }
+
+        #[test]
+        fn no_change_is_too_strange(sealed: bool, changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), cut in any::<prop::sample::Index>()) {
+            let mut bytes = file(sealed);
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            read_all(&bytes);
+            bytes.truncate(cut.index(bytes.len()));
+            read_all(&bytes);
+        }
+    }
+}

@@ -170,7 +170,13 @@ impl Walk {
         let listed = segment::list(&folder).map_err(|error| Stop::Io(folder.clone(), error))?;
         let count = listed.len();
         for (index, file) in listed.into_iter().enumerate() {
-            let opened = match Segment::open(&file.path) {
+            let mut opened = Segment::open(&file.path);
+            if matches!(&opened, Err(SegmentError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound)
+            {
+                // It was closed since it was listed.
+                opened = Segment::open(&file.path.with_extension("seal"));
+            }
+            let opened = match opened {
                 Ok(opened) => opened,
                 Err(SegmentError::Io { path, source }) => return Err(Stop::Io(path, source)),
                 Err(SegmentError::Format { source, .. }) => {

@@ -253,7 +253,21 @@ fn decode_rows(list: &[u8], count: u32, of: u32, bits: &mut Bits) -> io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gantry_audit_api::frame::Frame;
     use proptest::prelude::*;
+
+    fn some_index() -> MemoryIndex {
+        let mut index = MemoryIndex::default();
+        for number in 0..50 {
+            let payload = format!(
+                r#"{{"auditID":"id-{number}","verb":"get","user":{{"username":"user{}"}},"requestReceivedTimestamp":"2026-01-01T00:00:{number:02}Z"}}"#,
+                number % 7
+            );
+            let kind = gantry_audit_api::frame::Kind::Record;
+            index.push(&Frame { kind, payload: payload.as_bytes(), tag: [0; 8] });
+        }
+        index
+    }
 
     proptest! {
         #[test]
@@ -266,6 +280,40 @@ mod tests {
             let mut found: Vec<u32> = bits.descending().collect();
             found.reverse();
             prop_assert_eq!(found, rows);
+        }
+
+        /// An index that was damaged is refused, or answers something, and never panics.
+        #[test]
+        fn no_index_is_too_strange(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6), cut in any::<prop::sample::Index>(), term_at in any::<prop::sample::Index>()) {
+            let index = some_index();
+            let mut bytes = IndexFile::encode(&index, 1, 1);
+            let terms: Vec<Term> = index.terms.keys().copied().collect();
+            let whole = changes.is_empty();
+            for (at, byte) in changes {
+                // Behind the checked header, too.
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if !whole {
+                bytes.truncate(bytes.len() - cut.index(bytes.len() / 8));
+            }
+            let mut temporary = tempfile::NamedTempFile::new().expect("a file");
+            io::Write::write_all(&mut temporary, &bytes).expect("written");
+            let opened = IndexFile::open(temporary.path(), 1, 1);
+            prop_assert!(opened.is_ok() || !whole);
+            if let Ok(read) = opened {
+                let term = terms[term_at.index(terms.len())];
+                let found = read.bits(temporary.as_file(), term);
+                if whole {
+                    prop_assert_eq!(found.as_ref().ok(), Some(&index.bits(term)));
+                }
+                if let Ok(mut bits) = found {
+                    let _ = read.within(temporary.as_file(), &mut bits, 5, 10_000_000);
+                }
+                for row in 0..60 {
+                    let _ = read.place(temporary.as_file(), row);
+                }
+            }
         }
 
         /// Whatever stands in the file: an answer or an error.
