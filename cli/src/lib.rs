@@ -14,6 +14,9 @@ pub use context::{ClientFlags, Context};
 /// The commands that need a server.
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
+    /// Search, follow, export and verify the audit trail
+    #[command(subcommand)]
+    Audit(commands::audit::AuditCommand),
     /// Pack, load, list, inspect and remove images of the registry
     #[command(subcommand)]
     Image(commands::image::ImageCommand),
@@ -26,6 +29,7 @@ pub enum Command {
 /// Runs a command to its end.
 pub async fn run(command: Command, flags: &ClientFlags) -> anyhow::Result<()> {
     match command {
+        Command::Audit(audit) => commands::audit::run(audit, flags).await,
         Command::Image(image) => commands::image::run(image, flags).await,
         Command::Identity(identity) => commands::identity::run(identity, flags).await,
         Command::Why(why) => commands::why::run(why, &Context::load(flags).await?).await,
