@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gantry_identity_api::{Domain, Named, Project, Role, User, extra};
+use gantry_identity_api::{DEFAULT_DOMAIN, Domain, Named, Project, Role, User, UserSpec, extra, roles};
 use gantry_kube_types::{UserInfo, groups};
 use jiff::Timestamp;
 
@@ -68,6 +68,50 @@ impl Session {
         // Roles of a domain stand for what they imply, as in Keystone.
         let roles = shown.filter(|role| role.spec.domain.is_none()).cloned().collect();
         Some(Self { claims, user, domain, scope, project, scope_domain, roles, authority, info })
+    }
+
+    /// The platform's administrators by certificate (`system:masters`), who are no users of identity: everything is
+    /// theirs to do, and nothing is theirs. `None`: the caller is none of them.
+    pub fn of_master(state: &State, caller: &UserInfo, now: Timestamp) -> Option<Self> {
+        if !caller.in_group(groups::MASTERS) {
+            return None;
+        }
+        let domain = state.domains.get(DEFAULT_DOMAIN)?.clone();
+        let spec = UserSpec {
+            name: Some(caller.username.clone()),
+            domain: domain.id(),
+            enabled: true,
+            ..UserSpec::default()
+        };
+        let claims = Claims {
+            id: String::new(),
+            user: String::new(),
+            user_domain: domain.id(),
+            audiences: Vec::new(),
+            issued_at: now,
+            expires_at: now,
+            methods: vec!["certificate".to_owned()],
+            scope: TokenScope::System,
+            chain: None,
+            trust: None,
+            application_credential: None,
+            roles: None,
+            federation: None,
+            oauth: None,
+            profile: None,
+        };
+        Some(Self {
+            claims: Arc::new(claims),
+            // Without an id: no object is this user's own.
+            user: Arc::new(User::new("", spec)),
+            domain,
+            scope: Some(Target::System),
+            project: None,
+            scope_domain: None,
+            roles: state.roles.get(roles::ADMIN).cloned().into_iter().collect(),
+            authority: Authority { unlimited: true, ..Authority::default() },
+            info: caller.clone(),
+        })
     }
 
     /// Made in the project whose admins are the platform's.
