@@ -87,10 +87,11 @@ fn run_in_namespace() -> Option<String> {
     for (name, words) in QDISCS {
         script += &format!("tc qdisc replace dev p0 root {} && echo {name}\n", words.join(" "));
     }
-    script += "nft 'table ip p { map m { type inet_service : verdict ; } \
-               chain c { tcp dport vmap @m ; numgen random mod 2 vmap { 0 : drop , 1 : accept } ; } }' \
+    // On one line nft wants a semicolon behind every block, too.
+    script += "nft 'table ip p { map m { type inet_service : verdict ; } ; \
+               chain c { tcp dport vmap @m ; numgen random mod 2 vmap { 0 : drop , 1 : accept } ; } ; }' \
                && echo nft_maps\n";
-    script += "nft 'table bridge p { chain c { type filter hook forward priority 0 ; ct state new accept ; } }' \
+    script += "nft 'table bridge p { chain c { type filter hook forward priority 0 ; ct state new accept ; } ; }' \
                && echo nft_bridge_conntrack\n";
     let mut child = Command::new("unshare")
         .args(["--net", "sh"])
