@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
+use super::access_rules::RULES;
 use super::call::{Answer, Body, Call, done, fresh_id, object, shown, text};
 use super::errors::ApiError;
 use super::records::{all, find, new_object, object_name};
@@ -26,7 +27,6 @@ use crate::login::secrets::keep_application_secret;
 use crate::password::Password;
 use crate::policy::{Act, Subject};
 
-const RULES: &str = "access_rules";
 const WORD: &str = "Application Credential";
 const FIELDS: &[Field] = &[
     must("name", Form::Name(255)),
@@ -126,7 +126,7 @@ async fn show(call: Call, Path(path): Path<(String, String)>) -> Answer {
 
 /// The ids of the roles asked for, out of those the caller has.
 fn roles_of(own: &[Arc<Role>], asked: Option<&Value>) -> Result<Vec<String>, ApiError> {
-    let Some(asked) = asked.and_then(Value::as_array) else {
+    let Some(asked) = asked.and_then(Value::as_array).filter(|asked| !asked.is_empty()) else {
         return Ok(own.iter().map(|role| role.id()).collect());
     };
     let unassigned = || {
@@ -305,6 +305,7 @@ mod tests {
             ["member", "reader"].iter().filter_map(|id| state.roles.get(id).cloned()).collect();
         let roles = |asked: Option<Value>| roles_of(&own, asked.as_ref()).ok();
         assert_eq!(roles(None), Some(vec!["member".to_owned(), "reader".to_owned()]));
+        assert_eq!(roles(Some(json!([]))), roles(None));
         assert_eq!(roles(Some(json!([{"name": "reader"}]))), Some(vec!["reader".to_owned()]));
         assert_eq!(
             roles(Some(json!([{"id": "member"}, {"name": "member"}]))),

@@ -13,6 +13,7 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
 
+use super::access_rules;
 use super::errors::ApiError;
 use super::query::Query;
 use super::schema::{Json, Shape, bad};
@@ -129,6 +130,12 @@ impl FromRequestParts<Api> for Call {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
         let visit = Visit::from_request_parts(parts, api).await?;
         let session = session(&visit, parts)?;
+        let path = visit.path.split('?').next().unwrap_or_default();
+        if !access_rules::allow(&visit.state(), &session, parts.method.as_str(), path) {
+            return Err(ApiError::refused(
+                "The application credential's access rules do not allow this call.",
+            ));
+        }
         Ok(Self { visit, session })
     }
 }

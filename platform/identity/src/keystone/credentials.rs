@@ -27,7 +27,7 @@ const FILTERS: &[&str] = &["user_id", "type", "project_id"];
 const FIELDS: &[Field] = &[
     must("type", Form::Name(255)),
     must("blob", Form::Text),
-    null("user_id", Form::Text),
+    must("user_id", Form::Text),
     null("project_id", Form::Text),
 ];
 const NEW: Shape = Shape::open("credential", FIELDS);
@@ -137,9 +137,6 @@ fn ec2_id(access: &str) -> String {
 async fn create(call: Call, body: Body) -> Answer {
     let mut body = body.new_object(&NEW)?;
     let blob = body.remove("blob").and_then(|b| b.as_str().map(str::to_owned)).unwrap_or_default();
-    if text(&body, "user_id").is_none() {
-        body.insert("user_id".to_owned(), json!(call.user()));
-    }
     body.entry("project_id").or_insert(Value::Null);
     let id = match text(&body, "type") {
         Some("ec2") => access_of(&blob).map(|access| ec2_id(&access)).unwrap_or_default(),

@@ -4,6 +4,7 @@
 //! [`crate::objects`]: the same objects, rights and checks as everywhere else. What Gantry has no kind for is a
 //! [`gantry_identity_api::KeystoneRecord`] of a collection that one table describes.
 
+mod access_rules;
 mod application_credentials;
 mod assignments;
 mod auth;

@@ -52,7 +52,7 @@ impl Collection for Roles {
             "name": role.display_name(),
             "domain_id": role.spec.domain,
             "description": description,
-            "options": role.spec.options,
+            "options": options(role),
         })));
         all
     }
@@ -70,7 +70,7 @@ impl Collection for Roles {
 
     fn change(state: &State, role: &mut Role, body: &Json) -> Result<(), ApiError> {
         check_options(body)?;
-        check_immutable("role", &role.id(), Some(&Value::Object(role.spec.options.clone())), Some(body))?;
+        check_immutable("role", &role.id(), Some(&options(role)), Some(body))?;
         if body.get("domain_id").is_some_and(|d| d.as_str() != role.spec.domain.as_deref()) {
             return Err(ApiError::invalid("Update of `domain_id` is not allowed."));
         }
@@ -83,7 +83,7 @@ impl Collection for Roles {
     }
 
     fn keeps(_state: &State, role: &Role) -> Option<ApiError> {
-        check_immutable("role", &role.id(), Some(&Value::Object(role.spec.options.clone())), None).err()
+        check_immutable("role", &role.id(), Some(&options(role)), None).err()
     }
 
     /// Roles of domains are shown to who asks for a domain's.
@@ -96,6 +96,17 @@ impl Collection for Roles {
         let doomed = cascade::of_role(&call.state(), &role.id());
         cascade::act(call, doomed).await
     }
+}
+
+/// The options of a role. Roles that the platform rests on are immutable unless somebody says that they are not.
+fn options(role: &Role) -> Value {
+    let mut options = role.spec.options.clone();
+    let ours = roles::CHAIN.contains(&role.id().as_str())
+        || [roles::AUDITOR, roles::OPERATOR].contains(&role.id().as_str());
+    if ours {
+        options.entry("immutable").or_insert(json!(true));
+    }
+    Value::Object(options)
 }
 
 fn take(state: &State, role: &mut Role, body: &Json) -> Result<(), ApiError> {
