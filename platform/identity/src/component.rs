@@ -107,6 +107,7 @@ impl Identity {
         let admin = self.core.ensure_admin(password).await?;
         self.core.ensure_catalogue().await?;
         tend(&self.core, host);
+        crate::providers::start(&self.core, host);
         Ok(admin)
     }
 }

@@ -18,6 +18,7 @@ use crate::password::{
     ChangeError, HasherSettings, Login, Password, PasswordHasher, PasswordOptions, PasswordPolicy, Passwords,
     SecurityCompliance,
 };
+use crate::providers::Providers;
 use crate::revocation::{Cause, Event, RevocationConfig, Revocations, Target};
 use crate::session::Session;
 use crate::sessions::Sessions;
@@ -77,6 +78,8 @@ pub struct Core {
     pub tokens: Tokens,
     pub revocations: Revocations,
     pub config: Config,
+    /// Where users come from who are not managed here.
+    pub providers: Providers,
     sessions: Sessions,
     /// There before anything is served; absent in benches.
     audit: OnceLock<Arc<dyn AuditSink>>,
@@ -109,8 +112,19 @@ impl Core {
         let revocations = Revocations::open(&config.data.join("revocations.redb"), kept, Timestamp::now())?;
         let directory = Directory::default();
         let objects = Objects::new(directory.clone());
-        let (sessions, audit) = (Sessions::default(), OnceLock::new());
-        Ok(Self { directory, objects, vault, passwords, tokens, revocations, config, sessions, audit })
+        let (providers, sessions, audit) = (Providers::default(), Sessions::default(), OnceLock::new());
+        Ok(Self {
+            directory,
+            objects,
+            vault,
+            passwords,
+            tokens,
+            revocations,
+            config,
+            providers,
+            sessions,
+            audit,
+        })
     }
 
     /// Security events go there from now on.

@@ -19,6 +19,7 @@ pub mod narrowed;
 pub mod objects;
 pub mod password;
 pub mod policy;
+pub mod providers;
 pub mod revocation;
 pub mod rights;
 pub mod session;

@@ -110,6 +110,9 @@ impl Core {
         origin: &Origin,
         now: Timestamp,
     ) -> Result<Arc<User>, IdentityError> {
+        if let Some(found) = self.by_source(user, &password, origin, now).await? {
+            return Ok(found);
+        }
         let found = self.local_user(user);
         let (id, text) = (found.as_ref().map(|u| u.id()), user.text());
         let options = found.as_ref().map(|u| u.spec.options.clone()).unwrap_or_default();
