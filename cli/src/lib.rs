@@ -17,6 +17,8 @@ pub enum Command {
     /// Search, follow, export and verify the audit trail
     #[command(subcommand)]
     Audit(commands::audit::AuditCommand),
+    /// Check whether an action is allowed, and say by which binding
+    Can(commands::can::CanArgs),
     /// Pack, load, list, inspect and remove images of the registry
     #[command(subcommand)]
     Image(commands::image::ImageCommand),
@@ -30,6 +32,7 @@ pub enum Command {
 pub async fn run(command: Command, flags: &ClientFlags) -> anyhow::Result<()> {
     match command {
         Command::Audit(audit) => commands::audit::run(audit, flags).await,
+        Command::Can(can) => commands::can::run(can, &Context::load(flags).await?).await,
         Command::Image(image) => commands::image::run(image, flags).await,
         Command::Identity(identity) => commands::identity::run(identity, flags).await,
         Command::Why(why) => commands::why::run(why, &Context::load(flags).await?).await,

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub mod audit;
+pub mod can;
 pub mod identity;
 pub mod image;
 pub mod why;

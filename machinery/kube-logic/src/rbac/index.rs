@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gantry_kube_types::{Attributes, Decision, UserInfo};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 
-use super::matching::allows;
+use super::role::{Place, Roles};
 use super::{PolicyRule, RoleRef, Subject};
 
 /// The four stored kinds.
@@ -43,6 +43,15 @@ pub(super) struct Binding {
     pub(super) name: String,
     pub(super) role: RoleRef,
     pub(super) subjects: Vec<Subject>,
+    /// Where its role stands; `None`: it may not name such a role.
+    place: Option<Place>,
+}
+
+impl Binding {
+    /// The namespace of its role: empty for a ClusterRole.
+    fn role_namespace(&self) -> &str {
+        if self.role.kind == "ClusterRole" { "" } else { &self.namespace }
+    }
 }
 
 /// One subject of one binding.
@@ -50,6 +59,8 @@ pub(super) struct Binding {
 pub(super) struct Grant {
     pub(super) binding: Arc<Binding>,
     pub(super) subject: usize,
+    /// The binding's, here so that a decision need not follow the pointer.
+    place: Option<Place>,
 }
 
 /// What one user or group is bound to.
@@ -72,8 +83,7 @@ impl Grants {
 /// the caller and the rules of the roles bound to it, however many other bindings there are.
 #[derive(Debug, Default)]
 pub struct RuleIndex {
-    /// By namespace (empty: ClusterRoles), then name.
-    roles: HashMap<String, HashMap<String, Vec<PolicyRule>>>,
+    roles: Roles,
     bindings: HashMap<(String, String), Arc<Binding>>,
     /// Service accounts stand here under their user name.
     users: HashMap<String, Grants>,
@@ -144,27 +154,27 @@ impl RuleIndex {
 
     /// An empty `namespace` means a ClusterRole.
     pub fn set_role(&mut self, namespace: &str, name: &str, rules: Vec<PolicyRule>) {
-        self.roles.entry(namespace.to_owned()).or_default().insert(name.to_owned(), rules);
+        self.roles.set(namespace, name, rules);
     }
 
     pub fn remove_role(&mut self, namespace: &str, name: &str) {
-        if let Some(roles) = self.roles.get_mut(namespace) {
-            roles.remove(name);
-            if roles.is_empty() {
-                self.roles.remove(namespace);
-            }
-        }
+        self.roles.remove(namespace, name);
     }
 
     /// An empty `namespace` means a ClusterRoleBinding.
     pub fn set_binding(&mut self, namespace: &str, name: &str, role: RoleRef, subjects: Vec<Subject>) {
         self.remove_binding(namespace, name);
-        let binding =
-            Arc::new(Binding { namespace: namespace.to_owned(), name: name.to_owned(), role, subjects });
+        let mut binding =
+            Binding { namespace: namespace.to_owned(), name: name.to_owned(), role, subjects, place: None };
+        // A ClusterRoleBinding may only name a ClusterRole.
+        if !namespace.is_empty() || binding.role.kind == "ClusterRole" {
+            binding.place = Some(self.roles.bind(binding.role_namespace(), &binding.role.name));
+        }
+        let binding = Arc::new(binding);
         for (subject, who) in binding.subjects.iter().enumerate() {
             let Some((of_group, key)) = subject_key(who, namespace) else { continue };
             let grants = self.subjects(of_group).entry(key).or_default();
-            let grant = Grant { binding: binding.clone(), subject };
+            let grant = Grant { binding: binding.clone(), subject, place: binding.place };
             match namespace {
                 "" => grants.cluster.push(grant),
                 _ => grants.namespaces.entry(namespace.to_owned()).or_default().push(grant),
@@ -175,6 +185,9 @@ impl RuleIndex {
 
     pub fn remove_binding(&mut self, namespace: &str, name: &str) {
         let Some(binding) = self.bindings.remove(&(namespace.to_owned(), name.to_owned())) else { return };
+        if let Some(place) = binding.place {
+            self.roles.release(binding.role_namespace(), &binding.role.name, place);
+        }
         for who in &binding.subjects {
             let Some((of_group, key)) = subject_key(who, namespace) else { continue };
             let subjects = self.subjects(of_group);
@@ -200,18 +213,17 @@ impl RuleIndex {
     /// The rules of a role; `kind` as in a role reference.
     pub fn role_rules(&self, kind: &str, namespace: &str, name: &str) -> Option<&[PolicyRule]> {
         let namespace = if kind == "ClusterRole" { "" } else { namespace };
-        self.roles.get(namespace)?.get(name).map(Vec::as_slice)
+        self.roles.get(namespace, name)
     }
 
     /// May the caller? Never `Deny`: RBAC only grants.
     pub fn decide(&self, attributes: &Attributes) -> Decision {
         let mut errors = Vec::new();
+        let wanted = self.roles.wanted(attributes);
         for grant in self.grants(&attributes.user, &attributes.namespace) {
-            match self.rules_of(grant) {
-                Some(rules) if rules.iter().any(|rule| allows(rule, attributes)) => {
-                    return Decision::Allow(format!("RBAC: allowed by {}", describe(grant)));
-                }
-                Some(_) => {}
+            match grant.place.and_then(|place| self.roles.allow(place, &wanted, attributes)) {
+                Some(true) => return Decision::Allow(format!("RBAC: allowed by {}", describe(grant))),
+                Some(false) => {}
                 None => errors.push(missing_role(grant)),
             }
         }
@@ -266,8 +278,7 @@ impl RuleIndex {
 
     /// The names and rules of the Roles of a namespace, or of the ClusterRoles.
     pub(super) fn roles_in(&self, namespace: &str) -> impl Iterator<Item = (&str, &[PolicyRule])> {
-        let roles = self.roles.get(namespace).into_iter().flatten();
-        roles.map(|(name, rules)| (name.as_str(), rules.as_slice()))
+        self.roles.in_namespace(namespace)
     }
 
     /// Is the role referred to by a binding in this namespace?
@@ -277,12 +288,7 @@ impl RuleIndex {
     }
 
     pub(super) fn rules_of(&self, grant: &Grant) -> Option<&[PolicyRule]> {
-        let binding = &grant.binding;
-        // A ClusterRoleBinding may only name a ClusterRole.
-        if binding.namespace.is_empty() && binding.role.kind != "ClusterRole" {
-            return None;
-        }
-        self.role_rules(&binding.role.kind, &binding.namespace, &binding.role.name)
+        self.roles.at(grant.place?)
     }
 }
 
@@ -302,7 +308,7 @@ fn subject_key(subject: &Subject, binding_namespace: &str) -> Option<(bool, Stri
 }
 
 fn describe(grant: &Grant) -> String {
-    let Binding { namespace, name, role, subjects } = grant.binding.as_ref();
+    let Binding { namespace, name, role, subjects, .. } = grant.binding.as_ref();
     let subject = &subjects[grant.subject];
     let who = match subject.kind.as_str() {
         "ServiceAccount" => {

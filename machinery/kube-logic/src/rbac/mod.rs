@@ -9,6 +9,7 @@ pub mod escalation;
 pub mod explain;
 mod index;
 pub mod matching;
+mod role;
 
 pub use escalation::{confirm_no_escalation, covers, parts};
 pub use explain::Explanation;

@@ -1,0 +1,256 @@
+//! `gantry can VERB RESOURCE`: may I, or may they, and by which binding.
+
+use anyhow::{Context as _, bail};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResource;
+use serde_json::{Value, json};
+
+use crate::Context;
+
+const EXPLAIN: &str = "/apis/authorization.gantry.dev/v1alpha1/explain";
+
+#[derive(clap::Args, Debug)]
+pub struct CanArgs {
+    /// get, list, watch, create, update, patch, delete, … or any verb of a virtual resource (pull, push)
+    verb: String,
+    /// pods, pods/NAME, deployments.apps, repositories.registry.gantry.dev, or a path such as /healthz
+    #[arg(value_name = "RESOURCE[/NAME]")]
+    resource: String,
+    /// The subresource: log, exec, scale, status, …
+    #[arg(long)]
+    subresource: Option<String>,
+    /// In this namespace (default: the context's)
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// In all namespaces
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    all_namespaces: bool,
+    /// Ask about this user
+    #[arg(long = "as", value_name = "USER")]
+    user: Option<String>,
+    /// Ask about a member of this group (may be repeated)
+    #[arg(long = "as-group", value_name = "GROUP")]
+    groups: Vec<String>,
+    /// Say which binding grants it, or the nearest that is missing
+    #[arg(long)]
+    why: bool,
+    /// Output format
+    #[arg(short, long, value_parser = ["json"])]
+    output: Option<String>,
+}
+
+pub async fn run(arguments: CanArgs, context: &Context) -> anyhow::Result<()> {
+    let client = context.kube()?;
+    let question = question(&arguments, context.default_namespace(), &client).await?;
+    let body = serde_json::to_vec(&json!({ "spec": question }))?;
+    let request = http::Request::post(EXPLAIN).header("content-type", "application/json").body(body)?;
+    let answer: Value = client.request(request).await.context("the server was not able to say")?;
+    let status = &answer["status"];
+    let allowed = status["allowed"] == true;
+    if arguments.output.is_some() {
+        println!("{}", serde_json::to_string_pretty(&answer)?);
+    } else {
+        println!("{}", if allowed { "yes" } else { "no" });
+        if arguments.why {
+            print!("{}", explained(status));
+        }
+    }
+    if allowed {
+        return Ok(());
+    }
+    bail!("{} may not {}", who(&arguments), what(&question))
+}
+
+fn who(arguments: &CanArgs) -> String {
+    match (&arguments.user, arguments.groups.as_slice()) {
+        (Some(user), _) => format!("user {user:?}"),
+        (None, []) => "you".to_owned(),
+        (None, groups) => format!("group {:?}", groups.join(", ")),
+    }
+}
+
+fn what(question: &Value) -> String {
+    let text = |pointer: &str| question.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    if question.get("nonResourceAttributes").is_some() {
+        return format!("{} {}", text("/nonResourceAttributes/verb"), text("/nonResourceAttributes/path"));
+    }
+    let field = |name: &str| text(&format!("/resourceAttributes/{name}")).to_owned();
+    let mut out = format!("{} {}", field("verb"), field("resource"));
+    if !field("group").is_empty() {
+        out.push_str(&format!(".{}", field("group")));
+    }
+    for (before, name) in [("/", "subresource"), (" ", "name")] {
+        if !field(name).is_empty() {
+            out.push_str(&format!("{before}{}", field(name)));
+        }
+    }
+    match field("namespace").as_str() {
+        "" => out,
+        namespace => format!("{out} in namespace {namespace:?}"),
+    }
+}
+
+/// The `spec` of the question.
+async fn question(arguments: &CanArgs, default: &str, client: &kube::Client) -> anyhow::Result<Value> {
+    let mut spec = json!({});
+    if let Some(user) = &arguments.user {
+        spec["user"] = user.as_str().into();
+    }
+    if arguments.user.is_some() || !arguments.groups.is_empty() {
+        // Everybody who has signed in is in these, as an impersonated user is.
+        let mut groups = arguments.groups.clone();
+        groups.extend(implied_groups(arguments.user.as_deref().unwrap_or_default()));
+        spec["groups"] = json!(groups);
+    }
+    if arguments.resource.starts_with('/') {
+        spec["nonResourceAttributes"] = json!({"verb": arguments.verb, "path": arguments.resource});
+        return Ok(spec);
+    }
+    let (kind, name) = arguments.resource.split_once('/').unwrap_or((&arguments.resource, ""));
+    let resource = resolve(kind, client).await?;
+    let namespace = match (&arguments.namespace, resource.namespaced) {
+        (_, false) => "",
+        _ if arguments.all_namespaces => "",
+        (Some(namespace), true) => namespace,
+        (None, true) => default,
+    };
+    spec["resourceAttributes"] = json!({
+        "verb": arguments.verb, "group": resource.group, "resource": resource.plural, "namespace": namespace,
+        "name": name, "subresource": arguments.subresource.as_deref().unwrap_or_default(),
+    });
+    Ok(spec)
+}
+
+fn implied_groups(user: &str) -> Vec<String> {
+    let mut groups = vec!["system:authenticated".to_owned()];
+    if let Some((namespace, _)) =
+        user.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'))
+    {
+        groups.push("system:serviceaccounts".to_owned());
+        groups.push(format!("system:serviceaccounts:{namespace}"));
+    }
+    groups
+}
+
+struct Resolved {
+    group: String,
+    plural: String,
+    namespaced: bool,
+}
+
+/// Finds a resource by plural, singular, short name or kind. `NAME.GROUP` that the server does not list
+/// is taken at its word: virtual resources (`repositories.registry.gantry.dev`) have no objects.
+async fn resolve(kind: &str, client: &kube::Client) -> anyhow::Result<Resolved> {
+    let (name, wanted) = kind.split_once('.').unwrap_or((kind, ""));
+    let is_it = |found: &APIResource| {
+        let short = found.short_names.iter().flatten().any(|short| short == name);
+        !found.name.contains('/')
+            && (found.name == name
+                || found.singular_name == name
+                || found.kind.eq_ignore_ascii_case(name)
+                || short)
+    };
+    let resolved = |group: &str, found: &APIResource| Resolved {
+        group: group.to_owned(),
+        plural: found.name.clone(),
+        namespaced: found.namespaced,
+    };
+    if wanted.is_empty()
+        && let Some(found) = client.list_core_api_resources("v1").await?.resources.iter().find(|r| is_it(r))
+    {
+        return Ok(resolved("", found));
+    }
+    for group in client.list_api_groups().await?.groups {
+        let version = group.preferred_version.as_ref().or(group.versions.first());
+        let Some(version) = version.filter(|_| wanted.is_empty() || group.name == wanted) else { continue };
+        let list = client.list_api_group_resources(&version.group_version).await?;
+        if let Some(found) = list.resources.iter().find(|r| is_it(r)) {
+            return Ok(resolved(&group.name, found));
+        }
+    }
+    if wanted.is_empty() {
+        bail!("the server doesn't have a resource type {kind:?}");
+    }
+    Ok(Resolved { group: wanted.to_owned(), plural: name.to_owned(), namespaced: true })
+}
+
+/// What `--why` adds, a line each.
+fn explained(status: &Value) -> String {
+    let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
+    let list = |field: &str| status[field].as_array().cloned().unwrap_or_default();
+    let mut lines = Vec::new();
+    for grant in list("grants") {
+        let place = match text(&grant, "namespace").as_str() {
+            "" => String::new(),
+            namespace => format!(" in namespace {namespace:?}"),
+        };
+        lines.push(format!(
+            "granted by {} {:?}{place}: {} {:?} to {} {:?}",
+            text(&grant, "bindingKind"),
+            text(&grant, "binding"),
+            text(&grant, "roleKind"),
+            text(&grant, "role"),
+            text(&grant, "subjectKind"),
+            text(&grant, "subject")
+        ));
+    }
+    let reason = text(status, "reason");
+    if lines.is_empty() && !reason.is_empty() {
+        lines.push(reason);
+    }
+    let held: Vec<String> = list("heldVerbs").iter().filter_map(|v| v.as_str().map(str::to_owned)).collect();
+    if !held.is_empty() {
+        lines.push(format!("allowed on the same: {}", held.join(", ")));
+    }
+    for missing in list("nearest").iter().take(5) {
+        let place = match text(missing, "namespace").as_str() {
+            "" => "for the whole cluster".to_owned(),
+            namespace => format!("in namespace {namespace:?}"),
+        };
+        let bound: Vec<String> = missing["boundIn"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|place| place.as_str().map(str::to_owned))
+            .collect();
+        let elsewhere =
+            if bound.is_empty() { String::new() } else { format!(" (held in {})", bound.join(", ")) };
+        lines.push(format!(
+            "missing: a {} {place} to {} {:?}{elsewhere}",
+            text(missing, "bindingKind"),
+            text(missing, "roleKind"),
+            text(missing, "role")
+        ));
+    }
+    lines.into_iter().map(|line| format!("  {line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_in_lines() {
+        let granted = json!({"allowed": true, "reason": "RBAC: …", "grants": [{
+            "bindingKind": "RoleBinding", "namespace": "dev", "binding": "team", "roleKind": "ClusterRole",
+            "role": "edit", "subjectKind": "Group", "subject": "acme/devs"}]});
+        assert_eq!(
+            explained(&granted),
+            "  granted by RoleBinding \"team\" in namespace \"dev\": ClusterRole \"edit\" to Group \"acme/devs\"\n"
+        );
+        let refused = json!({"allowed": false, "heldVerbs": ["get", "list"], "nearest": [{
+            "roleKind": "ClusterRole", "role": "edit", "bindingKind": "RoleBinding", "namespace": "prod",
+            "boundIn": ["dev"]}]});
+        assert_eq!(
+            explained(&refused),
+            "  allowed on the same: get, list\n  missing: a RoleBinding in namespace \"prod\" to ClusterRole \
+             \"edit\" (held in dev)\n"
+        );
+        let question = json!({"resourceAttributes": {"verb": "create", "group": "apps", "resource": "deployments",
+            "subresource": "scale", "name": "web", "namespace": "prod"}});
+        assert_eq!(what(&question), "create deployments.apps/scale web in namespace \"prod\"");
+        assert_eq!(
+            implied_groups("system:serviceaccount:ci:bot"),
+            ["system:authenticated", "system:serviceaccounts", "system:serviceaccounts:ci"]
+        );
+    }
+}
