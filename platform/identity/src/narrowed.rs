@@ -80,7 +80,7 @@ fn is_open(asked: &Attributes) -> bool {
             let rest = asked.path.strip_prefix(*path);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        return asked.verb == "get" && DISCOVERY.iter().any(|path| begins(path));
+        return asked.verb == "get" && DISCOVERY.iter().any(begins);
     }
     let self_review = match asked.group.as_str() {
         "authorization.k8s.io" => {

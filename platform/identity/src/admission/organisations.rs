@@ -203,7 +203,7 @@ fn environments(write: &mut Write<'_>, new: &Project) -> Verdict {
         }
         if !seen.insert(environment.name.as_str()) {
             let error = gantry_kube_types::FieldError::duplicate(field("name"), environment.name.as_str());
-            return Err(Refusal::Invalid(error));
+            return Err(Refusal::Invalid(Box::new(error)));
         }
         let namespace = names::namespace(new, environment);
         if let Some(why) = names::namespace_problem(&namespace) {
@@ -211,7 +211,7 @@ fn environments(write: &mut Write<'_>, new: &Project) -> Verdict {
         }
         if !spaces.insert(namespace.clone()) {
             let error = gantry_kube_types::FieldError::duplicate(field("namespace"), namespace);
-            return Err(Refusal::Invalid(error));
+            return Err(Refusal::Invalid(Box::new(error)));
         }
         quota(&field("quota"), &environment.quota)?;
         given_labels(&field("labels"), environment.labels.iter())?;

@@ -64,7 +64,9 @@ impl Pending {
         };
         match outcome {
             AdmissionOutcome::Written => taken.written = Some(Instant::now()),
-            AdmissionOutcome::Abandoned => drop(inner.names.remove(&claim.name)),
+            AdmissionOutcome::Abandoned => {
+                inner.names.remove(&claim.name);
+            }
         }
     }
 

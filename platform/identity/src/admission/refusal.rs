@@ -9,9 +9,9 @@ pub enum Refusal {
     /// Not the caller's to do.
     Forbidden(String),
     /// Makes no sense.
-    Invalid(FieldError),
+    Invalid(Box<FieldError>),
     /// Names something that is not there, or not known yet: the directory may show it in a moment.
-    Missing(FieldError),
+    Missing(Box<FieldError>),
     /// Somebody else has the name.
     Taken(String),
 }
@@ -24,18 +24,18 @@ impl Refusal {
     }
 
     pub fn invalid(field: &str, value: impl Into<serde_json::Value>, why: impl Into<String>) -> Self {
-        Self::Invalid(FieldError::invalid(field, value, why))
+        Self::Invalid(Box::new(FieldError::invalid(field, value, why)))
     }
 
     pub fn missing(field: &str, id: &str, kind: &str) -> Self {
-        Self::Missing(FieldError::invalid(field, id, format!("there is no {kind} with this id")))
+        Self::Missing(Box::new(FieldError::invalid(field, id, format!("there is no {kind} with this id"))))
     }
 
     /// As the client sees it.
     pub fn status(self, kind: &str, resource: &str, name: &str) -> StatusError {
         match self {
             Self::Forbidden(why) => StatusError::forbidden(GROUP, resource, name, why),
-            Self::Invalid(error) | Self::Missing(error) => StatusError::invalid(GROUP, kind, name, &[error]),
+            Self::Invalid(error) | Self::Missing(error) => StatusError::invalid(GROUP, kind, name, &[*error]),
             Self::Taken(why) => StatusError::conflict(GROUP, resource, name, why),
         }
     }

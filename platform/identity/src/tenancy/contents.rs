@@ -1,4 +1,9 @@
 //! What is in a project's namespace besides what its tenants put there: bounds.
+//!
+//! No image pull secret is among it, on purpose. Images of the platform's registry are fetched by the node with the
+//! node's own certificate, whatever the pod shows, so a secret would open nothing more; but it would be a credential
+//! at rest in every namespace, to be rotated, and readable by every member. Pods that push or pull themselves use
+//! their service account's token. For registries elsewhere a tenant makes the secret that only they can know.
 
 use std::collections::BTreeMap;
 

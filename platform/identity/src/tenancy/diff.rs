@@ -76,7 +76,8 @@ fn changes<'a, T>(
             (Some(_), None) => std::cmp::Ordering::Less,
             (None, Some(_)) => std::cmp::Ordering::Greater,
             (Some(a), Some(b)) if Arc::ptr_eq(a, b) => {
-                (old.next(), new.next());
+                old.next();
+                new.next();
                 continue;
             }
             (Some(a), Some(b)) => id(a).cmp(id(b)),

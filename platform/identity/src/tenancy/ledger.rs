@@ -121,7 +121,9 @@ impl Ledger {
                 };
                 promise.written = Some(Instant::now());
                 if !written {
-                    books.change(&item.namespace, item, |books| drop(books.promised.remove(item)));
+                    books.change(&item.namespace, item, |books| {
+                        books.promised.remove(item);
+                    });
                 }
             }
             Entry::Quota(project, number) => {
@@ -197,7 +199,9 @@ impl Books {
         let unseen: Vec<Item> =
             self.promised.iter().filter(|(_, p)| old(p)).map(|(item, _)| item.clone()).collect();
         for item in unseen {
-            self.change(&item.namespace, &item, |books| drop(books.promised.remove(&item)));
+            self.change(&item.namespace, &item, |books| {
+                books.promised.remove(&item);
+            });
         }
     }
 
