@@ -29,6 +29,7 @@ mod revocations;
 mod roles;
 mod routes;
 mod schema;
+mod sources;
 mod timestamps;
 mod trusts;
 mod typed;
@@ -85,6 +86,7 @@ fn table() -> Routes {
         .merge(endpoint_filter::routes())
         .merge(limits::routes())
         .merge(federation::routes())
+        .merge(sources::routes())
         .merge(oauth1::routes())
         .route("/role_assignments", get(assignments::list))
         .route("/OS-REVOKE/events", get(revocations::list))

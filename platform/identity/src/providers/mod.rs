@@ -28,6 +28,7 @@ use serde_json::{Map, Value};
 
 pub use options::SyncOptions;
 pub(crate) use reconcile::start;
+pub(crate) use shadow::ensure_user;
 
 use crate::core::Core;
 use crate::directory::State;

@@ -60,7 +60,7 @@ async fn login(visit: Visit, body: Body) -> Answer {
 }
 
 /// The token and what it is good for; with `nocatalog` in the query without the catalogue.
-fn answer(visit: &Visit, status: StatusCode, session: &Session, token: &str) -> Answer {
+pub(crate) fn answer(visit: &Visit, status: StatusCode, session: &Session, token: &str) -> Answer {
     let with_catalog = visit.query.get("nocatalog").is_none();
     let mut response = shown(status, "token", token::body(&visit.state(), session, with_catalog));
     mark(&mut response, token);
