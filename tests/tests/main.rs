@@ -8,6 +8,7 @@
 
 mod clients;
 mod failures;
+mod identity_sources;
 mod refusals;
 mod registry;
 mod support;
