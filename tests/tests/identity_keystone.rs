@@ -55,5 +55,14 @@ fn a_service_behind_keystonemiddleware_knows_its_callers() {
     let Some(gantry) = Instance::builder().no_node().start() else { return };
     let out = program(&gantry, &python, "middleware.py", MIDDLEWARE);
     assert_eq!(out.code, 0, "{out}\n{}", gantry.log_tail());
-    has_all(&out.stdout, &["the caller is known", "access rules are kept to", "refused at once", "all done"]);
+    has_all(
+        &out.stdout,
+        &[
+            "the caller is known",
+            "access rules are kept to",
+            "refused at once",
+            "two factors sign in",
+            "all done",
+        ],
+    );
 }

@@ -1,11 +1,17 @@
-"""A WSGI service behind keystonemiddleware.auth_token: who calls is known, and what they may do no more ends.
+"""A WSGI service behind keystonemiddleware.auth_token: who calls is known, and what they may do no more ends. Then a
+sign-in with two factors, by keystoneauth and by hand.
 
 Prints a line per thing that was shown; an assertion fails with what was seen.
 """
 
+import base64
+import hashlib
+import hmac
 import json
 import os
+import struct
 import threading
+import time
 import urllib.error
 import urllib.request
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -47,6 +53,8 @@ call("PUT", f"/projects/{services}/users/{service}/roles/{role('service')}")
 web = make("projects", "project", name="web", domain_id="default")
 user = make("users", "user", name="dora", domain_id="default", password="doras-password-1")
 call("PUT", f"/projects/{web}/users/{user}/roles/{role('member')}")
+compute = make("services", "service", type="compute", name="nova")
+make("endpoints", "endpoint", service_id=compute, interface="public", url="http://nova.test/v2.1")
 
 
 def application(environ, start_response):
@@ -123,4 +131,46 @@ admin.delete(URL + "/auth/tokens", headers={"X-Subject-Token": token})
 assert ask(token)[0] == 401, ask(token)
 print("a revoked token is refused at once")
 server.shutdown()
+
+# Two factors: a password, then a code of the authenticator whose seed is a credential.
+SEED = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+
+
+def code(ahead=0):
+    counter = struct.pack(">Q", int(time.time()) // 30 + ahead)
+    digest = hmac.new(base64.b32decode(SEED), counter, hashlib.sha1).digest()
+    at = digest[-1] & 15
+    return f"{(struct.unpack('>I', digest[at:at + 4])[0] & 0x7fffffff) % 10**6:06}"
+
+
+erin = make("users", "user", name="erin", domain_id="default", password="erins-password-1", options={
+    "multi_factor_auth_enabled": True, "multi_factor_auth_rules": [["password", "totp"]]})
+call("PUT", f"/projects/{web}/users/{erin}/roles/{role('member')}")
+call("POST", "/credentials", {"credential": {"type": "totp", "user_id": erin, "blob": SEED}})
+scope = {"project": {"id": web}}
+
+
+def post(methods, receipt=None):
+    identity = {"methods": list(methods), **{name: {"user": {"id": erin, **shown}} for name, shown in methods.items()}}
+    headers = {"Openstack-Auth-Receipt": receipt} if receipt else {}
+    body = {"auth": {"identity": identity, "scope": scope}}
+    return admin.post(URL + "/auth/tokens", json=body, headers=headers, authenticated=False, raise_exc=False)
+
+
+first = post({"password": {"password": "erins-password-1"}})
+assert first.status_code == 401, first.text
+assert first.json()["required_auth_methods"] == [["password", "totp"]], first.text
+assert first.json()["receipt"]["methods"] == ["password"], first.text
+receipt = first.headers["Openstack-Auth-Receipt"]
+assert post({"totp": {"passcode": "000000"}}, receipt).status_code == 401
+used = code()
+second = post({"totp": {"passcode": used}}, receipt)
+assert second.status_code == 201 and second.headers["X-Subject-Token"], second.text
+assert set(second.json()["token"]["methods"]) == {"password", "totp"}, second.text
+assert post({"password": {"password": "erins-password-1"}, "totp": {"passcode": used}}).status_code == 401, "twice"
+both = session.Session(verify=CA or True, auth=v3.MultiFactor(
+    auth_url=URL, auth_methods=["v3password", "v3totp"], user_id=erin, password="erins-password-1", passcode=code(1),
+    project_id=web))
+assert both.get_token() and both.get_project_id() == web
+print("two factors sign in, one does not, and a code is good once")
 print("all done")

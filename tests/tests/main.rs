@@ -8,6 +8,7 @@
 
 mod clients;
 mod failures;
+mod identity_keystone;
 mod identity_sources;
 mod refusals;
 mod registry;
