@@ -22,6 +22,7 @@ mod policy;
 mod queue;
 mod recover;
 mod redact;
+mod rights;
 mod routes;
 mod search;
 mod sessions;
@@ -155,6 +156,11 @@ impl Audit {
     /// see is decided here.
     pub fn router(&self) -> axum::Router {
         routes::router(self.inner.clone())
+    }
+
+    /// Gives [`OWN_USER`] the rights that [`Audit::start`] needs, with the client of somebody who may.
+    pub async fn install(&self, client: &kube::Client) -> kube::Result<()> {
+        rights::install(client).await
     }
 
     /// Begins what needs the cluster and the network: namespaces are watched, records are sent on.

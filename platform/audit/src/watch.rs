@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::{StreamExt, pin_mut};
 use gantry_host::Host;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt};
 
@@ -28,7 +29,8 @@ pub(crate) fn start(inner: &Arc<Inner>, host: &Host) {
 }
 
 async fn follow(client: kube::Client, namespaces: &Namespaces) {
-    let events = watcher::watcher(Api::<Namespace>::all(client), watcher::Config::default());
+    let watched = watcher::watcher(Api::<Namespace>::all(client), watcher::Config::default());
+    let events = watched.default_backoff();
     pin_mut!(events);
     let mut fresh = HashMap::new();
     while let Some(event) = events.next().await {
