@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 pub use rules::{default_roles, system_rules};
 
+use crate::directory::{Directory, State};
 use crate::tenancy::names::MANAGER;
 
 /// How long a definition may take to be served.
@@ -61,7 +62,9 @@ pub async fn install_kinds(client: &Client) -> Result<(), BootstrapError> {
 }
 
 /// Makes what is missing of the default domain, roles and project. Safe to repeat: what somebody edited stays.
-pub async fn install_defaults(client: &Client) -> Result<(), BootstrapError> {
+///
+/// Each is seen in the directory before the next, which may name it, is written.
+pub async fn install_defaults(client: &Client, directory: &Directory) -> Result<(), BootstrapError> {
     let domain = DomainSpec {
         name: Some("Default".to_owned()),
         description: "The domain that is there from the beginning.".to_owned(),
@@ -69,8 +72,10 @@ pub async fn install_defaults(client: &Client) -> Result<(), BootstrapError> {
         ..DomainSpec::default()
     };
     create_missing(client, &Domain::new(DEFAULT_DOMAIN, domain)).await?;
+    shown(directory, |state| state.domains.get(DEFAULT_DOMAIN).is_some()).await;
     for (id, spec) in default_roles() {
         install_role(client, id, &spec).await?;
+        shown(directory, |state| state.roles.get(id).is_some()).await;
     }
     let project = ProjectSpec {
         name: Some(ADMIN_PROJECT.to_owned()),
@@ -79,7 +84,17 @@ pub async fn install_defaults(client: &Client) -> Result<(), BootstrapError> {
         enabled: true,
         ..ProjectSpec::default()
     };
-    create_missing(client, &Project::new(ADMIN_PROJECT, project)).await
+    create_missing(client, &Project::new(ADMIN_PROJECT, project)).await?;
+    shown(directory, |state| state.projects.get(ADMIN_PROJECT).is_some()).await;
+    Ok(())
+}
+
+/// Waits until the directory has what was written. Where it never comes, because somebody arranged it otherwise, what
+/// depends on it says so better.
+async fn shown(directory: &Directory, there: impl Fn(&State) -> bool) {
+    if let Err(error) = directory.until(there).await {
+        tracing::warn!(%error, "a default object is not shown");
+    }
 }
 
 async fn create_missing<K>(client: &Client, object: &K) -> Result<(), BootstrapError>

@@ -102,7 +102,7 @@ impl Identity {
         self.core.objects.connect(host.client.clone());
         self.core.directory.follow(&host.tasks, &host.client);
         self.core.directory.synced().await;
-        bootstrap::install_defaults(&host.client).await?;
+        bootstrap::install_defaults(&host.client, &self.core.directory).await?;
         self.tenancy.start(host, Callbacks { secrets: self.core.clone() });
         let admin = self.core.ensure_admin(password).await?;
         self.core.ensure_catalogue().await?;

@@ -204,7 +204,7 @@ impl Core {
     fn changeable(&self, user: &str) -> (Option<Arc<User>>, PasswordOptions) {
         let state = self.directory.read();
         let found = state.users.get(user).filter(|u| state.user_enabled(u) && u.spec.provider.is_none());
-        let options = found.map(|u| u.spec.options.clone()).unwrap_or_else(UserOptions::default);
+        let options = found.map(|u| u.spec.options.clone()).unwrap_or_default();
         (found.cloned(), PasswordOptions::from(&options))
     }
 

@@ -27,7 +27,7 @@ use crate::tenancy::ledger::Entry;
 use crate::tenancy::names::FINALIZER;
 
 /// How long a write waits for the directory to show what it refers to.
-const SHOWN_WAIT: Duration = Duration::from_millis(300);
+const SHOWN_WAIT: Duration = Duration::from_secs(2);
 /// Kinds on which others hang: they leave when those are gone.
 const CASCADING: [&str; 6] = ["domains", "projects", "users", "groups", "roles", "applicationcredentials"];
 
