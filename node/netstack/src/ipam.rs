@@ -15,14 +15,18 @@ const FILE_VERSION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortMapping {
+    // containerd writes Go's names, and Go reads either.
+    #[serde(alias = "HostPort")]
     pub host_port: u16,
+    #[serde(alias = "ContainerPort")]
     pub container_port: u16,
-    #[serde(default = "tcp")]
+    #[serde(alias = "Protocol", default = "tcp")]
     pub protocol: String,
     /// `None`: on every address of the host.
     #[serde(
         default,
         rename = "hostIP",
+        alias = "HostIP",
         deserialize_with = "host_address",
         skip_serializing_if = "Option::is_none"
     )]

@@ -113,9 +113,14 @@ pub(crate) struct RuntimeConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Bandwidth {
+    // containerd writes Go's names here, too.
+    #[serde(alias = "IngressRate")]
     pub ingress_rate: u64,
+    #[serde(alias = "IngressBurst")]
     pub ingress_burst: u64,
+    #[serde(alias = "EgressRate")]
     pub egress_rate: u64,
+    #[serde(alias = "EgressBurst")]
     pub egress_burst: u64,
 }
 
@@ -195,12 +200,14 @@ mod tests {
             "cniVersion": "1.0.0",
             "runtimeConfig": {"portMappings": [
                 {"hostPort": 8080, "containerPort": 80, "protocol": "TCP", "hostIP": ""},
-                {"hostPort": 53, "containerPort": 53, "protocol": "udp", "hostIP": "192.0.2.1"},
-            ]},
+                {"HostPort": 53, "ContainerPort": 53, "Protocol": "udp", "HostIP": "192.0.2.1"},
+            ], "bandwidth": {"IngressRate": 1000, "IngressBurst": 5, "egressRate": 7, "egressBurst": 8}},
         }))
         .expect("a configuration");
         let [web, dns] = &config.runtime_config.port_mappings[..] else { panic!("two mappings") };
         assert_eq!((web.host_port, web.host_ip), (8080, None));
-        assert_eq!(dns.host_ip, Some(Ipv4Addr::new(192, 0, 2, 1)));
+        assert_eq!((dns.host_ip, &*dns.protocol), (Some(Ipv4Addr::new(192, 0, 2, 1)), "udp"));
+        let limits = config.runtime_config.bandwidth.expect("limits");
+        assert_eq!((limits.ingress_rate, limits.egress_burst), (1000, 8));
     }
 }
