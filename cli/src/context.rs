@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use gantry_base::secret::Secret;
 use gantry_base::settings::{DEFAULT_INSTANCE, InstanceDirs, environment};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
@@ -60,14 +61,18 @@ impl Context {
         self.config.cluster_url.authority().map(ToString::to_string).unwrap_or_default()
     }
 
+    /// A client that trusts what the context trusts, without credentials.
+    fn anonymous(&self) -> anyhow::Result<reqwest::ClientBuilder> {
+        let builder = reqwest::Client::builder();
+        // Without authorities of its own, a server is one that the system's know.
+        let Some(roots) = &self.config.root_cert else { return Ok(builder) };
+        let roots = roots.iter().map(|der| reqwest::Certificate::from_der(der));
+        Ok(builder.tls_certs_only(roots.collect::<Result<Vec<_>, _>>()?))
+    }
+
     /// A plain HTTP client with the same authority and credentials, for what is not Kubernetes.
     pub fn http(&self) -> anyhow::Result<reqwest::Client> {
-        let mut builder = reqwest::Client::builder();
-        // Without authorities of its own, a server is one that the system's know.
-        if let Some(roots) = &self.config.root_cert {
-            let roots = roots.iter().map(|der| reqwest::Certificate::from_der(der));
-            builder = builder.tls_certs_only(roots.collect::<Result<Vec<_>, _>>()?);
-        }
+        let mut builder = self.anonymous()?;
         if let Some(identity) = self.identity_pem()? {
             builder = builder.identity(reqwest::Identity::from_pem(&identity)?);
         }
@@ -83,7 +88,15 @@ impl Context {
 
     /// The identity service, asked with the caller's credentials.
     pub fn keystone(&self) -> anyhow::Result<Keystone> {
-        Ok(Keystone::new(self.http()?, &self.server()))
+        match self.token()? {
+            Some(token) => self.keystone_as(Secret::new(token)),
+            None => Ok(Keystone::new(self.http()?, &self.server())),
+        }
+    }
+
+    /// The identity service, asked with a token in place of the context's credentials.
+    pub fn keystone_as(&self, token: Secret<String>) -> anyhow::Result<Keystone> {
+        Ok(Keystone::new(self.anonymous()?.build()?, &self.server()).with_token(token))
     }
 
     /// When the client certificate ends, where the caller has one.

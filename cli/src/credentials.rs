@@ -173,10 +173,10 @@ impl TokenCache {
 
     /// The token of a context, renewed where it is time.
     pub async fn fresh(&self, context: &str, now: Timestamp) -> anyhow::Result<Cached> {
-        let again = format!("sign in with `gantry login --context {context}`");
+        let again = format!("sign in with `gantry login --context {context}");
         let cached = self.read(context)?;
         let mut cached =
-            cached.ok_or_else(|| anyhow!("no token is kept for the context {context:?}: {again}"))?;
+            cached.ok_or_else(|| anyhow!("no token is kept for the context {context:?}: {again}`"))?;
         if renewal_due(cached.issued_at, cached.expires_at, now) {
             match renew(&cached).await {
                 // A server may renew no token beyond the life of the one it is shown.
@@ -190,7 +190,7 @@ impl TokenCache {
         }
         if cached.expires_at <= now {
             let ago = span(now.as_second() - cached.expires_at.as_second());
-            bail!("the token of {} ended {ago} ago: {again}", cached.user);
+            bail!("the token of {user} ended {ago} ago: {again} -u {user}`", user = cached.user);
         }
         Ok(cached)
     }

@@ -101,7 +101,7 @@ pub enum Proof {
 /// What a token is asked to be good for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
-    /// What the server gives who asks for nothing: the default project, or none.
+    /// What the server gives who asks for nothing: the default project, or the scope a credential has.
     #[default]
     Default,
     Unscoped,

@@ -83,8 +83,11 @@ impl Drop for Quiet {
 
 fn typed(tty: &File) -> anyhow::Result<Vec<u8>> {
     let mut text = Vec::new();
-    for byte in tty.bytes().take(SECRET_BYTES_MAX as usize) {
-        match edited(&mut text, byte?) {
+    let mut tty = tty;
+    let mut key = [0];
+    // Key by key: what is typed ahead is the next question's.
+    while text.len() < SECRET_BYTES_MAX as usize && tty.read(&mut key)? > 0 {
+        match edited(&mut text, key[0]) {
             Edit::More => {}
             Edit::Done => break,
             Edit::Cancelled => bail!("interrupted"),

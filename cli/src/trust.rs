@@ -316,7 +316,7 @@ mod tests {
             for written in [text.clone(), text.to_lowercase().replace(':', ""), format!("sha256:{text}")] {
                 let trust = Trust { fingerprint: Some(&written), ..Trust::default() };
                 let kept = asked(&chain, "localhost", &trust).expect("trusted").expect("an authority");
-                assert_eq!(certificates(&kept).expect("PEM"), [ours.root.clone()]);
+                assert_eq!(certificates(&kept).expect("PEM"), std::slice::from_ref(&ours.root));
             }
         }
         let wrong = fingerprint(&theirs.root);

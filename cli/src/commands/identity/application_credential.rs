@@ -140,7 +140,7 @@ async fn create(arguments: CreateArgs, lookup: &Lookup, context: &Context) -> an
     let scoped = keystone.sign_in(&[Proof::Token(Secret::new(token))], &scope, None).await?;
     let path = format!("/users/{}/application_credentials", values::escaped(&user));
     let body = json!({ "application_credential": body });
-    let made = keystone.with_token(scoped.token).call(Method::POST, &path, Some(&body)).await?;
+    let made = context.keystone_as(scoped.token)?.call(Method::POST, &path, Some(&body)).await?;
     print_made(&made["application_credential"], arguments.output.output)
 }
 

@@ -1,5 +1,7 @@
 //! `gantry domain …`: organisations.
 
+use std::time::Duration;
+
 use anyhow::bail;
 use gantry_identity_api::{Domain, DomainSpec, Group, Project, User};
 use kube::ResourceExt as _;
@@ -7,7 +9,8 @@ use serde_json::{Map, Value};
 
 use super::kinds::Kind as _;
 use super::lookup::Lookup;
-use super::ops::{self, DeleteArgs, EnabledArgs, GetArgs};
+use super::ops::{self, EnabledArgs, GetArgs};
+use super::project::delete;
 use super::render::OutputArgs;
 use super::{confirm, names, values};
 
@@ -30,7 +33,7 @@ pub enum DomainCommand {
         after_help = "Examples:\n  gantry domain set acme --quota cpu=128\n  gantry domain set acme --disable"
     )]
     Set(SetArgs),
-    /// Delete a domain that has no projects any more, with its users and groups
+    /// Delete a disabled domain with everything in it; shows what goes and asks for the name
     Delete(DomainDeleteArgs),
 }
 
@@ -83,6 +86,9 @@ pub struct DomainDeleteArgs {
     /// The name again, in place of typing it when asked
     #[arg(long, value_name = "NAME")]
     confirm: Option<String>,
+    /// How long to wait until everything is gone, in seconds; 0: not at all
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    timeout: u64,
 }
 
 pub async fn run(command: DomainCommand, lookup: &Lookup) -> anyhow::Result<()> {
@@ -133,27 +139,29 @@ async fn set(arguments: SetArgs, lookup: &Lookup) -> anyhow::Result<()> {
 async fn delete(arguments: DomainDeleteArgs, lookup: &Lookup) -> anyhow::Result<()> {
     let domain = lookup.domain(&arguments.domain).await?;
     let (id, name) = (domain.name_any(), domain.called());
-    let of = |other: Option<&str>| other == Some(id.as_str());
-    let projects = lookup.all::<Project>().await?.iter().filter(|p| of(p.domain_id())).count();
-    let users = lookup.all::<User>().await?.iter().filter(|u| of(u.domain_id())).count();
-    let groups = lookup.all::<Group>().await?.iter().filter(|g| of(g.domain_id())).count();
-    if projects > 0 {
+    if domain.spec.enabled {
         bail!(
-            "domain {name} has {projects} projects: delete them first, so that what each of them runs is shown \
-             (gantry project list --domain {name})"
+            "domain {name} is enabled: `gantry domain set {name} --disable` first, and see that nobody misses it; \
+             everything in it goes with it"
         );
     }
-    eprintln!("With the domain {name} go {users} users and {groups} groups.");
-    confirm::by_name("domain", &name, arguments.confirm.as_deref())?;
+    let of = |other: Option<&str>| other == Some(id.as_str());
+    let projects = lookup.all::<Project>().await?;
+    let projects: Vec<&Project> = projects.iter().filter(|project| of(project.domain_id())).collect();
+    let users = lookup.all::<User>().await?.iter().filter(|user| of(user.domain_id())).count();
+    let groups = lookup.all::<Group>().await?.iter().filter(|group| of(group.domain_id())).count();
     let known = lookup.known().await?;
-    for user in lookup.all::<User>().await?.iter().filter(|user| of(user.domain_id())) {
-        ops::delete_one(lookup, user).await?;
-        println!("user {} deleted", known.full_name(user));
+    let mut going = delete::of_projects(lookup, &projects).await?;
+    let names: Vec<String> = projects.iter().map(|project| known.full_name(*project)).collect();
+    let list = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    let of_domain = [("users", users.to_string()), ("groups", groups.to_string()), ("projects", list)];
+    going.others.splice(0..0, of_domain);
+    eprintln!("{}", going.describe(&format!("the domain {name}")));
+    confirm::by_name("domain", &name, arguments.confirm.as_deref())?;
+    ops::delete_one(lookup, &domain).await?;
+    if arguments.timeout > 0 {
+        delete::wait(lookup, &domain, Duration::from_secs(arguments.timeout)).await?;
     }
-    for group in lookup.all::<Group>().await?.iter().filter(|group| of(group.domain_id())) {
-        ops::delete_one(lookup, group).await?;
-        println!("group {} deleted", known.full_name(group));
-    }
-    let one = DeleteArgs { names: vec![id], ignore_not_found: false };
-    ops::delete::<Domain>(lookup, &one).await
+    println!("domain {name} deleted");
+    Ok(())
 }

@@ -100,7 +100,10 @@ impl Lookup {
 
     /// Creates and returns what was made.
     pub async fn create<K: Kind>(&self, object: &K) -> anyhow::Result<K> {
-        self.api::<K>().create(&PostParams::default(), object).await.map_err(plain)
+        let made = self.api::<K>().create(&PostParams::default(), object).await;
+        let known = self.known().await.unwrap_or_default();
+        // The id was made a moment ago and says nothing to anybody.
+        made.map_err(|error| named(plain(error), &object.name_any(), &known.full_name(object)))
     }
 
     /// Changes the fields of `spec` that `change` has; `null` takes one away.
@@ -151,9 +154,19 @@ where
     }
 }
 
+/// The error with a name in place of an id.
+fn named(error: anyhow::Error, id: &str, name: &str) -> anyhow::Error {
+    anyhow!("{}", format!("{error:#}").replace(&format!("\"{id}\""), &format!("\"{name}\"")))
+}
+
 /// The server's own sentence, which is written for people.
 pub fn plain(error: kube::Error) -> anyhow::Error {
     match error {
+        kube::Error::Api(status) if status.code == 401 => {
+            anyhow!(
+                "the server does not take your token or certificate any more: sign in with `gantry login`"
+            )
+        }
         kube::Error::Api(status) if !status.message.is_empty() => anyhow!("{}", status.message),
         other => other.into(),
     }

@@ -14,9 +14,18 @@ pub fn context_of(flags: &ClientFlags, cache: &TokenCache) -> anyhow::Result<Str
     {
         return Ok(name.clone());
     }
-    let path = crate::context::find(flags)?;
-    let config = Kubeconfig::read_from(&path).with_context(|| path.display().to_string())?;
-    let name = flags.context.clone().or_else(|| config.current_context.clone());
+    let path = crate::context::find(flags);
+    let config = path
+        .as_ref()
+        .ok()
+        .map(|path| Kubeconfig::read_from(path).with_context(|| path.display().to_string()));
+    if let Some(name) = &flags.context {
+        // kubectl may have the context from another file than ours, and asks by the name of the token.
+        let known = config.and_then(Result::ok).and_then(|config| kept_as(&config, name));
+        return Ok(known.unwrap_or_else(|| name.clone()));
+    }
+    let (path, config) = (path?, config.transpose()?.unwrap_or_default());
+    let name = config.current_context.clone();
     let name = name.ok_or_else(|| anyhow!("{} names no current context", path.display()))?;
     let kept = kept_as(&config, &name);
     kept.ok_or_else(|| anyhow!("the context {name:?} of {} has no token of `gantry login`", path.display()))

@@ -81,9 +81,6 @@ pub struct LoginArgs {
     /// A token for the platform itself
     #[arg(long, group = "scope")]
     system: bool,
-    /// A token for everything that is assigned, even where the user has a default project
-    #[arg(long, group = "scope")]
-    unscoped: bool,
     /// The server's certificate authority
     #[arg(long, value_name = "FILE")]
     ca: Option<std::path::PathBuf>,
@@ -167,8 +164,8 @@ fn scope(arguments: &LoginArgs, user_domain: Option<&str>) -> Scope {
     match &arguments.domain {
         Some(domain) => Scope::Domain(domain.clone()),
         None if arguments.system => Scope::System,
-        None if arguments.unscoped => Scope::Unscoped,
-        None => Scope::Default,
+        // Not the user's default project, which Keystone's clients get: kubectl is for everything one may.
+        None => Scope::Unscoped,
     }
 }
 
@@ -281,7 +278,7 @@ async fn by_application_credential(
     arguments: &LoginArgs,
     keystone: &Keystone,
 ) -> anyhow::Result<(Signed, Option<ApplicationSecret>)> {
-    if scope(arguments, None) != Scope::Default {
+    if scope(arguments, None) != Scope::Unscoped {
         bail!(
             "an application credential has a scope of its own: leave --project, --domain and --system away"
         );
@@ -319,7 +316,7 @@ async fn by_provider(arguments: &LoginArgs, provider: &str, keystone: &Keystone)
     let signed = oidc::sign_in(provider, flow, keystone).await?;
     let domain = signed.body.user.domain.as_ref().map(|domain| domain.name.clone());
     match scope(arguments, domain.as_deref()) {
-        Scope::Default | Scope::Unscoped => Ok(signed),
+        Scope::Unscoped => Ok(signed),
         scope => {
             let who = signed.body.user.full_name();
             let scoped = keystone.sign_in(&[Proof::Token(signed.token)], &scope, None).await;
@@ -350,13 +347,12 @@ mod tests {
             domain: Some(domain.to_owned()),
         };
         for (words, want) in [
-            (&["-u", "acme/alice"][..], Scope::Default),
+            (&["-u", "acme/alice"][..], Scope::Unscoped),
             (&["--project", "web"], project("web", "acme")),
             (&["--project", "other/web"], project("web", "other")),
             (&["--project", "web", "--project-domain", "third"], project("web", "third")),
             (&["--domain", "acme"], Scope::Domain("acme".to_owned())),
             (&["--system"], Scope::System),
-            (&["--unscoped"], Scope::Unscoped),
         ] {
             let arguments = parsed(words).unwrap_or_else(|| panic!("{words:?} is not taken"));
             assert_eq!(scope(&arguments, Some("acme")), want, "{words:?}");

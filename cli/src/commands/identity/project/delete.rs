@@ -10,9 +10,12 @@ use kube::api::ListParams;
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, ResourceExt as _};
 
-use crate::commands::identity::kinds::Known;
+use crate::commands::identity::kinds::{Kind, Known};
 use crate::commands::identity::lookup::{Lookup, list_all};
 use crate::commands::identity::{confirm, ops, render};
+
+/// How long a project below another may take, where the caller does not wait for the last one.
+const BELOW_TIMEOUT_MIN: Duration = Duration::from_secs(60);
 
 #[derive(clap::Args, Debug)]
 pub struct ProjectDeleteArgs {
@@ -29,14 +32,12 @@ pub struct ProjectDeleteArgs {
     timeout: u64,
 }
 
-/// Everything that goes with a project or an environment.
+/// Everything that goes with a domain, a project or an environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Going {
-    /// Full names, the project itself first.
-    pub projects: Vec<String>,
+    /// What is not in a namespace: its name, and how many or which.
+    pub others: Vec<(&'static str, String)>,
     pub namespaces: Vec<GoingNamespace>,
-    pub assignments: usize,
-    pub credentials: usize,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,13 +52,9 @@ impl Going {
     /// What the person who is asked reads.
     pub fn describe(&self, what: &str) -> String {
         let mut text = format!("With {what} go:\n");
-        let below = self.projects.iter().skip(1).map(String::as_str).collect::<Vec<_>>();
-        if !below.is_empty() {
-            text.push_str(&format!("  projects below it        {}\n", below.join(", ")));
-        }
-        if !self.projects.is_empty() {
-            text.push_str(&format!("  assignments of roles     {}\n", self.assignments));
-            text.push_str(&format!("  application credentials  {}\n", self.credentials));
+        let width = self.others.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+        for (label, value) in &self.others {
+            text.push_str(&format!("  {label:width$}  {value}\n"));
         }
         if self.namespaces.is_empty() {
             text.push_str("  no namespaces");
@@ -86,14 +83,14 @@ pub async fn run(arguments: ProjectDeleteArgs, lookup: &Lookup) -> anyhow::Resul
         return Ok(());
     }
     confirm::by_name("project", &name, arguments.confirm.as_deref())?;
-    // Those below first: nothing is left without the project above it.
+    let timeout = Duration::from_secs(arguments.timeout);
+    // Those below first, each until it is gone: nothing is deleted that has something below it.
     for project in tree.iter().rev() {
         ops::delete_one(lookup, *project).await?;
-    }
-    if arguments.timeout > 0 {
-        wait(lookup, &tree, Duration::from_secs(arguments.timeout)).await?;
-    }
-    for project in tree.iter().rev() {
+        let is_last = project.name_any() == tree[0].name_any();
+        if !is_last || !timeout.is_zero() {
+            wait(lookup, *project, timeout.max(BELOW_TIMEOUT_MIN)).await?;
+        }
         println!("project {} deleted", known.full_name(*project));
     }
     Ok(())
@@ -114,7 +111,20 @@ fn tree<'a>(all: &'a [Project], top: &'a Project) -> Vec<&'a Project> {
 }
 
 async fn going(lookup: &Lookup, known: &Known, tree: &[&Project]) -> anyhow::Result<Going> {
-    let ids: Vec<String> = tree.iter().map(|project| project.name_any()).collect();
+    let below: Vec<String> = tree.iter().skip(1).map(|project| known.full_name(*project)).collect();
+    let mut going = of_projects(lookup, tree).await?;
+    if !below.is_empty() {
+        going.others.insert(0, ("projects below it", below.join(", ")));
+    }
+    Ok(going)
+}
+
+/// What goes with projects, beside themselves.
+pub async fn of_projects(lookup: &Lookup, projects: &[&Project]) -> anyhow::Result<Going> {
+    if projects.is_empty() {
+        return Ok(Going::default());
+    }
+    let ids: Vec<String> = projects.iter().map(|project| project.name_any()).collect();
     let has = |id: &String| ids.contains(id);
     let selector = format!("{} in ({})", labels::PROJECT, ids.join(","));
     let namespaces: Api<Namespace> = Api::all(lookup.client().clone());
@@ -122,13 +132,14 @@ async fn going(lookup: &Lookup, known: &Known, tree: &[&Project]) -> anyhow::Res
     let names = namespaces.iter().map(|namespace| namespace.name_any());
     let assignments: Api<RoleAssignment> = Api::all(lookup.client().clone());
     let assignments = list_all(&assignments, &ListParams::default()).await?;
+    let assignments = assignments.iter().filter(|a| a.spec.project.as_ref().is_some_and(has)).count();
     let credentials = lookup.all::<ApplicationCredential>().await?;
-    Ok(Going {
-        projects: tree.iter().map(|project| known.full_name(*project)).collect(),
-        namespaces: counted(lookup, names).await,
-        assignments: assignments.iter().filter(|a| a.spec.project.as_ref().is_some_and(has)).count(),
-        credentials: credentials.iter().filter(|c| has(&c.spec.project)).count(),
-    })
+    let credentials = credentials.iter().filter(|c| has(&c.spec.project)).count();
+    let others = vec![
+        ("assignments of roles", assignments.to_string()),
+        ("application credentials", credentials.to_string()),
+    ];
+    Ok(Going { others, namespaces: counted(lookup, names).await })
 }
 
 /// The namespaces with the numbers of what runs and is kept in them.
@@ -144,21 +155,20 @@ pub async fn counted(lookup: &Lookup, names: impl Iterator<Item = String>) -> Ve
     counted.into_values().collect()
 }
 
-async fn wait(lookup: &Lookup, tree: &[&Project], timeout: Duration) -> anyhow::Result<()> {
-    let all_gone = async {
-        for project in tree {
-            let uid = project.uid().unwrap_or_default();
-            let gone = conditions::is_deleted(&uid);
-            await_condition(lookup.api::<Project>(), &project.name_any(), gone).await?;
+/// Until the object is gone, with everything that hangs on it.
+pub async fn wait<K: Kind>(lookup: &Lookup, object: &K, timeout: Duration) -> anyhow::Result<()> {
+    let (id, uid) = (object.name_any(), object.uid().unwrap_or_default());
+    let gone = await_condition(lookup.api::<K>(), &id, conditions::is_deleted(&uid));
+    match tokio::time::timeout(timeout, gone).await {
+        Ok(done) => {
+            done.with_context(|| format!("the server does not say whether the {} is gone", K::WORD))?;
+            Ok(())
         }
-        Ok::<_, kube::runtime::wait::Error>(())
-    };
-    match tokio::time::timeout(timeout, all_gone).await {
-        Ok(done) => done.context("the server does not say whether the project is gone"),
         Err(_) => bail!(
-            "the project is being deleted but is not gone after {} s; see `kubectl describe project {}`",
+            "the {word} is being deleted but is not gone after {} s; see `kubectl describe {} {id}`",
             timeout.as_secs(),
-            tree.first().map(|project| project.name_any()).unwrap_or_default()
+            K::resource_word(),
+            word = K::WORD,
         ),
     }
 }
@@ -192,10 +202,12 @@ mod tests {
     fn what_goes_is_shown() {
         let namespace = |name: &str, pods, volumes| GoingNamespace { name: name.to_owned(), pods, volumes };
         let going = Going {
-            projects: vec!["acme/web".to_owned(), "acme/cart".to_owned()],
+            others: vec![
+                ("projects below it", "acme/cart".to_owned()),
+                ("assignments of roles", "4".to_owned()),
+                ("application credentials", "1".to_owned()),
+            ],
             namespaces: vec![namespace("web-dev", Some(12), Some(2)), namespace("cart-prod", Some(0), None)],
-            assignments: 4,
-            credentials: 1,
         };
         insta::assert_snapshot!(going.describe("the project acme/web"), @r"
         With the project acme/web go:

@@ -1,6 +1,6 @@
 //! `gantry project …`: tenants, their tree and their environments.
 
-mod delete;
+pub(super) mod delete;
 mod environment;
 
 use gantry_identity_api::{Project, ProjectSpec};
