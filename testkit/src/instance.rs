@@ -355,6 +355,16 @@ pub fn kubectl_program() -> PathBuf {
     environment("GANTRY_TEST_KUBECTL").unwrap_or_else(|| "kubectl".into())
 }
 
+/// A kubectl that speaks SPDY alone, where `cargo xtask test` found one for this machine.
+pub fn spdy_kubectl_program() -> Option<PathBuf> {
+    environment("GANTRY_TEST_KUBECTL_SPDY").filter(|path| path.is_file())
+}
+
+/// Helm, where `cargo xtask test` found one for this machine.
+pub fn helm_program() -> Option<PathBuf> {
+    environment("GANTRY_TEST_HELM").filter(|path| path.is_file())
+}
+
 /// The Python that has the `kubernetes` client.
 pub fn python_program() -> PathBuf {
     environment("GANTRY_TEST_PYTHON").unwrap_or_else(|| "python3".into())

@@ -18,7 +18,8 @@ mod wait;
 pub use command::{Output, Running, run, run_with_input, spawn};
 pub use host::{leftovers, ownerless_bridges};
 pub use instance::{
-    Builder, Instance, binary, free_node_port, free_port, kubectl_program, python_program, unused_name,
+    Builder, Instance, binary, free_node_port, free_port, helm_program, kubectl_program, python_program,
+    spdy_kubectl_program, unused_name,
 };
 pub use skip::skip;
 pub use wait::{eventually, eventually_some, pause};

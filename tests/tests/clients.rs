@@ -36,7 +36,7 @@ fn the_python_client_creates_watches_and_executes() {
     has_all(&out.stdout, &["created", "watched ADDED MODIFIED DELETED", "executed: from python", "all done"]);
 }
 
-async fn client(kubeconfig: &Path) -> kube::Client {
+pub async fn client(kubeconfig: &Path) -> kube::Client {
     // A second test of this process may have installed it already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = Kubeconfig::read_from(kubeconfig).expect("the kubeconfig");
@@ -62,7 +62,7 @@ fn kube_rs_works_with_types() {
     done.expect("kube-rs is done within a minute");
 }
 
-fn map(name: &str, value: &str) -> ConfigMap {
+pub fn map(name: &str, value: &str) -> ConfigMap {
     ConfigMap {
         metadata: kube::api::ObjectMeta { name: Some(name.to_owned()), ..Default::default() },
         data: Some(BTreeMap::from([("k".to_owned(), value.to_owned())])),

@@ -3,13 +3,17 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use gantry_testkit::{Instance, Output, run, skip};
+use gantry_testkit::{Instance, Output, skip, spawn};
 
 use crate::support::has_all;
 
 const COMMANDS: &str = include_str!("identity_keystone.py");
 const MIDDLEWARE: &str = include_str!("identity_keystone_middleware.py");
+
+/// Some 270 commands, each with a sign-in of its own, on two busy cores.
+const PATIENCE: Duration = Duration::from_secs(280);
 
 /// The Python that has OpenStack's clients: `GANTRY_TEST_OPENSTACK` names its virtual environment.
 fn openstack() -> Option<PathBuf> {
@@ -37,7 +41,7 @@ fn program(gantry: &Instance, python: &Path, name: &str, text: &str) -> Output {
         .env("OS_CACERT", gantry.data_dir().join("pki/ca.crt"))
         .env("TMPDIR", gantry.scratch())
         .env("HOME", gantry.scratch());
-    run(&mut command)
+    spawn(&mut command).wait(PATIENCE)
 }
 
 #[test]

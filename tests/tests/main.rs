@@ -7,9 +7,12 @@
 )]
 
 mod clients;
+mod closed;
+mod controllers;
 mod failures;
 mod identity_keystone;
 mod identity_sources;
+mod kubelet;
 mod refusals;
 mod registry;
 mod support;
@@ -17,3 +20,4 @@ mod survival;
 mod tour;
 mod tour_edit;
 mod tour_streams;
+mod workloads;

@@ -1,11 +1,14 @@
 //! Crashes, restarts and refusals: nothing acknowledged is lost, no container is restarted, nothing is
 //! left behind.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
 use gantry_testkit::{Instance, eventually, eventually_some, free_port, run, skip, unused_name};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, ListParams, PostParams};
 
 use crate::support::{SOON, expect_field, has_all, tools_pod, wait_ready};
 
@@ -196,7 +199,145 @@ fn doctor_and_status_tell_what_is() {
     has_all(&node, &["Ready", "STATUS", "VERSION"]);
     let ready = "{.items[0].status.conditions[?(@.type=='Ready')].reason}";
     assert_eq!(gantry.jsonpath(&["nodes"], ready), "KubeletReady");
-    eventually("the lease is renewed", Duration::from_secs(15), || {
-        !gantry.jsonpath(&["-n", "kube-node-lease", "leases"], "{.items[0].spec.renewTime}").is_empty()
+    let renewed = || gantry.jsonpath(&["-n", "kube-node-lease", "leases"], "{.items[0].spec.renewTime}");
+    let first = renewed();
+    assert!(first.ends_with('Z'), "{first}");
+    // What the host can do is tried in the background, and shown on the Node object.
+    let features = gantry.gantry(&["doctor", "-o", "json"]).ok();
+    let features: serde_json::Value = serde_json::from_str(&features).expect("doctor prints JSON");
+    assert_eq!(features["overlayfs"]["available"], true, "{features}");
+    for feature in ["overlayfs", "bridge", "nft_maps"] {
+        let path = format!("{{.items[0].metadata.annotations.host\\.gantry\\.dev/{feature}}}");
+        expect_field(&gantry, &["nodes"], &path, "true");
+    }
+    // Every ten seconds, in UTC and of fixed length: later is greater.
+    eventually("the lease is renewed", Duration::from_secs(25), || renewed() > first);
+}
+
+/// A pod whose process the host can find by `mark`.
+fn marked(name: &str, mark: &str, policy: &str) -> String {
+    let mut pod = tools_pod(name, &format!(": {mark}; while :; do sleep 1; done"));
+    pod["spec"]["restartPolicy"] = policy.into();
+    pod.to_string()
+}
+
+/// The process on the host that has `mark` among its arguments.
+fn process(mark: &str) -> i32 {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let found = processes.filter_map(|entry| {
+        let line = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        let ours = line.starts_with("sh\0-c\0") && line.contains(mark);
+        ours.then(|| entry.file_name().to_string_lossy().parse::<i32>().ok()).flatten()
     });
+    found.min().unwrap_or_else(|| panic!("no process has {mark:?} among its arguments"))
+}
+
+/// What was asked right before the end is done after it, what ended meanwhile is treated by its policy, the
+/// loss of both processes is survived, and the instance can be removed without being started again.
+#[test]
+fn a_killed_platform_goes_on_where_it_was_or_goes_without_a_trace() {
+    let Some(mut gantry) = Instance::start() else { return };
+    gantry.push_tools();
+    let (again, once) = (format!("{}-again", gantry.name()), format!("{}-once", gantry.name()));
+    gantry.apply(&format!("{}\n{}", marked("again", &again, "Always"), marked("once", &once, "Never")));
+    gantry.apply(&tools_pod("busy", BUSY).to_string());
+    gantry.apply(DEPLOYMENT);
+    for pod in ["pod/again", "pod/once", "pod/busy"] {
+        wait_ready(&gantry, pod);
+    }
+    gantry.kubectl(&["scale", "deployment/many", "--replicas=4"]).ok();
+    gantry.kill9();
+    gantry.kill_process(process(&again));
+    gantry.kill_process(process(&once));
+    gantry.restart();
+    expect_field(&gantry, &["deployment/many"], "{.status.readyReplicas}", "4");
+    expect_field(&gantry, &["pod/again"], "{.status.containerStatuses[0].restartCount}", "1");
+    wait_ready(&gantry, "pod/again");
+    expect_field(&gantry, &["pod/once"], "{.status.phase}", "Failed");
+    let code = "{.status.containerStatuses[0].state.terminated.exitCode}";
+    assert_eq!(gantry.jsonpath(&["pod/once"], code), "137");
+
+    let (identity, ip) =
+        (gantry.jsonpath(&["pod/busy"], IDENTITY), gantry.jsonpath(&["pod/busy"], "{.status.podIP}"));
+    let runtime = containerd(&gantry);
+    gantry.kill9();
+    gantry.kill_process(runtime);
+    assert!(served(&ip), "containers need neither");
+    gantry.restart();
+    expect_field(&gantry, &["pod/busy"], IDENTITY, &identity);
+    assert_eq!(gantry.kubectl(&["exec", "busy", "--", "echo", "alive"]).ok(), "alive\n");
+    assert!(served(&ip), "still the same container");
+
+    gantry.kill9();
+    let left = gantry.purge();
+    assert!(left.is_empty(), "left after kill -9 and `gantry down --purge`: {left:#?}");
+}
+
+const DEPLOYMENT: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: many}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: many}}
+  template:
+    metadata: {labels: {app: many}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers: [{name: main, image: "demo/tools:1", command: [sleep, "3600"]}]
+"#;
+
+/// Writers that do not stop before the kill: whatever was acknowledged to any of them is there afterwards.
+#[test]
+fn every_write_acknowledged_before_a_kill_is_there_after_it() {
+    const WRITERS: usize = 8;
+    const WRITTEN_MIN: usize = 300;
+    let Some(gantry) = Instance::builder().no_node().start() else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    for round in 0..3 {
+        let written = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let (kubeconfig, written) = (gantry.kubeconfig(), written.clone());
+                runtime.spawn(async move {
+                    let client = crate::clients::client(&kubeconfig).await;
+                    let maps: Api<ConfigMap> = Api::namespaced(client, "default");
+                    let mut acknowledged = Vec::new();
+                    loop {
+                        let name = format!("w-{round}-{writer}-{}", acknowledged.len());
+                        let map = crate::clients::map(&name, &name);
+                        // The first refusal is the end of the platform.
+                        match maps.create(&PostParams::default(), &map).await {
+                            Ok(_) => acknowledged.push(name),
+                            Err(_) => return acknowledged,
+                        }
+                        written.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        eventually("the writers write", SOON, || {
+            written.load(std::sync::atomic::Ordering::Relaxed) > WRITTEN_MIN
+        });
+        gantry.kill9();
+        let acknowledged = runtime.block_on(async {
+            let mut all = Vec::new();
+            for writer in writers {
+                all.extend(writer.await.expect("a writer does not panic"));
+            }
+            all
+        });
+        assert!(acknowledged.len() > WRITTEN_MIN);
+        gantry.restart();
+        let there = runtime.block_on(async {
+            let client = crate::clients::client(&gantry.kubeconfig()).await;
+            let maps: Api<ConfigMap> = Api::namespaced(client, "default");
+            maps.list(&ListParams::default()).await.expect("a list").items
+        });
+        let value = |map: ConfigMap| Some((map.metadata.name?, map.data?.remove("k")?));
+        let there: BTreeMap<String, String> = there.into_iter().filter_map(value).collect();
+        let lost: Vec<&String> = acknowledged.iter().filter(|name| there.get(*name) != Some(name)).collect();
+        assert!(lost.is_empty(), "round {round}: {} of {} lost: {lost:?}", lost.len(), acknowledged.len());
+    }
 }

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::Command;
 use std::time::Duration;
 
-use gantry_testkit::{Instance, eventually_some, free_port, run, spawn};
+use gantry_testkit::{Instance, eventually_some, free_port, run, spawn, spdy_kubectl_program};
 
 use crate::support::{IDLE, SOON, expect_output, has_all, tools_pod, wait_ready};
 
@@ -19,12 +19,16 @@ fn streams_reach_into_containers_and_back() {
         &tools_pod("web", "mkdir -p /www; echo served > /www/index.html; httpd -f -p 8080 -h /www")
             .to_string(),
     );
-    for pod in ["pod/box", "pod/talker", "pod/web"] {
+    let mut listens = tools_pod("listens", "while read line; do echo \"heard $line\"; done");
+    listens["spec"]["containers"][0]["stdin"] = true.into();
+    gantry.apply(&listens.to_string());
+    for pod in ["pod/box", "pod/talker", "pod/web", "pod/listens"] {
         wait_ready(&gantry, pod);
     }
     logs(&gantry);
     exec(&gantry);
     terminal(&gantry);
+    old_client(&gantry);
     port_forward(&gantry);
     copy(&gantry);
 }
@@ -78,6 +82,37 @@ fn terminal(gantry: &Instance) {
         run(script.env("KUBECONFIG", gantry.kubeconfig()).env("HOME", gantry.scratch()).env("TERM", "xterm"));
     assert_eq!(out.code, 0, "{out}");
     has_all(&out.stdout, &["31 97", "a terminal"]);
+}
+
+/// A kubectl from before WebSocket speaks SPDY whatever it is told.
+fn old_client(gantry: &Instance) {
+    let Some(program) = spdy_kubectl_program() else {
+        eprintln!("not looked at: there is no old kubectl for this machine");
+        return;
+    };
+    let old = |words: &[&str]| {
+        let mut command = Command::new(&program);
+        command.args(words).env("KUBECONFIG", gantry.kubeconfig()).env("HOME", gantry.scratch());
+        command
+    };
+    let out = gantry_testkit::run_with_input(&mut old(&["exec", "-i", "box", "--", "cat"]), b"from long ago");
+    assert_eq!(out.ok(), "from long ago");
+    let out = run(&mut old(&["exec", "box", "--", "sh", "-c", "echo out; exit 7"]));
+    assert_eq!((out.code, out.stdout.as_str()), (7, "out\n"), "{out}");
+    let mut attached = spawn(&mut old(&["attach", "-i", "listens"]));
+    let mut stdin = attached.stdin().expect("a pipe");
+    stdin.write_all(b"one\n").expect("written");
+    eventually_some("the container answers over SPDY", SOON, || {
+        if attached.stdout().contains("heard one") { Ok(()) } else { Err(attached.stderr()) }
+    });
+    let port = free_port();
+    let forward = spawn(&mut old(&["port-forward", "pod/web", &format!("{port}:8080")]));
+    eventually_some("the old port-forward listens", SOON, || {
+        if forward.stdout().contains("Forwarding from") { Ok(()) } else { Err(forward.stderr()) }
+    });
+    let url = format!("http://127.0.0.1:{port}/");
+    assert_eq!(run(Command::new("curl").args(["-sS", "--max-time", "10", &url])).stdout, "served\n");
+    forward.interrupt();
 }
 
 fn port_forward(gantry: &Instance) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use gantry_identity_api::{User, UserOptions};
+use gantry_identity_api::User;
 use gantry_kube_types::{AuditEvent, AuditSink, SecurityEvent};
 use jiff::{SignedDuration, Timestamp};
 

@@ -68,11 +68,12 @@ impl Objects {
         }
     }
 
-    /// Deletes the object and waits until nobody is shown it any more.
+    /// Deletes the object and waits until it is gone or on its way: what hangs on it, a project's namespaces, may
+    /// take longer, and it is of no use to anybody meanwhile.
     pub async fn delete<K: Stored>(&self, id: &str) -> Result<(), IdentityError> {
         let api = Api::<K>::all(self.client()?);
         api.delete(id, &DeleteParams::default()).await.map_err(|error| of_kube(K::WORD, id, error))?;
-        self.directory.until(|state| K::revision(state, id).is_none()).await
+        self.directory.until(|state| K::leaving(state, id)).await
     }
 
     async fn shown<K: Stored>(&self, object: &K) -> Result<(), IdentityError> {

@@ -37,6 +37,8 @@ pub trait Stored:
     fn ids(state: &State) -> Vec<String>;
     /// The revision of the object in the state.
     fn revision(state: &State, id: &str) -> Option<String>;
+    /// Gone, or going as soon as what hangs on it is gone.
+    fn leaving(state: &State, id: &str) -> bool;
 }
 
 macro_rules! stored {
@@ -58,6 +60,10 @@ macro_rules! stored {
 
             fn revision(state: &State, id: &str) -> Option<String> {
                 state.$table.get(id).and_then(|o| o.resource_version())
+            }
+
+            fn leaving(state: &State, id: &str) -> bool {
+                state.$table.get(id).is_none_or(|o| o.metadata.deletion_timestamp.is_some())
             }
         }
     )*};
@@ -96,6 +102,10 @@ impl Stored for RoleAssignment {
     /// Assignments do not change: what is there is current.
     fn revision(state: &State, id: &str) -> Option<String> {
         state.assignments.get(id).map(|_| String::new())
+    }
+
+    fn leaving(state: &State, id: &str) -> bool {
+        state.assignments.get(id).is_none()
     }
 }
 

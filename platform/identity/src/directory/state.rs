@@ -45,15 +45,16 @@ impl State {
         self.projects.iter().filter(move |p| p.spec.parent.as_deref() == Some(project))
     }
 
-    /// Enabled, with its domain and every project above it.
+    /// Enabled and not being deleted, with its domain and every project above it.
     pub fn project_enabled(&self, project: &Project) -> bool {
         let domain = self.domains.get(&project.spec.domain).is_some_and(|d| d.spec.enabled);
-        domain && self.ancestry(&project.id()).iter().all(|p| p.spec.enabled)
+        domain && self.ancestry(&project.id()).iter().all(|p| p.spec.enabled && !leaving(&***p))
     }
 
-    /// Enabled, with its domain.
+    /// Enabled and not being deleted, with its domain.
     pub fn user_enabled(&self, user: &User) -> bool {
-        user.spec.enabled && self.domains.get(&user.spec.domain).is_some_and(|d| d.spec.enabled)
+        let domain = self.domains.get(&user.spec.domain).is_some_and(|d| d.spec.enabled);
+        domain && user.spec.enabled && !leaving(user)
     }
 
     /// `acme/alice`; `None` where the domain does not exist.
@@ -81,6 +82,11 @@ impl State {
         let domain = self.domains.by_name(None, domain)?;
         self.users.by_name(Some(&domain.id()), user)
     }
+}
+
+/// Its deletion has been asked for.
+fn leaving<K: kube::Resource>(object: &K) -> bool {
+    object.meta().deletion_timestamp.is_some()
 }
 
 macro_rules! entries {
