@@ -38,7 +38,7 @@ const TEST_LIBRARIES: &[(&str, &str)] = &[("rsyslog/lmnsd_gtls.so", "rsyslog-gnu
 /// Real peers from the Python index, each in an environment of its own: folder, packages, a file that shows that
 /// they are installed.
 const TEST_PYTHON: &[(&str, &[&str], &str)] = &[
-    ("openstack", &["python-openstackclient", "keystonemiddleware"], "bin/openstack"),
+    ("openstack", &["python-openstackclient", "keystonemiddleware", "oauthlib"], "bin/openstack"),
     ("keystone", &["keystone"], "bin/keystone-manage"),
 ];
 
