@@ -50,8 +50,8 @@ use http::header::{HeaderName, HeaderValue, VARY, WWW_AUTHENTICATE};
 use crate::core::Core;
 use call::{Api, PREFIX, base_url};
 use errors::ApiError;
-use routes::Routes;
 pub(crate) use records::object_name as record_name;
+use routes::Routes;
 use typed::{Collection, create, delete, list, update};
 
 /// Every path of the API, from `/identity` on.
