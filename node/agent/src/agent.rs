@@ -81,14 +81,14 @@ impl Agent {
             }
         }
         tell_pod_cidr(&shared).await;
-        agent.supervise("node/log-rotation", crate::logs::rotate_forever);
+        agent.supervise_to_its_end("node/log-rotation", crate::logs::rotate_forever);
         agent.supervise("node/image-gc", images::gc::run);
         let (supervisor, shutdown) = (agent.containerd.supervisor.clone(), shared.config.shutdown.clone());
         agent.supervise("node/containerd", move |_| supervisor.clone().run(shutdown.clone()));
         let dispatcher = Dispatcher::new(shared, pods);
         let runtime_events = dispatcher.clone();
         agent.supervise("node/runtime-events", move |_| dispatch::follow_runtime(runtime_events.clone()));
-        agent.supervise("node/dispatcher", move |_| dispatcher.clone().run());
+        agent.supervise_to_its_end("node/dispatcher", move |_| dispatcher.clone().run());
         Ok(agent)
     }
 
@@ -106,8 +106,26 @@ impl Agent {
         self.supervise("node/sandbox-image", require_pause);
     }
 
-    /// A loop that runs until the shutdown. One that fails is shown and started again.
+    /// A loop that may be left at any point where it waits: at the shutdown it is. One that fails is shown and
+    /// started again.
     fn supervise<F, Fut>(&self, part: &str, run: F)
+    where
+        F: Fn(Arc<Shared>) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.supervise_to_its_end(part, move |shared| {
+            let (shutdown, running) = (shared.config.shutdown.clone(), run(shared));
+            async move {
+                tokio::select! {
+                    () = running => {}
+                    () = shutdown.cancelled() => {}
+                }
+            }
+        });
+    }
+
+    /// A loop that finishes its step after the shutdown, and then ends by itself.
+    fn supervise_to_its_end<F, Fut>(&self, part: &str, run: F)
     where
         F: Fn(Arc<Shared>) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
