@@ -32,9 +32,10 @@ pub fn line(label: &str) -> anyhow::Result<String> {
 /// Asks for a secret; what is typed is not shown.
 pub fn secret(label: &str) -> anyhow::Result<Secret<String>> {
     let mut tty = terminal()?;
-    write!(tty, "{label}: ")?;
     let typed = {
-        let quiet = Quiet::enter(tty.try_clone()?)?;
+        // Silent before it asks: whoever answers at once is not shown either.
+        let mut quiet = Quiet::enter(tty.try_clone()?)?;
+        write!(quiet.tty, "{label}: ")?;
         typed(&quiet.tty)
     };
     writeln!(tty)?;

@@ -21,7 +21,7 @@ const ROUNDS_MAX: usize = 4;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-The token is kept in ~/.config/gantry/tokens (GANTRY_TOKEN_DIR), and renewed while it is used.
+The token is kept in ~/.config/gantry/tokens (GANTRY_TOKEN_DIR) until it ends or `gantry logout` revokes it.
 
 Examples:
   gantry login 10.0.0.5 -u acme/alice
