@@ -115,7 +115,11 @@ fn main() {
     let records = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(10_000_000);
     let temporary = tempfile::tempdir().expect("a temporary directory");
     let directory = arguments.next().map_or_else(|| temporary.path().to_owned(), PathBuf::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         let audit = gantry_audit::build(Config::new(&directory), Arc::new(Everything)).expect("a trail");
         append(&audit, records).await;

@@ -40,7 +40,7 @@ impl Config {
             key: root.join("checkpoint.key"),
             root,
             policy: None,
-            queue_max: 16_384,
+            queue_max: 8192,
             queue_body_bytes_max: 64 << 20,
             when_full: WhenFull::Wait,
             sync_interval: Duration::from_millis(250),
