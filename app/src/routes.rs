@@ -26,6 +26,19 @@ const OPEN: &[&str] = &[
     // Signing in itself: refuses without a good method, in its own words.
     "/identity/v3/auth/tokens",
     "/token",
+    // The body holds the password that is to be changed.
+    "/identity/v3/users/{user}/password",
+    // Signed by an OAuth1 consumer.
+    "/identity/v3/OS-OAUTH1/request_token",
+    "/identity/v3/OS-OAUTH1/access_token",
+    // Signed with an EC2 credential; no token is made from one here, whoever asks.
+    "/identity/v3/ec2tokens",
+    "/identity/v3/s3tokens",
+    // Signing in through another: its proof is looked at.
+    "/identity/v3/OS-FEDERATION/identity_providers/{provider}/login",
+    "/identity/v3/OS-FEDERATION/identity_providers/{provider}/protocols/openid/auth",
+    "/identity/v3/OS-FEDERATION/identity_providers/{provider}/protocols/openid/device",
+    "/identity/v3/OS-FEDERATION/identity_providers/{provider}/protocols/keystone/auth",
 ];
 
 /// Serves the list.

@@ -100,7 +100,7 @@ fn forged(good: &str) -> Vec<(&'static str, String)> {
         ("another user", with("sub", json!("0000"))),
         ("another audience", with("aud", json!("elsewhere"))),
         ("a longer life", with("exp", json!(4_000_000_000_i64))),
-        ("a wider scope", with("scp", json!("sys"))),
+        ("another scope", with("scp", json!({ "prj": "other" }))),
         ("cut", good[..good.len() - 2].to_owned()),
         ("nonsense", "x.y.z".to_owned()),
     ]
@@ -119,7 +119,7 @@ async fn routes(door: &Door, token: &str) -> (Vec<String>, BTreeSet<String>) {
     }
     paths.extend(kubernetes_paths(door, token).await);
     assert!(paths.len() > 200, "{} routes are not all there are", paths.len());
-    (paths, texts("open").into_iter().collect())
+    (paths, texts("open").iter().map(|path| filled(path)).collect())
 }
 
 fn filled(template: &str) -> String {

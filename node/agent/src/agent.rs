@@ -193,10 +193,13 @@ impl Agent {
     /// runtime's own files go too.
     pub async fn purge(self, remove_images: bool) -> Result<(), AgentError> {
         self.end(DRAIN_TIMEOUT).await;
+        // A runtime that is stopped in the middle of a removal leaves them behind.
+        let namespaces = containerd::network_namespaces(&self.shared.config);
         Orphans::find(&self.shared, &BTreeSet::new()).await.remove(&self.shared).await;
         let pods = self.shared.config.dirs.data.join("pods");
         files::unmount_below(&pods).map_err(AgentError::file("unmount", &pods))?;
         self.containerd.stop().await?;
+        containerd::remove_namespaces(&namespaces)?;
         self.shared
             .cgroups
             .remove_all()

@@ -66,7 +66,7 @@ impl Writer {
     pub(crate) fn new(inner: Arc<Inner>, key: SigningKey, position: Position) -> Result<Self, OpenError> {
         let (file, frames_at) = open_log(&inner, position.segment)?;
         let checkpointed = Checkpointed { sequence: position.next_sequence, at: Instant::now() };
-        Ok(Self {
+        let writer = Self {
             inner,
             key,
             file,
@@ -81,12 +81,14 @@ impl Writer {
             checkpointed,
             indexed: position.next_sequence,
             waiting: Vec::new(),
-        })
+        };
+        // Before anybody can search: what was there at the start is found at once.
+        writer.publish();
+        Ok(writer)
     }
 
     /// Writes until the queue is closed and empty.
     pub(crate) fn run(mut self) {
-        self.publish();
         let mut items = Vec::new();
         while self.inner.queue.take(self.patience(), &mut items).is_some() {
             for item in items.drain(..) {

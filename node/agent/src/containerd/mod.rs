@@ -23,7 +23,7 @@ use crate::config::AgentConfig;
 use crate::errors::AgentError;
 use crate::files;
 
-pub(crate) use traces::remove_traces;
+pub(crate) use traces::{network_namespaces, remove_namespaces, remove_traces};
 
 /// How long containerd may take to answer after its start.
 const READY_WAIT: Duration = Duration::from_secs(60);

@@ -11,14 +11,10 @@ use crate::files;
 /// Ends containerd and its shims, and removes their mounts and network namespaces.
 pub(crate) async fn remove_traces(config: &AgentConfig) -> Result<(), AgentError> {
     let paths = Paths::new(config);
-    let namespaces = network_namespaces(&paths.state);
+    let namespaces = network_namespaces(config);
     stop(&paths).await?;
     kill_shims(&paths.socket);
-    for namespace in namespaces {
-        files::unmount_below(&namespace).map_err(AgentError::file("unmount", &namespace))?;
-        // It may be gone already.
-        let _ = fs::remove_file(&namespace);
-    }
+    remove_namespaces(&namespaces)?;
     for path in [&paths.state, &paths.root] {
         files::unmount_below(path).map_err(AgentError::file("unmount", path))?;
     }
@@ -39,9 +35,19 @@ fn kill_shims(socket: &Path) {
     }
 }
 
+/// Lets go of network namespaces that nobody is in any more; gone already is fine.
+pub(crate) fn remove_namespaces(namespaces: &[PathBuf]) -> Result<(), AgentError> {
+    for namespace in namespaces {
+        files::unmount_below(namespace).map_err(AgentError::file("unmount", namespace))?;
+        // It may be gone already.
+        let _ = fs::remove_file(namespace);
+    }
+    Ok(())
+}
+
 /// The network namespaces that the specifications of running containers name.
-fn network_namespaces(state: &Path) -> Vec<PathBuf> {
-    let bundles = state.join("io.containerd.runtime.v2.task/k8s.io");
+pub(crate) fn network_namespaces(config: &AgentConfig) -> Vec<PathBuf> {
+    let bundles = Paths::new(config).state.join("io.containerd.runtime.v2.task/k8s.io");
     let mut found: Vec<PathBuf> = Vec::new();
     for bundle in fs::read_dir(bundles).into_iter().flatten().flatten() {
         let text = fs::read(bundle.path().join("config.json")).unwrap_or_default();

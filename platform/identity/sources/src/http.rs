@@ -105,7 +105,7 @@ impl Http {
     /// Sends and reads to the end. Servers that are overloaded or broken (429, 5xx) are unavailable.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Answer, SourceError> {
         let lost = |e: reqwest::Error| SourceError::unavailable(&self.name, causes(&e.without_url()));
-        let mut response = request.send().await.map_err(lost)?;
+        let mut response = sent(request).await.map_err(lost)?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(lost)? {
@@ -151,4 +151,22 @@ fn causes(error: &dyn std::error::Error) -> String {
         inner = cause.source();
     }
     text
+}
+
+/// Sends; a question that changes nothing once more where the connection was lost before there was an answer, as
+/// busy servers do with connections they have no place for.
+async fn sent(request: RequestBuilder) -> reqwest::Result<reqwest::Response> {
+    let again = request.try_clone();
+    match request.send().await {
+        Err(error) if error.is_request() && !error.is_timeout() && !error.is_connect() => match again {
+            Some(again) if is_get(&again) => again.send().await,
+            _ => Err(error),
+        },
+        answered => answered,
+    }
+}
+
+fn is_get(request: &RequestBuilder) -> bool {
+    let built = request.try_clone().and_then(|request| request.build().ok());
+    built.is_some_and(|request| request.method() == reqwest::Method::GET)
 }
