@@ -61,8 +61,8 @@ fn skopeo_both_ways(host: &str, certs: &str, layout: &str, archive: &str) {
     let (pull, push) = (format!("docker://{host}/demo/tools:1"), format!("docker://{host}/demo/web:1"));
     let oci = format!("oci:{layout}:1");
     // Root's clients find the certificates by themselves, under either name of this machine.
-    skopeo(&["copy", &pull, &oci]).ok();
-    skopeo(&["copy", &oci, &push.replace("127.0.0.1", "localhost")]).ok();
+    run(Command::new("skopeo").args(["copy", &pull, &oci])).ok();
+    run(Command::new("skopeo").args(["copy", &oci, &push.replace("127.0.0.1", "localhost")])).ok();
     skopeo(&["copy", "--dest-cert-dir", certs, &oci, &push]).ok();
     let docker = format!("docker-archive:{archive}:demo/x:1");
     skopeo(&["copy", "--src-cert-dir", certs, &push, &docker]).ok();
