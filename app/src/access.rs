@@ -89,6 +89,7 @@ impl Access {
             }
             Admin::Made { user, password_file: None } => report.step(&format!("Administrator {user}")),
         }
+        self.audit.install(&masters).await.context("the rights of the audit trail")?;
         self.audit.start(&host(UserInfo::authenticated(gantry_audit::OWN_USER, &[])));
         Ok(())
     }

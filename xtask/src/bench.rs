@@ -30,6 +30,21 @@ const BENCHES: &[Bench] = &[
         cargo: &["bench", "--package", "gantry-apiserver", "--bench", "requests"],
         wants_directory: false,
     },
+    Bench {
+        name: "rbac",
+        cargo: &["run", "--release", "--package", "gantry-kube-logic", "--example", "rbac"],
+        wants_directory: false,
+    },
+    Bench {
+        name: "identity",
+        cargo: &["run", "--release", "--package", "gantry-identity", "--example", "bench"],
+        wants_directory: false,
+    },
+    Bench {
+        name: "audit",
+        cargo: &["run", "--release", "--package", "gantry-audit", "--example", "bench"],
+        wants_directory: false,
+    },
 ];
 
 /// Runs the named benches, or all. One that misses its bar fails, but does not keep the others from running.
