@@ -22,6 +22,7 @@ mod listener;
 mod pipeline;
 mod responses;
 mod tls;
+mod unread;
 
 pub use authentication::AuthenticationFailed;
 pub use builder::{AuthPolicy, FrontDoor, FrontDoorBuilder};

@@ -10,8 +10,8 @@ use futures::FutureExt;
 use gantry_kube_types::{
     Attributes, ConnectionInfo, Decision, RequestId, RequestInfo, StatusError, UserInfo, groups,
 };
-use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, LOCATION};
+use http::{HeaderMap, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 use tower::ServiceExt;
@@ -23,6 +23,7 @@ use crate::impersonation::{ImpersonatedBy, impersonated};
 use crate::limits::{GuardedBody, StallBody};
 use crate::listener::{Draining, InUse};
 use crate::responses::{forbidden, status_response};
+use crate::unread::lend;
 
 const REQUEST_ID: &str = "x-request-id";
 const AUDIT_ID: &str = "audit-id";
@@ -61,7 +62,10 @@ impl FrontDoor {
         ending: &Ending,
     ) -> Response<Body> {
         let stall = self.0.limits.body_stall_timeout;
-        let mut request = request.map(|body| Body::new(StallBody::new(body, stall)));
+        let http1 = request.version() < Version::HTTP_2;
+        let (head, body) = request.into_parts();
+        let (body, unread) = lend(body);
+        let mut request = Request::from_parts(head, Body::new(StallBody::new(body, stall)));
         let id = request_id(request.headers());
         // `request_id` admits only characters that stand in a header.
         let id_value = HeaderValue::from_str(&id.0).ok();
@@ -74,11 +78,15 @@ impl FrontDoor {
             response.headers_mut().insert(REQUEST_ID, value.clone());
             response.headers_mut().insert(AUDIT_ID, value);
         }
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return response;
+        }
+        if http1 && !unread.drain().await {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         match in_use {
-            Some(in_use) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
-                response.map(|body| GuardedBody::wrap(body, in_use))
-            }
-            _ => response,
+            Some(in_use) => response.map(|body| GuardedBody::wrap(body, in_use)),
+            None => response,
         }
     }
 }

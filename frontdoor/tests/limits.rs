@@ -78,3 +78,48 @@ async fn a_head_that_is_too_large_is_refused() {
     assert_eq!(harness.get(true, PODS, &[]).await.0, 200);
     harness.stop().await;
 }
+
+/// A request head as HTTP/1.1 writes it; the handler of the path answers without a look at the body.
+fn refused(length: usize) -> String {
+    format!("POST /open/refusal HTTP/1.1\r\nhost: gantry\r\ncontent-length: {length}\r\n\r\n")
+}
+
+/// Status line and headers of the next answer; its body is read over.
+async fn answer(from: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(from.read_u8().await.expect("an answer"));
+    }
+    let head = String::from_utf8(head).expect("text").to_lowercase();
+    let (_, length) = head.split_once("content-length: ").expect("a length");
+    let length = length.split_once("\r\n").expect("a line").0.parse().expect("a number");
+    from.read_exact(&mut vec![0; length]).await.expect("the body");
+    head
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_does_not_cost_the_connection() {
+    let harness = Harness::start(Limits::default()).await;
+    let (mut from, mut to) = tokio::io::split(harness.connect(true, b"http/1.1").await);
+    // The body comes after its head has been answered, as far as the handler is concerned.
+    for _ in 0..50 {
+        to.write_all(refused(20_000).as_bytes()).await.expect("sent");
+        to.flush().await.expect("sent");
+        while harness.handled() == 0 {
+            tokio::task::yield_now().await;
+        }
+        to.write_all(&[b'x'; 20_000]).await.expect("the connection is open");
+        let head = answer(&mut from).await;
+        assert!(head.starts_with("http/1.1 400") && !head.contains("connection: close"), "{head}");
+        harness.handled.store(0, std::sync::atomic::Ordering::SeqCst);
+    }
+    // Who does not send the rest, or has too much of it, is told that this was the last answer.
+    to.write_all(refused(20_000).as_bytes()).await.expect("sent");
+    let head = tokio::time::timeout(PATIENCE, answer(&mut from)).await.expect("not for ever");
+    assert!(head.contains("connection: close"), "{head}");
+    let (mut from, mut to) = tokio::io::split(harness.connect(true, b"http/1.1").await);
+    to.write_all(refused(1 << 30).as_bytes()).await.expect("sent");
+    assert!(answer(&mut from).await.contains("connection: close"));
+    assert_eq!(from.read(&mut [0]).await.unwrap_or(0), 0, "and it was");
+    harness.stop().await;
+}

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gantry_testkit::{Instance, eventually, eventually_some, free_port, run, skip, unused_name};
@@ -296,10 +298,11 @@ fn every_write_acknowledged_before_a_kill_is_there_after_it() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
     for round in 0..3 {
-        let written = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let written = Arc::new(AtomicUsize::new(0));
+        let refused = Arc::new(Mutex::new(Vec::new()));
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
-                let (kubeconfig, written) = (gantry.kubeconfig(), written.clone());
+                let (kubeconfig, written, refused) = (gantry.kubeconfig(), written.clone(), refused.clone());
                 runtime.spawn(async move {
                     let client = crate::clients::client(&kubeconfig).await;
                     let maps: Api<ConfigMap> = Api::namespaced(client, "default");
@@ -307,18 +310,22 @@ fn every_write_acknowledged_before_a_kill_is_there_after_it() {
                     loop {
                         let name = format!("w-{round}-{writer}-{}", acknowledged.len());
                         let map = crate::clients::map(&name, &name);
-                        // The first refusal is the end of the platform.
-                        match maps.create(&PostParams::default(), &map).await {
-                            Ok(_) => acknowledged.push(name),
-                            Err(_) => return acknowledged,
+                        if let Err(error) = maps.create(&PostParams::default(), &map).await {
+                            refused.lock().expect("nobody panics").push(error);
+                            return acknowledged;
                         }
-                        written.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        acknowledged.push(name);
+                        written.fetch_add(1, Ordering::Relaxed);
                     }
                 })
             })
             .collect();
-        eventually("the writers write", SOON, || {
-            written.load(std::sync::atomic::Ordering::Relaxed) > WRITTEN_MIN
+        eventually_some("the writers write", SOON, || {
+            let written = written.load(Ordering::Relaxed);
+            // The first refusal of each is to be the end of the platform.
+            let refused = refused.lock().expect("nobody panics");
+            assert!(refused.is_empty(), "before the kill: {refused:?}");
+            if written > WRITTEN_MIN { Ok(()) } else { Err(written) }
         });
         gantry.kill9();
         let acknowledged = runtime.block_on(async {

@@ -116,7 +116,8 @@ fn tend_segment(catalog: &Catalog, entry: &Entry, newest: bool) -> io::Result<()
     durable::remove_all(&catalog.path(entry.number, "log"))
 }
 
-/// Writes the closed form of a segment.
+/// Writes the closed form of a segment whose chain holds; what somebody changed is evidence, and stays as it
+/// is.
 fn compress(catalog: &Catalog, number: u64, end: u64, frames: u32) -> io::Result<()> {
     let mut segment = catalog.open(number).map_err(io::Error::other)?;
     if segment.bytes_after(end)? > 0 {
@@ -134,12 +135,19 @@ fn compress(catalog: &Catalog, number: u64, end: u64, frames: u32) -> io::Result
     };
     put(&segment.header().encode(MAGIC_SEAL), &mut at)?;
     let (mut table, mut raw, mut place) = (Vec::new(), Vec::with_capacity(BLOCK_BYTES * 2), 0);
+    let mut last = segment.header().start();
+    let mut sequence = segment.header().header.first_sequence;
     let mut compressor = zstd::bulk::Compressor::new(COMPRESSION_LEVEL)?;
     let mut blocks = 0_u32;
     while place < end {
         let Some(frame) = segment.frame_at(place)? else {
             return Err(io::Error::other(format!("segment {number} ends early")));
         };
+        last = frame.check(&last, sequence).ok_or_else(|| {
+            let why = format!("the chain of segment {number} breaks at record {sequence}; it stays as it is");
+            io::Error::other(why)
+        })?;
+        sequence += 1;
         raw.extend_from_slice(&(frame.payload.len() as u32).to_le_bytes());
         raw.push(frame.kind.byte());
         raw.extend_from_slice(frame.payload);

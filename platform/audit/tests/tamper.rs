@@ -230,7 +230,10 @@ fn a_damaged_trail_goes_on_and_says_so() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let audit = open(config(directory.path()));
-        fill(&audit, 0..5).await;
+        let sealed = files(directory.path(), "seal").len();
+        fill(&audit, 0..RECORDS).await;
+        // Segments are tended in their order: by now it was the damaged one's turn.
+        eventually("a later segment is closed", || files(directory.path(), "seal").len() > sealed).await;
         audit.close().await;
     });
     assert_eq!(std::fs::read(&path).expect("still there"), bytes, "evidence stays as it is");
