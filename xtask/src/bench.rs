@@ -22,7 +22,7 @@ const BENCHES: &[Bench] = &[
     },
     Bench {
         name: "store",
-        cargo: &["run", "--release", "--package", "gantry-store", "--example", "bench", "--"],
+        cargo: &["run", "--release", "--package", "gantry-store", "--example", "store", "--"],
         wants_directory: true,
     },
     Bench {
@@ -37,12 +37,12 @@ const BENCHES: &[Bench] = &[
     },
     Bench {
         name: "identity",
-        cargo: &["run", "--release", "--package", "gantry-identity", "--example", "bench"],
+        cargo: &["run", "--release", "--package", "gantry-identity", "--example", "identity"],
         wants_directory: false,
     },
     Bench {
         name: "audit",
-        cargo: &["run", "--release", "--package", "gantry-audit", "--example", "bench"],
+        cargo: &["run", "--release", "--package", "gantry-audit", "--example", "audit"],
         wants_directory: false,
     },
 ];

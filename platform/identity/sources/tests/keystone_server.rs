@@ -47,7 +47,7 @@ impl Keystone {
             ));
             return None;
         }
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = directory();
         let root = directory.path();
         let port = free_port();
         let url = format!("http://127.0.0.1:{port}/v3");
@@ -174,6 +174,12 @@ impl Keystone {
             request.header("x-auth-token", &self.admin).header("x-subject-token", token).send().await;
         assert_eq!(response.expect("an answer").status(), 204);
     }
+}
+
+/// In memory where there is such a place: SQLite syncs every one of Keystone's many small changes.
+fn directory() -> tempfile::TempDir {
+    let memory = tempfile::tempdir_in("/dev/shm");
+    memory.or_else(|_| tempfile::tempdir()).expect("a directory")
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's own files need not be durable")]

@@ -2,7 +2,7 @@
 //!
 //! Why ES256, and nothing beside it: tokens are verified by others too. kube-apiserver takes RS* and ES*
 //! from an OIDC issuer, not EdDSA; RSA signatures would make every token 256 bytes longer and far dearer
-//! to make. Ed25519 would make a first verification a little cheaper (`examples/bench.rs` measures both);
+//! to make. Ed25519 would make a first verification a little cheaper (`examples/identity.rs` measures both);
 //! repeated ones are answered from memory. One algorithm leaves nothing to confuse.
 //!
 //! A key is a file `token-SIGNS_FROM-KID.key` (PKCS#8 in PEM, 0600); SIGNS_FROM is in seconds since the

@@ -1,4 +1,4 @@
-//! What a token and a password cost: `cargo run --release -p gantry-identity --example bench`.
+//! What a token and a password cost: `cargo run --release -p gantry-identity --example identity`.
 //!
 //! Prints one table. Tokens are verified on one thread; passwords on as many as there are processors,
 //! once by bare threads and once through the pool that logins use.

@@ -1,4 +1,4 @@
-//! Measures the trail: `cargo run --release -p gantry-audit --example bench -- [RECORDS] [DIRECTORY]`.
+//! Measures the trail: `cargo run --release -p gantry-audit --example audit -- [RECORDS] [DIRECTORY]`.
 //!
 //! Fills a trail with made-up records, then searches it. Without a directory a temporary one is used.
 
