@@ -45,7 +45,6 @@ fn program(gantry: &Instance, python: &Path, name: &str, text: &str) -> Output {
 }
 
 #[test]
-#[ignore = "passes with 270 of 270, but now and then a command finds its connection closed without an answer: find out why in the front door first"]
 fn every_identity_command_of_openstack_works() {
     let Some(python) = openstack() else { return };
     let Some(gantry) = Instance::builder().no_node().start() else { return };
