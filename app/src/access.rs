@@ -14,7 +14,7 @@ use gantry_embedded::{Embedded, EmbeddedConfig, Seams};
 use gantry_frontdoor::FrontDoor;
 use gantry_host::{Capabilities, Host};
 use gantry_identity::admin::Admin;
-use gantry_identity::core::{Config as IdentityConfig, Settings as IdentitySettings};
+use gantry_identity::core::Config as IdentityConfig;
 use gantry_identity::password::Password;
 use gantry_identity::{Identity, installer, own_user};
 use gantry_kube_types::{Authenticator, ConnectionInfo, StatusError, UserInfo};
@@ -41,7 +41,7 @@ impl Access {
             data: dirs.data.join("identity"),
             keys: dirs.pki(),
             external_url: config.external_url.clone(),
-            settings: IdentitySettings::default(),
+            settings: settings.config.identity.clone(),
         };
         let opened = tokio::task::spawn_blocking(move || Identity::open(identity_config));
         let identity = opened.await?.context("identity")?;
@@ -56,6 +56,8 @@ impl Access {
         let embedded = Embedded::open_with(config, seams).await?;
         let mut audit_config = gantry_audit::Config::new(dirs.data.join("audit"));
         audit_config.key = dirs.pki().join("audit.key");
+        let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        settings.config.audit.apply(&mut audit_config, host_name.as_deref().unwrap_or("localhost"));
         let authorizer = embedded.authorizer();
         let built = tokio::task::spawn_blocking(move || gantry_audit::build(audit_config, authorizer));
         let audit = built.await?.context("the audit trail")?;

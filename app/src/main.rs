@@ -4,6 +4,7 @@ mod access;
 mod addresses;
 mod clients;
 mod commands;
+mod config;
 mod instance;
 mod kubeconfig;
 mod node;

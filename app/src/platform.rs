@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Access;
 use crate::addresses::{self, Addresses};
 use crate::commands::{slots_dir, up::Report};
+use crate::config::ConfigFile;
 use crate::instance::InstanceRecord;
 use crate::{clients, kubeconfig, node, routes};
 
@@ -41,6 +42,7 @@ pub struct Settings {
     pub cluster_domain: String,
     /// Of the first administrator; absent: one is generated.
     pub admin_password: Option<gantry_identity::password::Password>,
+    pub config: ConfigFile,
 }
 
 /// A running instance.
@@ -139,6 +141,14 @@ impl Platform {
         match unready(&parts) {
             None => Ok(()),
             Some((part, why)) => bail!("{part} is not ready after {} s: {why}", timeout.as_secs()),
+        }
+    }
+
+    /// Reads again what may change while it runs: the audit policy.
+    pub fn reload(&self) {
+        match self.access.audit.reload_policy() {
+            Ok(()) => tracing::info!("the audit policy was read again"),
+            Err(error) => tracing::error!(%error, "the audit policy stays as it was"),
         }
     }
 
@@ -416,6 +426,7 @@ pub async fn remove_from_host(instance: &str, dirs: &InstanceDirs) -> anyhow::Re
         node_name: None,
         cluster_domain: "cluster.local".to_owned(),
         admin_password: None,
+        config: ConfigFile::default(),
     };
     let network = node::network_config(&settings, &addresses, &host);
     if dirs.data.join("node").exists() {

@@ -23,6 +23,9 @@ pub fn environment(name: &str) -> Option<String> {
 /// The instance that is meant when none is named.
 pub const DEFAULT_INSTANCE: &str = "default";
 
+/// The operator's settings, in the folder of an instance's settings.
+pub const CONFIG_FILE: &str = "config.toml";
+
 /// Where one instance keeps its state and its sockets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstanceDirs {
@@ -32,6 +35,8 @@ pub struct InstanceDirs {
     pub run: PathBuf,
     /// Container logs in the kubelet's layout.
     pub logs: PathBuf,
+    /// The operator's settings, where there are any.
+    pub config: PathBuf,
 }
 
 impl InstanceDirs {
@@ -55,7 +60,12 @@ impl InstanceDirs {
         });
         let own_logs = moved || !root || instance != DEFAULT_INSTANCE;
         let logs = if own_logs { data.join("log") } else { PathBuf::from("/var/log") };
-        Self { data, run, logs }
+        let config = match (moved, root, home) {
+            (true, ..) => data.join(CONFIG_FILE),
+            (false, false, Some(home)) => home.join(format!(".config/gantry{suffix}")).join(CONFIG_FILE),
+            _ => PathBuf::from(format!("/etc/gantry{suffix}")).join(CONFIG_FILE),
+        };
+        Self { data, run, logs, config }
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
@@ -88,6 +98,11 @@ mod tests {
         assert_eq!(of("t1", true).run, Path::new("/run/gantry-t1"));
         assert_eq!(of("t1", true).logs, Path::new("/var/lib/gantry-t1/log"));
         assert_eq!(of("default", false).run, Path::new("/home/u/.local/share/gantry/run"));
+        assert_eq!(of("default", true).config, Path::new("/etc/gantry/config.toml"));
+        assert_eq!(of("t1", true).config, Path::new("/etc/gantry-t1/config.toml"));
+        assert_eq!(of("default", false).config, Path::new("/home/u/.config/gantry/config.toml"));
+        let moved = InstanceDirs::derive("t1", Some("/d".into()), None, true, None);
+        assert_eq!(moved.config, Path::new("/d/config.toml"));
     }
 
     #[test]

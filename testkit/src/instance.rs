@@ -24,6 +24,7 @@ const START_ATTEMPTS: usize = 3;
 #[derive(Clone, Debug)]
 pub struct Builder {
     node: bool,
+    files: Vec<(String, String)>,
 }
 
 impl Builder {
@@ -31,6 +32,13 @@ impl Builder {
     #[must_use]
     pub fn no_node(mut self) -> Self {
         self.node = false;
+        self
+    }
+
+    /// A file in the data directory, `config.toml` for one. `@DATA@` in it is that directory.
+    #[must_use]
+    pub fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
         self
     }
 
@@ -54,6 +62,11 @@ impl Builder {
             node: self.node,
             purged: false,
         };
+        for (name, text) in &self.files {
+            fs::create_dir_all(&instance.data).expect("a folder in our own temporary directory");
+            let text = text.replace("@DATA@", &instance.data.display().to_string());
+            fs::write(instance.data.join(name), text).expect("written");
+        }
         for attempt in 1..=START_ATTEMPTS {
             let out = instance.up();
             if out.succeeded() {
@@ -86,7 +99,7 @@ impl Instance {
     }
 
     pub fn builder() -> Builder {
-        Builder { node: true }
+        Builder { node: true, files: Vec::new() }
     }
 
     pub fn name(&self) -> &str {
@@ -223,7 +236,14 @@ impl Instance {
     /// A user command of gantry, as this instance's administrator.
     #[track_caller]
     pub fn gantry(&self, arguments: &[&str]) -> Output {
-        run(Command::new(binary("gantry")).args(arguments).env("KUBECONFIG", self.kubeconfig()))
+        run(&mut self.gantry_command(arguments))
+    }
+
+    /// A `gantry` command for users, as this instance's administrator.
+    pub fn gantry_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary("gantry"));
+        command.args(arguments).env("KUBECONFIG", self.kubeconfig());
+        command
     }
 
     /// The last lines of the instance's log.

@@ -15,6 +15,7 @@ mod identity_sources;
 mod kubelet;
 mod refusals;
 mod registry;
+mod settings;
 mod support;
 mod survival;
 mod tour;

@@ -1,6 +1,7 @@
 //! The many ways to change an object with kubectl. No container is needed for any of them.
 
 use gantry_testkit::{Instance, eventually_some};
+use serde_json::json;
 
 use crate::support::{SOON, has_all};
 
@@ -32,6 +33,28 @@ fn objects_are_changed_in_every_way_kubectl_knows() {
     server_side_apply(&gantry);
     mistakes(&gantry);
     watching(&gantry);
+    lists(&gantry);
+}
+
+/// What `get -o yaml` prints of several objects is applied again. A `List` is no kind of any API, so kubectl takes
+/// its schema from the OpenAPI v2 document.
+fn lists(gantry: &Instance) {
+    let item = |name: &str| {
+        let metadata = json!({ "name": name, "labels": { "of": "list" } });
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": { "a": "b" } })
+    };
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": [item("first"), item("second")] });
+    gantry.apply(&list.to_string());
+    let again = gantry.kubectl_with_input(&["apply", "-f", "-"], list.to_string().as_bytes()).ok();
+    has_all(&again, &["configmap/first unchanged", "configmap/second unchanged"]);
+    let shown = gantry.kubectl(&["get", "configmaps", "-l", "of=list", "-o", "yaml"]).ok();
+    let again = gantry.kubectl_with_input(&["apply", "-f", "-"], shown.as_bytes()).ok();
+    has_all(&again, &["configmap/first ", "configmap/second "]);
+    let mut wrong = item("third");
+    wrong["spec"] = json!({ "replicas": 1 });
+    let wrong = json!({ "apiVersion": "v1", "kind": "List", "items": [wrong] }).to_string();
+    let refused = gantry.kubectl_with_input(&["apply", "-f", "-"], wrong.as_bytes());
+    has_all(&refused.fails(), &["unknown field \"spec\""]);
 }
 
 fn labels_and_annotations(gantry: &Instance) {

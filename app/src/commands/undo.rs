@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use gantry_base::fs as durable;
-use gantry_base::settings::InstanceDirs;
+use gantry_base::settings::{CONFIG_FILE, InstanceDirs};
 
 use super::slots_dir;
 use crate::{addresses, clients, platform};
@@ -24,11 +24,11 @@ pub struct Before {
 
 impl Before {
     pub fn look(dirs: &InstanceDirs) -> Self {
-        let has = |directory: &std::path::Path, expected: &str| {
+        let has = |directory: &std::path::Path, expected: &[&str]| {
             let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-            entries.into_iter().any(|entry| entry.file_name() != expected)
+            entries.into_iter().any(|entry| !expected.iter().any(|name| entry.file_name() == *name))
         };
-        Self { data: has(&dirs.data, "gantry.log"), host: has(&dirs.run, "lock") }
+        Self { data: has(&dirs.data, &["gantry.log", CONFIG_FILE]), host: has(&dirs.run, &["lock"]) }
     }
 
     /// Removes what is new. Containers that ran before the start go on, with all they need.
@@ -41,13 +41,27 @@ impl Before {
             durable::remove_all(&dirs.run).with_context(|| dirs.run.display().to_string())?;
         }
         if !self.data && !self.host {
-            durable::remove_all(&dirs.data).with_context(|| dirs.data.display().to_string())?;
+            remove_made(&dirs.data).with_context(|| dirs.data.display().to_string())?;
             if nix::unistd::geteuid().is_root() {
                 addresses::release(&dirs.data, &slots_dir())?;
             }
         }
         Ok(())
     }
+}
+
+/// Everything in the data directory but the operator's settings, which were there before.
+fn remove_made(data: &std::path::Path) -> std::io::Result<()> {
+    if !data.join(CONFIG_FILE).exists() {
+        return durable::remove_all(data);
+    }
+    for entry in std::fs::read_dir(data)? {
+        let entry = entry?;
+        if entry.file_name() != CONFIG_FILE {
+            durable::remove_all(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 async fn remove_from_host(instance: &str, dirs: &InstanceDirs) -> anyhow::Result<()> {
@@ -91,6 +105,11 @@ mod tests {
         assert!(dirs.run.join("instance.json").exists());
         stopped.restore("t", &dirs).await.expect("restored");
         assert!(!dirs.run.exists() && dirs.data.join("store.redb").exists());
+        touch(dirs.config.clone());
+        nothing.restore("t", &dirs).await.expect("restored");
+        let left: Vec<_> = std::fs::read_dir(&dirs.data).expect("there").flatten().collect();
+        assert!(left.len() == 1 && dirs.config.exists(), "the operator's settings stay: {left:?}");
+        std::fs::remove_file(&dirs.config).expect("ours");
         nothing.restore("t", &dirs).await.expect("restored");
         assert!(!dirs.data.exists());
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use gantry_base::fs as durable;
 use gantry_base::health::HealthBoard;
-use gantry_base::settings::{InstanceDirs, environment};
+use gantry_base::settings::{CONFIG_FILE, InstanceDirs, environment};
 use gantry_base::tasks::Tasks;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::InstanceArgs;
 use super::undo::Before;
 use crate::access::read_password;
+use crate::config::ConfigFile;
 use crate::instance::{InstanceLock, InstanceRecord};
 use crate::platform::{Platform, Settings};
 
@@ -49,6 +50,9 @@ pub struct UpArgs {
     /// File whose first line is the first administrator's password (default: one is generated and kept in DATA/identity/admin-password)
     #[arg(long, value_name = "FILE")]
     pub admin_password_file: Option<PathBuf>,
+    /// File of settings (default: /etc/gantry/config.toml or /etc/gantry-NAME/config.toml where it is there; DIR/config.toml with --data-dir DIR)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Set by --detach: report to the parent on standard output.
     #[arg(long, hide = true)]
     pub report: bool,
@@ -103,6 +107,7 @@ async fn serve(arguments: &UpArgs, dirs: InstanceDirs, report: &Report) -> anyho
             arguments.instance.instance
         );
     }
+    let config = ConfigFile::read(arguments.config.as_deref(), &dirs.config)?;
     let admin_password = arguments.admin_password_file.as_deref().map(read_password).transpose()?;
     let before = Before::look(&dirs);
     let node = wants_node(arguments, report)?;
@@ -110,6 +115,7 @@ async fn serve(arguments: &UpArgs, dirs: InstanceDirs, report: &Report) -> anyho
     let listener = bind(arguments.listen)?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let _lock = InstanceLock::take(&dirs, &arguments.instance.instance)?;
     let settings = Settings {
         instance: arguments.instance.instance.clone(),
@@ -119,6 +125,7 @@ async fn serve(arguments: &UpArgs, dirs: InstanceDirs, report: &Report) -> anyho
         node_name: arguments.node_name.clone(),
         cluster_domain: arguments.cluster_domain.clone(),
         admin_password,
+        config,
     };
     let tasks = Tasks::new(CancellationToken::new(), HealthBoard::default());
     let starting = start(settings, listener, report, tasks.clone(), Duration::from_secs(arguments.timeout));
@@ -148,9 +155,12 @@ async fn serve(arguments: &UpArgs, dirs: InstanceDirs, report: &Report) -> anyho
     } else {
         print_summary(platform.record());
     }
-    tokio::select! {
-        _ = interrupt.recv() => tracing::info!("interrupted"),
-        _ = terminate.recv() => tracing::info!("asked to stop"),
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => break tracing::info!("interrupted"),
+            _ = terminate.recv() => break tracing::info!("asked to stop"),
+            _ = hangup.recv() => platform.reload(),
+        }
     }
     let drained = platform.stop(DRAIN_TIMEOUT).await;
     InstanceRecord::remove(&dirs)?;
@@ -241,7 +251,7 @@ fn path_line() -> Option<String> {
 /// Starts this program again in the background and waits until it is ready or says why not.
 fn detach(dirs: &InstanceDirs) -> anyhow::Result<ExitCode> {
     let log_path = dirs.data.join("gantry.log");
-    let made_data = !dirs.data.exists();
+    let made_log = !log_path.exists();
     let log = open_log(&log_path)?;
     let mut child = Command::new(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
@@ -258,7 +268,9 @@ fn detach(dirs: &InstanceDirs) -> anyhow::Result<ExitCode> {
             ("step", text) => eprintln!("{text}"),
             ("error", text) => {
                 let _ = child.wait();
-                discard(&log_path, dirs, made_data);
+                if made_log {
+                    discard(&log_path, dirs);
+                }
                 bail!("{text}");
             }
             ("ready", _) => {
@@ -281,10 +293,13 @@ fn open_log(path: &PathBuf) -> anyhow::Result<File> {
 }
 
 /// A start that was refused before it made anything leaves nothing behind: not even its log.
-fn discard(log: &PathBuf, dirs: &InstanceDirs, made_data: bool) {
-    let only_the_log = std::fs::read_dir(&dirs.data).is_ok_and(|entries| entries.count() == 1);
-    if made_data && only_the_log {
+fn discard(log: &PathBuf, dirs: &InstanceDirs) {
+    let ours = |name: &std::ffi::OsStr| name == CONFIG_FILE || log.file_name() == Some(name);
+    let nothing_else =
+        std::fs::read_dir(&dirs.data).is_ok_and(|mut all| all.all(|e| e.is_ok_and(|e| ours(&e.file_name()))));
+    if nothing_else {
         let _ = std::fs::remove_file(log);
+        // Settings that were there before keep their directory.
         let _ = std::fs::remove_dir(&dirs.data);
     }
 }

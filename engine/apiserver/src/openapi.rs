@@ -19,7 +19,11 @@ use crate::registry::Registry;
 use crate::respond;
 use crate::server::ApiServer;
 
-const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// As answered; older clients ask for it with an `@`, which no media type may have in it (RFC 9110, 5.6.2), so
+/// that they could not read it in an answer.
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+const V2_PROTOBUF_ASKED: [&str; 2] =
+    ["proto-openapi.spec.v2.v1.0+protobuf", "proto-openapi.spec.v2@v1.0+protobuf"];
 
 /// A document and its hash.
 #[derive(Clone)]
@@ -172,7 +176,7 @@ fn v2(server: &ApiServer, registry: &Registry, headers: &HeaderMap) -> Result<Re
         logic::v2(&entries)
     };
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
-    if accept.contains("proto-openapi.spec.v2@v1.0+protobuf") {
+    if V2_PROTOBUF_ASKED.iter().any(|asked| accept.contains(asked)) {
         let document = server
             .documents
             .get(registry.generation, "v2 protobuf", || Bytes::from(logic::v2_protobuf(&make())));

@@ -52,6 +52,7 @@ impl Bed {
             data: directory.path().join("d"),
             run: directory.path().join("r"),
             logs: directory.path().join("l"),
+            config: directory.path().join("c"),
         };
         let api_server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port());
         let config = NetConfig {

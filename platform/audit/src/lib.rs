@@ -45,7 +45,10 @@ use gantry_kube_types::{
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
-pub use config::{Config, RecordSessions, Retention, SessionPolicy, SyslogConfig};
+pub use config::{
+    Config, RecordSessions, Retention, RetentionSettings, SessionPolicy, SessionSettings, Settings,
+    SyslogConfig, SyslogSettings,
+};
 pub use errors::OpenError;
 pub use namespaces::RECORD_SESSIONS;
 pub use policy::{DEFAULT_POLICY, Policy, PolicyError};

@@ -1,5 +1,7 @@
 //! What every kind has alike: list, get, delete, and the arguments of these.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use kube::api::DeleteParams;
 
@@ -8,6 +10,11 @@ use gantry_identity_api::{Group, Project, Role, User};
 use super::kinds::{Kind, Known, Related};
 use super::lookup::{Lookup, plain};
 use super::render::{self, Output, OutputArgs};
+
+/// A project goes with everything in its namespaces, where pods have their time to end.
+const GONE_WAIT: Duration = Duration::from_secs(300);
+const GONE_PAUSE_MIN: Duration = Duration::from_millis(10);
+const GONE_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 #[derive(clap::Args, Debug)]
 pub struct ListArgs {
@@ -127,17 +134,36 @@ pub async fn delete<K: Kind>(lookup: &Lookup, arguments: &DeleteArgs) -> anyhow:
     Ok(())
 }
 
-/// Deletes the object that was looked at, not another that has come under its name since.
+/// Deletes the object that was looked at, not another that has come under its name since, and waits as kubectl
+/// does until it and what hangs on it are gone: its name is free then.
 pub async fn delete_one<K: Kind>(lookup: &Lookup, object: &K) -> anyhow::Result<()> {
+    let (api, id) = (lookup.api::<K>(), object.name_any());
     let mut parameters = DeleteParams::default();
     if let Some(uid) = object.uid() {
         parameters =
             parameters.preconditions(kube::api::Preconditions { uid: Some(uid), ..Default::default() });
     }
-    match lookup.api::<K>().delete(&object.name_any(), &parameters).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(error) => Err(plain(error)),
+    match api.delete(&id, &parameters).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+        Err(error) => return Err(plain(error)),
+    }
+    let deadline = tokio::time::Instant::now() + GONE_WAIT;
+    let mut pause = GONE_PAUSE_MIN;
+    loop {
+        match api.get_opt(&id).await {
+            Ok(Some(found)) if found.uid() == object.uid() => {}
+            // Who has deleted where their own rights came from does not see it any more.
+            Ok(_) | Err(kube::Error::Api(_)) => return Ok(()),
+            Err(error) => return Err(plain(error)),
+        }
+        anyhow::ensure!(
+            tokio::time::Instant::now() < deadline,
+            "{id} is still going after {} s: what hangs on it is not gone yet",
+            GONE_WAIT.as_secs()
+        );
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(GONE_PAUSE_MAX);
     }
 }
 

@@ -12,7 +12,12 @@ fn node() -> Node {
 
 fn config() -> NetConfig {
     let path = std::path::PathBuf::from("/nowhere");
-    let dirs = gantry_base::settings::InstanceDirs { data: path.clone(), run: path.clone(), logs: path };
+    let dirs = gantry_base::settings::InstanceDirs {
+        data: path.clone(),
+        run: path.clone(),
+        logs: path.clone(),
+        config: path,
+    };
     NetConfig {
         instance: "x".to_owned(),
         dirs,

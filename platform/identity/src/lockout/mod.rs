@@ -68,9 +68,11 @@ impl Backoff {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LockoutSettings {
-    /// Failures until a user is locked out; 0: never (Keystone's name and default).
+    /// Failures until a user is locked out; 0: never. Set by `SecurityCompliance`, where Keystone has it.
+    #[serde(skip)]
     pub lockout_failure_attempts: u32,
-    /// Seconds a lock-out lasts (Keystone's name and default).
+    /// Seconds a lock-out lasts. Set by `SecurityCompliance`, where Keystone has it.
+    #[serde(skip)]
     pub lockout_duration: u64,
     pub user: Backoff,
     pub address: Backoff,

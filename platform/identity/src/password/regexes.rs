@@ -54,7 +54,11 @@ fn compile(text: &str) -> Result<Regex, String> {
     }
     let anchored = format!("^(?:{text})");
     let built = regex::RegexBuilder::new(&anchored).size_limit(COMPILED_BYTES_MAX).build();
-    built.map_err(|error| error.to_string())
+    // The crate draws where it is wrong, over several lines; the last says what.
+    built.map_err(|error| {
+        let all = error.to_string();
+        all.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+    })
 }
 
 /// Where `wanted` stands outside of groups, classes and escapes.
