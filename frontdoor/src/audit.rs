@@ -336,6 +336,9 @@ fn apply(event: &mut AuditEvent, notes: AuditNotes) {
     if let Some(object) = notes.object {
         event.object = object;
     }
+    if let Some(name) = notes.name {
+        event.object.name = name;
+    }
     event.security = notes.security.or(event.security);
     event.annotations.extend(notes.annotations);
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::delete::{self, DeleteOptions};
 use crate::kind::{Action, ActionRequest};
 use crate::query::Query;
-use crate::request::{Annotations, Context};
+use crate::request::{Context, Notes};
 
 const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
 
@@ -51,7 +51,7 @@ impl Action for Eviction {
             kind: Arc::new(request.kind.clone()),
             query: Query::default(),
             headers: HeaderMap::new(),
-            annotations: Annotations::default(),
+            notes: Notes::default(),
         };
         delete::delete_object(&context, request.name, &options).await?;
         Ok(Value::Null)

@@ -1,13 +1,12 @@
 //! One request about a resource, and its body.
 
-use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use gantry_kube_logic::apply::Manager;
 use gantry_kube_logic::fields;
 use gantry_kube_logic::schema::Schema;
-use gantry_kube_types::{RequestInfo, StatusError, UserInfo};
+use gantry_kube_types::{AuditNotes, RequestInfo, StatusError, UserInfo};
 use gantry_store::{Key, Object, Prefix};
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -32,11 +31,22 @@ pub(crate) struct Context {
     pub(crate) kind: Arc<Kind>,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
-    pub(crate) annotations: Annotations,
+    pub(crate) notes: Notes,
 }
 
 /// What is added to the audit record of one request.
-pub(crate) type Annotations = Arc<Mutex<Vec<(Cow<'static, str>, String)>>>;
+#[derive(Clone, Default)]
+pub(crate) struct Notes(Arc<Mutex<Option<Box<AuditNotes>>>>);
+
+impl Notes {
+    fn with(&self, change: impl FnOnce(&mut AuditNotes)) {
+        change(self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default());
+    }
+
+    pub(crate) fn taken(&self) -> Option<AuditNotes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map(|notes| *notes)
+    }
+}
 
 impl Context {
     /// Objects of namespaced kinds are named inside a namespace, those of cluster kinds are not.
@@ -79,8 +89,16 @@ impl Context {
     /// Keeps what admission said: warnings for the caller, annotations for the audit record.
     pub(crate) fn note(&self, mut remarks: Remarks, warnings: &mut Vec<String>) {
         warnings.append(&mut remarks.warnings);
-        let mut annotations = self.annotations.lock().unwrap_or_else(PoisonError::into_inner);
-        annotations.append(&mut remarks.annotations);
+        if !remarks.annotations.is_empty() {
+            self.notes.with(|notes| notes.annotations.append(&mut remarks.annotations));
+        }
+    }
+
+    /// Keeps the name of what is being made for the audit record: the path does not have it.
+    pub(crate) fn making(&self, name: &str) {
+        if self.info.name.is_empty() && !name.is_empty() {
+            self.notes.with(|notes| notes.name = Some(name.to_owned()));
+        }
     }
 
     pub(crate) fn output(&self) -> Result<Output, StatusError> {

@@ -1,12 +1,12 @@
 //! The server: its parts, and the way a request takes through them.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use gantry_kube_types::{AuditNotes, RequestInfo, StatusError, UserInfo};
+use gantry_kube_types::{RequestInfo, StatusError, UserInfo};
 use gantry_store::Store;
 use http::{Method, Request, Response};
 use serde_json::json;
@@ -19,7 +19,7 @@ use crate::node::NodeConnector;
 use crate::query::Query;
 use crate::reader::Reader;
 use crate::registry::{Registry, ResourceExtension};
-use crate::request::{Annotations, Context};
+use crate::request::{Context, Notes};
 use crate::views::Views;
 use crate::{connect, delete, discovery, negotiate, openapi, patch, read, respond, scale, watch, write};
 
@@ -135,17 +135,16 @@ async fn route(server: &Arc<ApiServer>, request: Request<Body>) -> Result<Respon
         user,
         info,
         kind,
-        annotations: Annotations::default(),
+        notes: Notes::default(),
     };
-    let annotations = context.annotations.clone();
+    let notes = context.notes.clone();
     let answered = match context.check_scope() {
         Ok(()) => resource(context, request).await,
         Err(error) => Err(error),
     };
     let mut response = answered.unwrap_or_else(|error| respond::failure(&error));
-    let annotations = std::mem::take(&mut *annotations.lock().unwrap_or_else(PoisonError::into_inner));
-    if !annotations.is_empty() {
-        response.extensions_mut().insert(AuditNotes { annotations, ..AuditNotes::default() });
+    if let Some(notes) = notes.taken() {
+        response.extensions_mut().insert(notes);
     }
     Ok(response)
 }

@@ -86,6 +86,7 @@ pub(crate) async fn create_object(
     let reader = context.server.reader();
     let effects = Effects::default();
     let name = meta::name(&object).to_owned();
+    context.making(&name);
     let admitted = Write { context, name: &name, operation: Operation::Create, dry_run, reader: &reader };
     admitted.mutate(&mut object, None, &effects).await?;
     if fields == Fields::Track {

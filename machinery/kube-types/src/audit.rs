@@ -371,6 +371,8 @@ pub struct AuditNotes {
     pub credential: Option<Cow<'static, str>>,
     pub verb: Option<String>,
     pub object: Option<AuditObject>,
+    /// The name of the object, where the path has none: of what is created.
+    pub name: Option<String>,
     pub security: Option<SecurityEvent>,
     pub annotations: Vec<(Cow<'static, str>, String)>,
 }

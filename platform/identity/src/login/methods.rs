@@ -143,6 +143,8 @@ impl Core {
                     let event = AuditEvent::security(SecurityEvent::LockedOut, UserInfo::anonymous());
                     let event = event.about(user_object(&user.id()));
                     let event = event.with("identity.gantry.dev/locked-until", until.to_string());
+                    let name = self.directory.read().kubernetes_name(user).unwrap_or_default();
+                    let event = event.with("identity.gantry.dev/user", name);
                     self.record(event, origin).await?;
                 }
                 IdentityError::Unauthorized
