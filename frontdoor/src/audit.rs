@@ -343,12 +343,14 @@ fn apply(event: &mut AuditEvent, notes: AuditNotes) {
     event.annotations.extend(notes.annotations);
 }
 
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
 /// Bodies that are objects; Kubernetes takes a body without a type for JSON.
 fn is_object(headers: &HeaderMap) -> bool {
     let Some(kind) = headers.get(CONTENT_TYPE) else { return true };
     let Ok(kind) = kind.to_str() else { return false };
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    (kind.ends_with("json") || kind.ends_with("yaml")) && !kind.ends_with("ndjson")
+    kind == PROTOBUF || (kind.ends_with("json") || kind.ends_with("yaml")) && !kind.ends_with("ndjson")
 }
 
 /// Records the end of what went on for long, when it is dropped.

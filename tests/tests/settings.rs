@@ -36,12 +36,12 @@ rules:
   - level: Metadata
 ";
 
-/// Config maps with what was sent.
+/// Config maps and secrets with what was sent.
 const LOUD: &str = "apiVersion: audit.k8s.io/v1
 kind: Policy
 rules:
   - level: Request
-    resources: [{group: \"\", resources: [configmaps]}]
+    resources: [{group: \"\", resources: [configmaps, secrets]}]
   - level: Metadata
 ";
 
@@ -108,6 +108,11 @@ fn the_audit_policy(gantry: &Instance) {
     });
     make(&["configmap", "seen-2", "--from-literal=word=xyzzy"]);
     has_all(&records("seen-2"), &["xyzzy"]);
+    // kubectl sends it as protobuf.
+    make(&["secret", "generic", "seen-secret", "--from-literal=word=xyzzy"]);
+    let secret = records("seen-secret");
+    has_all(&secret, &["requestObject", "REMOVED"]);
+    assert!(!secret.contains("xyzzy") && !secret.contains("eHl6enk"), "{secret}");
 
     // A policy that is none leaves the old one in force.
     std::fs::write(gantry.data_dir().join("policy.yaml"), "kind: Nonsense\n").expect("written");

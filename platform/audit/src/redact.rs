@@ -56,14 +56,13 @@ pub(crate) fn body(
     about: &AuditObject,
     omit_managed_fields: bool,
 ) -> Result<String, &'static str> {
-    let mut value: Value = match serde_json::from_slice(bytes) {
-        Ok(value) => value,
-        // Server-side apply sends YAML.
-        Err(_) => std::str::from_utf8(bytes)
-            .ok()
-            .and_then(|text| serde_saphyr::from_str(text).ok())
-            .ok_or("it is neither JSON nor YAML")?,
-    };
+    let json = serde_json::from_slice(bytes).ok();
+    // kubectl sends some kinds as protobuf, and server-side apply sends YAML.
+    let value: Option<Value> = json.or_else(|| gantry_kube_logic::protobuf::decode(bytes)).or_else(|| {
+        let text = std::str::from_utf8(bytes).ok()?;
+        serde_saphyr::from_str(text).ok()
+    });
+    let mut value = value.ok_or("it is neither JSON nor YAML")?;
     let secrets = about.group.is_empty() && about.resource == "secrets";
     walk(&mut value, secrets, omit_managed_fields);
     Ok(value.to_string())
