@@ -10,7 +10,7 @@ use gantry_kube_logic::names::{dns1123_label, label_value, qualified_name};
 use gantry_kube_logic::quantity::Quantity;
 
 use super::identity::Write;
-use super::membership::{may_join, outranks};
+use super::membership::{may_join, outranks, rules_provider, signs_in_otherwise};
 use super::names::{domain_name_problem, name_problem};
 use super::refusal::{Refusal, Verdict};
 use crate::directory::table::Entry;
@@ -291,10 +291,7 @@ pub(super) fn user(write: &mut Write<'_>, old: Option<&User>, new: &User) -> Ver
         }
         may_join(write.state, write.authority(), group).map_err(Refusal::Forbidden)?;
     }
-    let signs_in = |u: &User| {
-        (u.spec.federated.clone(), u.spec.provider.clone(), u.spec.options.clone(), u.display_name())
-    };
-    if old.is_some_and(|old| signs_in(old) != signs_in(new)) {
+    if old.is_some_and(|old| signs_in_otherwise(old, new)) {
         outranks(write.state, write.authority(), &id).map_err(Refusal::Forbidden)?;
     }
     Ok(())
@@ -356,6 +353,8 @@ pub(super) fn provider(
         }
         may_join(write.state, write.authority(), group).map_err(Refusal::Forbidden)?;
     }
+    // Anew with every change: who came by it meanwhile has rights meanwhile.
+    rules_provider(write.state, write.authority(), new).map_err(Refusal::Forbidden)?;
     match &spec.secret {
         Some(secret) if changed(old.map(|p| &p.spec.secret), &&spec.secret) => {
             own_secret(write, &spec.domain, secret)

@@ -20,7 +20,7 @@ use super::schema::{Json, Shape, bad};
 use crate::core::Core;
 use crate::directory::State;
 use crate::login::Origin;
-use crate::policy::{Act, Subject, may};
+use crate::policy::{Act, Authority, Subject, may};
 use crate::session::Session;
 
 /// Where the API begins.
@@ -171,6 +171,23 @@ impl Call {
         action: &str,
     ) -> Result<(), ApiError> {
         if self.may(state, act, subject) { Ok(()) } else { Err(ApiError::forbidden(action)) }
+    }
+
+    /// What is written from here is written by the component, which may do everything: what it would not be the
+    /// caller's to do is refused before. `asked` is one of admission's own checks.
+    pub(crate) fn within_rights(
+        &self,
+        state: &State,
+        asked: impl FnOnce(&State, &Authority) -> Result<(), String>,
+        action: &str,
+    ) -> Result<(), ApiError> {
+        asked(state, &self.session.authority).map_err(|why| ApiError::forbidden_since(action, &why))
+    }
+
+    /// Was the token made with something that its user handed out: an application credential, a trust?
+    pub(crate) fn is_delegated(&self) -> bool {
+        let claims = &self.session.claims;
+        claims.application_credential.is_some() || claims.trust.is_some() || claims.oauth.is_some()
     }
 
     /// Sees the whole platform, and so may know what is not there.

@@ -15,6 +15,7 @@ use super::errors::ApiError;
 use super::records::{all, find, new_object, object_name};
 use super::schema::{Field, Form, Json, Shape, bad, may, must, null};
 use super::typed::store_change;
+use crate::admission::outranks;
 use crate::directory::State;
 use crate::login::secrets::{forget_totp_seed, keep_totp_seed};
 use crate::policy::{Act, Subject};
@@ -146,6 +147,7 @@ async fn create(call: Call, body: Body) -> Answer {
     {
         let state = call.state();
         call.require(&state, Act::Create, &Subject::Credential { user: &user }, "create_credential")?;
+        may_seed(&call, &state, &body, "create_credential")?;
         check_type(&body, &blob)?;
         if state.users.get(&user).is_none() {
             return Err(ApiError::not_found("user", &user));
@@ -153,6 +155,22 @@ async fn create(call: Call, body: Body) -> Answer {
     }
     let made = store(&call, &id, body, blob).await?;
     Ok(shown(StatusCode::CREATED, "credential", full(&call, &made).await?))
+}
+
+/// A seed is a way to sign in with all rights of its user, so it takes all of them: not for whoever has less than the
+/// user, and not by what the user has handed out for less.
+fn may_seed(call: &Call, state: &State, attributes: &Json, action: &str) -> Result<(), ApiError> {
+    if text(attributes, "type") != Some("totp") {
+        return Ok(());
+    }
+    if call.is_delegated() {
+        return Err(ApiError::forbidden_since(action, "a second factor is its user's own to change"));
+    }
+    let user = text(attributes, "user_id").unwrap_or_default();
+    if user == call.user() {
+        return Ok(());
+    }
+    call.within_rights(state, |state, who| outranks(state, who, user), action)
 }
 
 /// Keeps the secret, then the object: what is seen can be opened.
@@ -188,6 +206,9 @@ async fn update(call: Call, Path(id): Path<String>, body: Body) -> Answer {
     if text(&attributes, "user_id") != Some(owner(&found)) {
         return Err(ApiError::refused("The user of a credential cannot change."));
     }
+    for attributes in [&found.spec.attributes, &attributes] {
+        may_seed(&call, &call.state(), attributes, "update_credential")?;
+    }
     let old_blob = blob(&call, &found).await?;
     let new_blob = new_blob.unwrap_or_else(|| old_blob.clone());
     check_type(&attributes, &new_blob)?;
@@ -209,6 +230,7 @@ async fn update(call: Call, Path(id): Path<String>, body: Body) -> Answer {
 
 async fn delete(call: Call, Path(id): Path<String>) -> Answer {
     let found = allowed(&call, &call.state(), &id, Act::Delete, "delete_credential")?;
+    may_seed(&call, &call.state(), &found.spec.attributes, "delete_credential")?;
     remove(&call, &found).await
 }
 

@@ -177,7 +177,12 @@ async fn dressed(request: Request, next: Next) -> Response {
 }
 
 #[cfg(test)]
-mod tests {
+mod attacks;
+#[cfg(test)]
+pub(crate) mod tests;
+
+#[cfg(test)]
+mod table_tests {
     use super::*;
 
     #[test]

@@ -160,6 +160,13 @@ impl Providers {
     }
 }
 
+/// Do the roles that people have elsewhere become roles here? Where it cannot be read, the source cannot be made.
+pub(crate) fn keeps_roles(spec: &IdentityProviderSpec) -> bool {
+    let sync = spec.config.get("sync");
+    spec.provider_type == ProviderType::Keystone
+        && sync.and_then(|sync| sync.get("keepRoles")).is_some_and(|keep| keep != &Value::Bool(false))
+}
+
 /// The Secret that the provider names.
 async fn secret(core: &Core, spec: &IdentityProviderSpec) -> Result<Option<Secret>, BuildError> {
     let Some(path) = &spec.secret else { return Ok(None) };
