@@ -8,6 +8,29 @@ use crate::directory::tests::put;
 use crate::tenancy::tests::{change, organisations};
 
 #[tokio::test]
+async fn default_roles_stay_what_they_are() {
+    let api = Api::of(organisations(&[]));
+    let stored = |name: &str, options: Value| json!({"metadata": {"name": name}, "spec": {"name": name, "options": options, "implies": []}});
+    for name in ["admin", "manager", "member", "reader"] {
+        for options in [json!({}), json!({"immutable": true})] {
+            let old = stored(name, options.clone());
+            let mut new = old.clone();
+            new["spec"]["name"] = "other".into();
+            refused(&api.own("root", "roles", name, Some(&old), &new).await, "immutable");
+            new["spec"]["name"] = name.into();
+            new["spec"]["rules"] = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"]}]);
+            refused(&api.own("root", "roles", name, Some(&old), &new).await, "immutable");
+            refused(&api.own("identity", "roles", name, Some(&old), &new).await, "");
+        }
+        let some = json!({"metadata": {}});
+        refused(&api.own("root", "roles", name, Some(&some), &Value::Null).await, "immutable");
+        let (old, new) =
+            (stored(name, json!({"immutable": true})), stored(name, json!({"immutable": false})));
+        refused(&api.own("root", "roles", name, Some(&old), &new).await, "");
+    }
+}
+
+#[tokio::test]
 async fn who_rules_a_provider_may_be_everybody_who_comes_by_it() {
     let mut state =
         organisations(&["admin alice domain:acme", "manager bob domain:acme", "admin dora system"]);

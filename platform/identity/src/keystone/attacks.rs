@@ -183,3 +183,27 @@ async fn a_trustees_password_is_a_way_to_what_the_trustor_gave() {
     let body = user(json!({"password": "Tr0ub4dor&3"}));
     assert_eq!(platform.call(&bob, "PATCH /users/carol", body).await.status, 403);
 }
+
+#[tokio::test]
+async fn default_roles_stay_what_they_are() {
+    let platform = Platform::of(acme());
+    let root = platform.token("alice", TokenScope::System);
+    let role = |change: Value| json!({ "role": change });
+    for id in ["admin", "manager", "member", "reader"] {
+        let shown = platform.call(&root, &format!("GET /roles/{id}"), Value::Null).await;
+        assert_eq!(shown.body["role"]["options"]["immutable"], true, "{shown:?}");
+        for (what, body) in [
+            (format!("PATCH /roles/{id}"), role(json!({"name": "other"}))),
+            (format!("PATCH /roles/{id}"), role(json!({"description": "other"}))),
+            (format!("DELETE /roles/{id}"), Value::Null),
+        ] {
+            let said = platform.call(&root, &what, body).await;
+            assert_eq!(said.status, 403, "{what}: {said:?}");
+            assert!(said.message().contains("immutable role resource"), "{what}: {said:?}");
+        }
+    }
+    let lifted = role(json!({"options": {"immutable": false}}));
+    assert_eq!(platform.call(&root, "PATCH /roles/reader", lifted).await.status, 200);
+    let described = role(json!({"description": "Looks."}));
+    assert_eq!(platform.call(&root, "PATCH /roles/reader", described).await.status, 200);
+}
