@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
+use gantry_identity_api::extra::TOKEN_ID;
 use gantry_kube_types::{AuditEvent, AuditObject, ConnectionInfo, RequestId, SecurityEvent, UserInfo};
 use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
@@ -13,10 +14,10 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
 
-use super::access_rules;
 use super::errors::ApiError;
 use super::query::Query;
 use super::schema::{Json, Shape, bad};
+use crate::access_rules;
 use crate::core::Core;
 use crate::directory::State;
 use crate::login::Origin;
@@ -131,7 +132,16 @@ impl FromRequestParts<Api> for Call {
         let visit = Visit::from_request_parts(parts, api).await?;
         let session = session(&visit, parts)?;
         let path = visit.path.split('?').next().unwrap_or_default();
-        if !access_rules::allow(&visit.state(), &session, parts.method.as_str(), path) {
+        let allowed = session.claims.application_credential.as_deref().is_none_or(|credential| {
+            access_rules::allow(
+                &visit.state(),
+                credential,
+                access_rules::IDENTITY,
+                parts.method.as_str(),
+                path,
+            )
+        });
+        if !allowed {
             return Err(ApiError::refused(
                 "The application credential's access rules do not allow this call.",
             ));
@@ -144,10 +154,16 @@ impl FromRequestParts<Api> for Call {
 /// platform whom the front door knows by a certificate.
 fn session(visit: &Visit, parts: &Parts) -> Result<Arc<Session>, ApiError> {
     let bearer = || Some(visit.header(AUTHORIZATION.as_str())?.strip_prefix("Bearer ")?.trim());
-    if let Some(token) = visit.header("x-auth-token").or_else(bearer) {
-        return visit.core.validate(token).map_err(|_| ApiError::unauthorized());
-    }
     let caller = parts.extensions.get::<UserInfo>();
+    if let Some(token) = visit.header("x-auth-token").or_else(bearer) {
+        let session = visit.core.validate(token).map_err(|_| ApiError::unauthorized())?;
+        // The front door has said who calls, and the audit trail says what it says. Two credentials at once, or
+        // somebody who acts as another, are none.
+        let same = |caller: &UserInfo| {
+            caller.extra.get(TOKEN_ID).is_some_and(|ids| ids.iter().eq([&session.claims.id]))
+        };
+        return if caller.is_none_or(same) { Ok(session) } else { Err(ApiError::unauthorized()) };
+    }
     let master = caller.and_then(|caller| Session::of_master(&visit.state(), caller, visit.core.now()));
     master.map(Arc::new).ok_or_else(ApiError::unauthorized)
 }

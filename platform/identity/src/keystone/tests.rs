@@ -43,14 +43,21 @@ impl Said {
 
 impl Platform {
     pub(crate) fn of(state: State) -> Self {
+        Self::with(state, |_| {})
+    }
+
+    /// With other settings.
+    pub(crate) fn with(state: State, set: impl FnOnce(&mut Settings)) -> Self {
         let files = tempfile::tempdir().expect("a temporary directory");
         let cost = HashCost { memory_kib: 64, iterations: 1, parallelism: 1 };
         let hashing = HasherSettings { cost, workers: Some(1), ..HasherSettings::default() };
+        let mut settings = Settings { hashing, ..Settings::default() };
+        set(&mut settings);
         let config = Config {
             data: files.path().join("data"),
             keys: files.path().join("keys"),
             external_url: "https://gantry.test".to_owned(),
-            settings: Settings { hashing, ..Settings::default() },
+            settings,
         };
         let core = Arc::new(Core::open(config).expect("a component"));
         fill(&core.directory, state.clone());
@@ -101,6 +108,10 @@ impl Platform {
         }
         let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
         let request = request.body(body).expect("a request");
+        self.send(request).await
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Said {
         let response = self.router.clone().oneshot(request).await.expect("an answer");
         let status = response.status().as_u16();
         let bytes = response.into_body().collect().await.expect("a body").to_bytes();
@@ -115,18 +126,15 @@ fn stored(directory: &Directory, state: &State) -> kube::Client {
     let mut all = BTreeMap::new();
     let path =
         |plural: &str, id: &str| format!("/apis/{}/v1alpha1/{plural}/{id}", gantry_identity_api::GROUP);
-    for user in state.users.iter() {
-        let id = user.metadata.name.clone().unwrap_or_default();
-        all.insert(path("users", &id), serde_json::to_value(&**user).expect("JSON"));
+    macro_rules! keep {
+        ($($plural:literal: $table:ident),*) => {$(
+            for object in state.$table.iter() {
+                let id = object.metadata.name.clone().unwrap_or_default();
+                all.insert(path($plural, &id), serde_json::to_value(&**object).expect("JSON"));
+            }
+        )*};
     }
-    for role in state.roles.iter() {
-        let id = role.metadata.name.clone().unwrap_or_default();
-        all.insert(path("roles", &id), serde_json::to_value(&**role).expect("JSON"));
-    }
-    for project in state.projects.iter() {
-        let id = project.metadata.name.clone().unwrap_or_default();
-        all.insert(path("projects", &id), serde_json::to_value(&**project).expect("JSON"));
-    }
+    keep!("users": users, "roles": roles, "projects": projects, "trusts": trusts);
     let (objects, directory): (Objects, _) = (Arc::new(Mutex::new((1, all))), directory.clone());
     let service = tower::service_fn(move |request: Request<kube::client::Body>| {
         let (objects, directory) = (objects.clone(), directory.clone());
