@@ -1,6 +1,6 @@
 //! Attempts to come to more rights, or to take away what everybody counts on, with kubectl.
 
-use gantry_identity_api::{IdentityProvider, IdentityProviderSpec, User};
+use gantry_identity_api::{IdentityProvider, IdentityProviderSpec, Project, User};
 use serde_json::{Value, json};
 
 use super::tests::{Api, refused};
@@ -83,4 +83,33 @@ async fn a_disabled_user_is_enabled_by_who_has_their_rights() {
     refused(&api.own("bob", "users", "alice", Some(&user(false)), &user(true)).await, "not yours to give");
     refused(&api.own("bob", "users", "alice", Some(&user(true)), &user(false)).await, "");
     refused(&api.own("root", "users", "alice", Some(&user(false)), &user(true)).await, "");
+}
+
+#[tokio::test]
+async fn what_keystones_clients_marked_immutable_is_immutable_here() {
+    let marked = |on: bool| json!({"options": {"immutable": on}});
+    let mut state = organisations(&["admin alice domain:acme"]);
+    change::<Project>(&mut state, "ops", |p| {
+        p.spec.extra = marked(true).as_object().expect("an object").clone();
+    });
+    let api = Api::of(state);
+    let project = |name: &str, on: bool| json!({"metadata": {"name": "ops"}, "spec": {"name": name, "domain": "acme", "extra": marked(on)}});
+    for (who, old, new, want) in [
+        ("alice", project("ops", true), project("other", true), "immutable"),
+        ("root", project("ops", true), project("other", true), "immutable"),
+        ("root", project("ops", true), project("ops", false), ""),
+        ("root", project("ops", false), project("other", false), ""),
+        ("alice", project("ops", true), Value::Null, "immutable"),
+        ("identity", project("ops", true), Value::Null, ""),
+    ] {
+        refused(&api.own(who, "projects", "ops", Some(&old), &new).await, want);
+    }
+}
+
+#[tokio::test]
+async fn a_record_names_whom_it_is_of() {
+    let api = Api::of(organisations(&[]));
+    let record = |user: &str| json!({"collection": "access_rules", "parent": "bob", "id": "r", "attributes": {"user_id": user}});
+    refused(&api.creates("bob", "keystonerecords", "x", record("alice")).await, "names the user it is of");
+    refused(&api.creates("bob", "keystonerecords", "x", record("bob")).await, "");
 }

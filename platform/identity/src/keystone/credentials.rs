@@ -24,6 +24,8 @@ use crate::vault::{SecretBytes, SecretKey, SecretKind};
 
 /// The collection of every credential.
 pub(crate) const COLLECTION: &str = "credentials";
+/// The type whose blob is a seed of one-time passwords.
+const TOTP: &str = "totp";
 const FILTERS: &[&str] = &["user_id", "type", "project_id"];
 const FIELDS: &[Field] = &[
     must("type", Form::Name(255)),
@@ -68,10 +70,18 @@ fn key(user: &str, id: &str) -> SecretKey {
 async fn full(call: &Call, record: &KeystoneRecord) -> Result<Json, ApiError> {
     let id = &record.spec.id;
     let mut all = record.spec.attributes.clone();
-    all.insert("blob".to_owned(), json!(blob(call, record).await?));
+    let blob = if may_open(call, record) { blob(call, record).await? } else { String::new() };
+    all.insert("blob".to_owned(), json!(blob));
     all.insert("id".to_owned(), json!(id));
     all.insert("links".to_owned(), json!({ "self": call.url(&format!("credentials/{id}")) }));
     Ok(all)
+}
+
+/// Is the secret shown? To its user, but for a second factor not by what the user handed out; and to whoever could
+/// become the user anyway. Who only sees everything, a reader of the system, does not see secrets.
+fn may_open(call: &Call, record: &KeystoneRecord) -> bool {
+    let own = owner(record) == call.user() && !(kind(record) == TOTP && call.is_delegated());
+    own || outranks(&call.state(), &call.session.authority, owner(record)).is_ok() && !call.is_delegated()
 }
 
 async fn blob(call: &Call, record: &KeystoneRecord) -> Result<String, ApiError> {
@@ -117,7 +127,7 @@ fn check_type(attributes: &Json, blob: &str) -> Result<(), ApiError> {
         Some("ec2") => {
             access_of(blob).map(drop).ok_or_else(|| ApiError::invalid("Invalid blob in credential"))
         }
-        Some("totp") if TotpSeed::from_base32(blob).is_none() => Err(ApiError::invalid(
+        Some(TOTP) if TotpSeed::from_base32(blob).is_none() => Err(ApiError::invalid(
             "Invalid blob in credential: a base32 secret of at least 10 bytes is expected",
         )),
         _ => Ok(()),
@@ -160,7 +170,7 @@ async fn create(call: Call, body: Body) -> Answer {
 /// A seed is a way to sign in with all rights of its user, so it takes all of them: not for whoever has less than the
 /// user, and not by what the user has handed out for less.
 fn may_seed(call: &Call, state: &State, attributes: &Json, action: &str) -> Result<(), ApiError> {
-    if text(attributes, "type") != Some("totp") {
+    if text(attributes, "type") != Some(TOTP) {
         return Ok(());
     }
     if call.is_delegated() {
@@ -176,7 +186,7 @@ fn may_seed(call: &Call, state: &State, attributes: &Json, action: &str) -> Resu
 /// Keeps the secret, then the object: what is seen can be opened.
 async fn store(call: &Call, id: &str, attributes: Json, blob: String) -> Result<KeystoneRecord, ApiError> {
     let user = text(&attributes, "user_id").unwrap_or_default().to_owned();
-    let is_totp = text(&attributes, "type") == Some("totp");
+    let is_totp = text(&attributes, "type") == Some(TOTP);
     {
         if find(&call.state(), COLLECTION, None, id).is_some() {
             return Err(ApiError::conflict("credential", &format!("Duplicate ID, {id}")));
@@ -215,10 +225,10 @@ async fn update(call: Call, Path(id): Path<String>, body: Body) -> Answer {
     if kind(&found) == "ec2" && access_of(&new_blob) != access_of(&old_blob) {
         return Err(ApiError::refused("The access key of an EC2 credential cannot change."));
     }
-    if kind(&found) == "totp" {
+    if kind(&found) == TOTP {
         forget_totp_seed(&call.core.vault, owner(&found), &id).await?;
     }
-    keep(&call, owner(&found), &id, text(&attributes, "type") == Some("totp"), &new_blob).await?;
+    keep(&call, owner(&found), &id, text(&attributes, "type") == Some(TOTP), &new_blob).await?;
     let change = |_: &State, record: &mut KeystoneRecord| {
         record.spec.attributes.extend(body.clone());
         record.spec.attributes.remove("id");
@@ -236,7 +246,7 @@ async fn delete(call: Call, Path(id): Path<String>) -> Answer {
 
 async fn remove(call: &Call, record: &KeystoneRecord) -> Answer {
     let (user, id) = (owner(record), &record.spec.id);
-    if kind(record) == "totp" {
+    if kind(record) == TOTP {
         forget_totp_seed(&call.core.vault, user, id).await?;
     }
     call.core.objects.delete::<KeystoneRecord>(&object_name(COLLECTION, None, id)).await?;
@@ -247,7 +257,8 @@ async fn remove(call: &Call, record: &KeystoneRecord) -> Answer {
 
 /// An EC2 credential in the words of its own API.
 async fn ec2_full(call: &Call, record: &KeystoneRecord) -> Result<Json, ApiError> {
-    let blob: Value = serde_json::from_str(&blob(call, record).await?).unwrap_or_default();
+    let blob = if may_open(call, record) { blob(call, record).await? } else { String::new() };
+    let blob: Value = serde_json::from_str(&blob).unwrap_or_default();
     let (user, access) = (owner(record), blob["access"].as_str().unwrap_or_default());
     let link = call.url(&format!("users/{user}/credentials/OS-EC2/{access}"));
     Ok(object(json!({

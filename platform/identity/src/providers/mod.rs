@@ -6,6 +6,7 @@
 //!
 //! `spec.config` is the source's own configuration and, in its member `sync`, [`SyncOptions`].
 
+mod ended;
 mod grants;
 mod options;
 mod plan;
