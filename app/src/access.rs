@@ -11,7 +11,7 @@ use anyhow::Context;
 use gantry_audit::Audit;
 use gantry_base::tasks::Tasks;
 use gantry_embedded::{Embedded, EmbeddedConfig, Seams};
-use gantry_frontdoor::FrontDoor;
+use gantry_frontdoor::{FrontDoor, ImpersonatedBy};
 use gantry_host::{Capabilities, Host};
 use gantry_identity::admin::Admin;
 use gantry_identity::core::Config as IdentityConfig;
@@ -48,7 +48,7 @@ impl Access {
         let wraps = identity.clone();
         let seams = Seams {
             admission: identity.admission(),
-            authenticators: vec![identity.tokens()],
+            authenticators: vec![identity.tokens_elsewhere()],
             wrap_authorizer: Some(Box::new(move |engine| wraps.wrap(engine))),
             visibility: vec![identity.visibility()],
             ..Seams::default()
@@ -98,6 +98,14 @@ impl Access {
 }
 
 impl Access {
+    /// Holds the callers of a service to the access rules of their credentials.
+    pub fn hold(&self, service: axum::Router) -> axum::Router {
+        self.identity.hold(service, |all| {
+            let acting = all.get::<ImpersonatedBy>().map(|by| &by.0);
+            acting.or_else(|| all.get::<UserInfo>())
+        })
+    }
+
     /// Knows every kind of bearer token there is: service accounts' and users'.
     pub fn bearer(&self) -> Arc<dyn Authenticator> {
         Arc::new(FirstOf(vec![self.identity.tokens(), self.embedded.bearer_authenticator()]))

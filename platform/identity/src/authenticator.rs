@@ -9,10 +9,12 @@ use gantry_kube_types::{Authenticator, ConnectionInfo, StatusError, UserInfo};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
+use crate::access_rules::has_rules;
 use crate::core::Core;
 use crate::errors::IdentityError;
 use crate::login::{CredentialRef, LoginRequest, Method, Origin, ScopeRequest, UserRef};
 use crate::password::Password;
+use crate::session::Session;
 use crate::token::{Checks, TokenError};
 
 /// Keystone's header.
@@ -23,7 +25,29 @@ const BASIC_BYTES_MAX: usize = 8 << 10;
 pub const APPLICATION_CREDENTIAL_PREFIX: &str = "app:";
 
 /// Recognises tokens.
-pub struct TokenAuthenticator(pub Arc<Core>);
+pub struct TokenAuthenticator {
+    core: Arc<Core>,
+    /// It answers to services that know nothing of access rules.
+    elsewhere: bool,
+}
+
+impl TokenAuthenticator {
+    /// For the front door, behind which every service is held to access rules.
+    pub fn new(core: Arc<Core>) -> Self {
+        Self { core, elsewhere: false }
+    }
+
+    /// For TokenReviews: who asks cannot hold a credential to its access rules, so a token of such a credential is
+    /// not known there.
+    pub fn elsewhere(core: Arc<Core>) -> Self {
+        Self { core, elsewhere: true }
+    }
+
+    fn knows(&self, session: &Session) -> bool {
+        let credential = session.claims.application_credential.as_deref();
+        !self.elsewhere || !credential.is_some_and(|id| has_rules(&self.core.directory.read(), id))
+    }
+}
 
 #[async_trait::async_trait]
 impl Authenticator for TokenAuthenticator {
@@ -35,13 +59,14 @@ impl Authenticator for TokenAuthenticator {
         let bearer = headers.get(AUTHORIZATION).and_then(|value| scheme(value.to_str().ok()?, "bearer"));
         let keystone = headers.get(X_AUTH_TOKEN).and_then(|value| value.to_str().ok());
         let Some(token) = bearer.or(keystone) else { return Ok(None) };
-        let now = self.0.now();
-        match self.0.tokens.verify(token, Checks::at(now)) {
+        let now = self.core.now();
+        match self.core.tokens.verify(token, Checks::at(now)) {
             // A service account's, for example: the next authenticator may know it.
             Err(TokenError::Foreign) if keystone != Some(token) => Ok(None),
             Err(_) => Err(StatusError::unauthorized()),
             Ok(claims) => {
-                let session = self.0.session(claims, now).ok_or_else(StatusError::unauthorized)?;
+                let session = self.core.session(claims, now).filter(|session| self.knows(session));
+                let session = session.ok_or_else(StatusError::unauthorized)?;
                 Ok(Some(session.info.clone()))
             }
         }

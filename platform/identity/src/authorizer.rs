@@ -68,7 +68,7 @@ impl IdentityAuthorizer {
                 Target::System | Target::Domain(_) => true,
             };
             let assigned = || state.assigned(user).any(|a| a.role.as_ref() == role && state.holds(a, &scope));
-            enabled && state.user_enabled(user) && assigned()
+            enabled && state.user_active(user) && assigned()
         });
         if holds { Decision::Allow(why) } else { Decision::NoOpinion("the assignment has ended".to_owned()) }
     }

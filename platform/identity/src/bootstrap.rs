@@ -143,6 +143,9 @@ fn upgraded(found: &Role, wanted: &RoleSpec) -> Option<Role> {
     }
     let mut role = found.clone();
     (role.spec.rules, role.spec.implies) = (wanted.rules.clone(), wanted.implies.clone());
+    for (name, value) in &wanted.options {
+        role.spec.options.entry(name.clone()).or_insert_with(|| value.clone());
+    }
     role.annotations_mut().insert(INSTALLED.to_owned(), digest(wanted));
     Some(role)
 }
@@ -156,6 +159,13 @@ fn digest(spec: &RoleSpec) -> String {
 /// The roles assignments give with a meaning of their own in [`crate::policy`].
 pub(crate) fn is_default_role(id: &str) -> bool {
     roles::CHAIN.contains(&id) || [roles::AUDITOR, roles::OPERATOR].contains(&id)
+}
+
+/// Is it neither changed nor deleted before somebody takes the mark away? The default roles are, also where they
+/// were made before roles had the mark.
+pub(crate) fn is_immutable(role: &Role) -> bool {
+    let mark = role.spec.options.get("immutable").and_then(serde_json::Value::as_bool);
+    mark.unwrap_or_else(|| is_default_role(&role.name_any()))
 }
 
 #[cfg(test)]

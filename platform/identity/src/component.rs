@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_host::Host;
-use gantry_kube_types::{Admission, AuditSink, Authenticator, Authorizer, Visibility, groups};
+use gantry_kube_types::{Admission, AuditSink, Authenticator, Authorizer, UserInfo, Visibility, groups};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 
+use crate::access_rules;
 use crate::admin::Admin;
 use crate::authenticator::{PasswordAuthenticator, TokenAuthenticator};
 use crate::bootstrap::{self, BootstrapError};
@@ -55,9 +56,24 @@ impl Identity {
         self.core.audit_to(sink);
     }
 
-    /// Knows our tokens.
+    /// Knows our tokens, for the front door.
     pub fn tokens(&self) -> Arc<dyn Authenticator> {
-        Arc::new(TokenAuthenticator(self.core.clone()))
+        Arc::new(TokenAuthenticator::new(self.core.clone()))
+    }
+
+    /// Knows our tokens, for services that ask by TokenReview.
+    pub fn tokens_elsewhere(&self) -> Arc<dyn Authenticator> {
+        Arc::new(TokenAuthenticator::elsewhere(self.core.clone()))
+    }
+
+    /// Holds the callers of a service to the access rules of their credentials. `caller` finds who made the request,
+    /// whoever they act as.
+    pub fn hold(
+        &self,
+        service: axum::Router,
+        caller: fn(&http::Extensions) -> Option<&UserInfo>,
+    ) -> axum::Router {
+        access_rules::hold(self.core.clone(), service, caller)
     }
 
     /// Knows names and passwords, for clients that have no other way.

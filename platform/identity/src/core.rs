@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use gantry_identity_api::User;
 use gantry_kube_types::{AuditEvent, AuditSink, SecurityEvent};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::directory::Directory;
 use crate::directory::table::Entry;
@@ -28,6 +29,9 @@ use crate::vault::Vault;
 /// Who our tokens are for: every service of this platform.
 const AUDIENCE: &str = "gantry";
 
+/// The longest time for which an expired token can be read: keys and revocations are kept for as long.
+const ALLOW_EXPIRED: SignedDuration = SignedDuration::from_hours(48);
+
 /// What the operator chooses.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -38,6 +42,9 @@ pub struct Settings {
     pub hashing: HasherSettings,
     /// How long a token lives, in seconds.
     pub token_lifetime_seconds: Option<u64>,
+    /// For how long a service can still read a token that has expired, in seconds: Keystone's
+    /// `[token] allow_expired_window`. Absent: two days.
+    pub allow_expired_window_seconds: Option<u64>,
 }
 
 /// Where things are.
@@ -144,15 +151,29 @@ impl Core {
         self.session(claims, now).ok_or(IdentityError::Unauthorized)
     }
 
+    /// [`Core::validate`], also of a token that expired lately: work that was begun with it may be finished by the
+    /// services that it was shown to. What has been revoked meanwhile, or taken away, is gone all the same.
+    pub fn validate_expired(&self, token: &str) -> Result<Arc<Session>, IdentityError> {
+        let now = self.now();
+        let seconds = self.config.settings.allow_expired_window_seconds;
+        let window =
+            seconds.map_or(ALLOW_EXPIRED, |s| SignedDuration::from_secs(i64::try_from(s).unwrap_or(0)));
+        let checks = Checks { expired_for: window.min(ALLOW_EXPIRED), ..Checks::at(now) };
+        let claims = self.tokens.verify(token, checks).map_err(|_| IdentityError::Unauthorized)?;
+        self.session(claims, now).ok_or(IdentityError::Unauthorized)
+    }
+
     /// The session of verified claims, unless they are revoked or their user or scope is gone.
     pub(crate) fn session(&self, claims: Arc<Claims>, now: Timestamp) -> Option<Arc<Session>> {
         let versions = (self.directory.version(), self.revocations.generation());
-        self.sessions.get_or(&claims, versions, || {
+        let session = self.sessions.get_or(&claims, versions, || {
             if self.revocations.is_revoked(&claims) {
                 return None;
             }
             Session::of(&self.directory.read(), claims.clone(), now)
-        })
+        });
+        // Time passes while nothing changes.
+        session.filter(|session| session.ends.is_none_or(|at| at > now))
     }
 
     /// Queues a security event; nothing is answered before it is queued.
@@ -216,12 +237,35 @@ impl Core {
     ) -> Result<(), IdentityError> {
         let target = Target::User(user.to_owned());
         self.revoke(Event::new(target, Cause::PasswordChanged, self.now())).await?;
+        self.show_expiry(user).await?;
         let info = {
             let state = self.directory.read();
             let found = state.users.get(user).map(|u| crate::session::spoken_name(&state, u));
             gantry_kube_types::UserInfo { username: found.unwrap_or_default(), ..Default::default() }
         };
         self.record(AuditEvent::security(event, info).about(user_object(user)), origin).await
+    }
+
+    /// Writes into the user's status when the password ends.
+    pub(crate) async fn show_expiry(&self, user: &str) -> Result<(), IdentityError> {
+        let (_, options) = self.changeable(user);
+        let kept = self.passwords.record(user).await;
+        let kept = kept.map_err(|error| IdentityError::Unavailable(error.to_string()))?;
+        let expires = kept.and_then(|record| record.current.expires);
+        let expires = expires.filter(|_| !options.ignore_password_expiry).map(|at| Time(whole_seconds(at)));
+        let shown = {
+            let state = self.directory.read();
+            let Some(found) = state.users.get(user) else { return Ok(()) };
+            found.status.as_ref().and_then(|status| status.password_expires_at.clone())
+        };
+        if shown == expires {
+            return Ok(());
+        }
+        let show = |user: &mut User| {
+            user.status.get_or_insert_default().password_expires_at.clone_from(&expires);
+            Ok(())
+        };
+        self.objects.update_status(user, show).await.map(drop)
     }
 
     /// Revokes one token; those got with it live on, as in Keystone.
@@ -253,6 +297,11 @@ impl crate::tenancy::Secrets for Core {
         let event = Event::new(Target::ApplicationCredential(id.to_owned()), Cause::Deleted, self.now());
         self.revocations.record(event).await.map_err(|error| error.to_string())
     }
+}
+
+/// As objects hold times.
+pub(crate) fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 pub(crate) fn change_error(error: ChangeError) -> IdentityError {

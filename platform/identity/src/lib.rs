@@ -1,5 +1,6 @@
 //! The identity component: organisations, users, rights, tokens.
 
+mod access_rules;
 pub mod admin;
 pub mod admission;
 pub mod authenticator;

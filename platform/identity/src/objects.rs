@@ -11,6 +11,13 @@ use crate::errors::{IdentityError, of_kube};
 /// How often a change is tried anew when others change the object at the same time.
 const CONFLICTS_MAX: usize = 16;
 
+/// What of an object is written.
+#[derive(Clone, Copy)]
+enum Part {
+    Object,
+    Status,
+}
+
 /// Writes identity's objects.
 #[derive(Clone)]
 pub struct Objects {
@@ -52,12 +59,34 @@ impl Objects {
         id: &str,
         change: impl Fn(&mut K) -> Result<(), IdentityError>,
     ) -> Result<K, IdentityError> {
+        self.write(id, change, Part::Object).await
+    }
+
+    /// [`Objects::update`] of what is known of the object, which is nobody's to ask for.
+    pub async fn update_status<K: Stored>(
+        &self,
+        id: &str,
+        change: impl Fn(&mut K) -> Result<(), IdentityError>,
+    ) -> Result<K, IdentityError> {
+        self.write(id, change, Part::Status).await
+    }
+
+    async fn write<K: Stored>(
+        &self,
+        id: &str,
+        change: impl Fn(&mut K) -> Result<(), IdentityError>,
+        part: Part,
+    ) -> Result<K, IdentityError> {
         let api = Api::<K>::all(self.client()?);
         let mut tries = 0;
         loop {
             let mut object = api.get(id).await.map_err(|error| of_kube(K::WORD, id, error))?;
             change(&mut object)?;
-            match api.replace(id, &PostParams::default(), &object).await {
+            let replaced = match part {
+                Part::Object => api.replace(id, &PostParams::default(), &object).await,
+                Part::Status => api.replace_status(id, &PostParams::default(), &object).await,
+            };
+            match replaced {
                 Ok(changed) => {
                     self.shown(&changed).await?;
                     return Ok(changed);

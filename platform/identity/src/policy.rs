@@ -124,6 +124,12 @@ impl Authority {
     }
 }
 
+/// Is it the project whose admins are the platform's? Its rights are the platform's rights, and whoever rules over
+/// the domain that it stands in does not rule over the platform.
+fn is_platforms(project: &str) -> bool {
+    project == crate::session::ADMIN_PROJECT
+}
+
 /// May the caller do it?
 pub fn may(state: &State, who: &Authority, act: Act, subject: &Subject<'_>) -> bool {
     if who.system(roles::ADMIN) || (act == Act::Read && who.system(roles::READER)) {
@@ -180,6 +186,9 @@ fn project(
     domain: &str,
     parent: Option<&str>,
 ) -> bool {
+    if act != Act::Read && id.is_some_and(is_platforms) {
+        return false;
+    }
     if of_domain(who, act, domain, roles::MANAGER) {
         return true;
     }
@@ -216,6 +225,7 @@ fn assignment(state: &State, who: &Authority, act: Act, role: &str, actor: &Acto
     let rules_here = match target {
         Target::System => false,
         Target::Domain(id) => who.in_domain(id, roles::MANAGER),
+        Target::Project(id) if is_platforms(id) => false,
         Target::Project(id) => {
             let domain = state.projects.get(id).map(|p| p.spec.domain.clone()).unwrap_or_default();
             who.in_domain(&domain, roles::MANAGER)

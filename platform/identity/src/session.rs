@@ -7,10 +7,11 @@ use std::sync::Arc;
 use gantry_identity_api::{DEFAULT_DOMAIN, Domain, Named, Project, Role, User, UserSpec, extra, roles};
 use gantry_kube_types::{UserInfo, groups};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::directory::State;
 use crate::directory::assignments::Target;
-use crate::directory::resolve::Roles;
+use crate::directory::resolve::{Grants, Roles};
 use crate::directory::table::Entry;
 use crate::policy::Authority;
 use crate::token::{Claims, TokenScope};
@@ -36,6 +37,8 @@ pub struct Session {
     pub authority: Authority,
     /// The caller as Kubernetes, the registry and audit know them.
     pub info: UserInfo,
+    /// When what the token was made with ends, where that has an end of its own.
+    pub ends: Option<Timestamp>,
 }
 
 impl Session {
@@ -43,7 +46,10 @@ impl Session {
     pub fn of(state: &State, claims: Arc<Claims>, now: Timestamp) -> Option<Self> {
         let user = state.users.get(&claims.user)?.clone();
         let domain = state.domains.get(&user.spec.domain)?.clone();
-        if !state.user_enabled(&user) {
+        if !state.user_active(&user) {
+            return None;
+        }
+        if !entrusted(state, &claims, now) {
             return None;
         }
         let scope = target(&claims.scope);
@@ -67,7 +73,8 @@ impl Session {
         let shown = roles.iter().flatten().filter_map(|id| state.roles.get(id));
         // Roles of a domain stand for what they imply, as in Keystone.
         let roles = shown.filter(|role| role.spec.domain.is_none()).cloned().collect();
-        Some(Self { claims, user, domain, scope, project, scope_domain, roles, authority, info })
+        let ends = ends(state, &claims);
+        Some(Self { claims, user, domain, scope, project, scope_domain, roles, authority, info, ends })
     }
 
     /// The platform's administrators by certificate (`system:masters`), who are no users of identity: everything is
@@ -111,6 +118,7 @@ impl Session {
             roles: state.roles.get(roles::ADMIN).cloned().into_iter().collect(),
             authority: Authority { unlimited: true, ..Authority::default() },
             info: caller.clone(),
+            ends: None,
         })
     }
 
@@ -129,15 +137,38 @@ fn target(scope: &TokenScope) -> Option<Target> {
     }
 }
 
+fn expired(at: &Option<Time>, now: Timestamp) -> bool {
+    at.as_ref().is_some_and(|at| at.0 <= now)
+}
+
+fn ends(state: &State, claims: &Claims) -> Option<Timestamp> {
+    let credential = claims.application_credential.as_deref();
+    let credential = credential.and_then(|id| state.application_credentials.get(id)?.spec.expires_at.clone());
+    let trust = claims.trust.as_deref().and_then(|id| state.trusts.get(id)?.spec.expires_at.clone());
+    credential.into_iter().chain(trust).map(|at| at.0).min()
+}
+
+/// Does the trust still stand that the token was made with, if it was?
+fn entrusted(state: &State, claims: &Claims, now: Timestamp) -> bool {
+    let Some(id) = &claims.trust else { return true };
+    let enabled = |id: &String| state.users.get(id).is_some_and(|user| state.user_active(user));
+    state.trusts.get(id).is_some_and(|trust| {
+        let spec = &trust.spec;
+        enabled(&spec.trustor) && enabled(&spec.trustee) && !expired(&spec.expires_at, now)
+    })
+}
+
+/// Made with something that its user handed out, which is good for what it says and not for the user's rights.
+fn is_delegated(claims: &Claims) -> bool {
+    claims.trust.is_some() || claims.application_credential.is_some() || claims.oauth.is_some()
+}
+
 /// The roles the token has in its scope; `None` when it has none and is good for nothing.
 fn roles(state: &State, claims: &Claims, user: &User, scope: &Target, now: Timestamp) -> Option<Roles> {
-    let expired = |at: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| {
-        at.as_ref().is_some_and(|at| at.0 <= now)
-    };
     let mut roles = state.roles_in(user, scope);
     if let Some(id) = &claims.application_credential {
         let credential = state.application_credentials.get(id)?;
-        if credential.spec.user != user.id() || expired(&credential.spec.expires_at) {
+        if credential.spec.user != user.id() || expired(&credential.spec.expires_at, now) {
             return None;
         }
         let given = state.implied(credential.spec.roles.iter().cloned());
@@ -146,11 +177,6 @@ fn roles(state: &State, claims: &Claims, user: &User, scope: &Target, now: Times
     if let Some(id) = &claims.trust {
         let trust = state.trusts.get(id)?;
         let trustor = state.users.get(&trust.spec.trustor)?;
-        let trustee = state.users.get(&trust.spec.trustee)?;
-        let enabled = state.user_enabled(trustor) && state.user_enabled(trustee);
-        if !enabled || expired(&trust.spec.expires_at) {
-            return None;
-        }
         // The trustor's roles as they are now, of those that were entrusted.
         let given = state.implied(trust.spec.roles.iter().cloned());
         roles = state.roles_in(trustor, scope).intersection(&given).cloned().collect();
@@ -170,7 +196,7 @@ fn authority(
 ) -> Authority {
     let mut authority = match (scope, roles) {
         (Some(scope), Some(roles)) => {
-            let mut grants = crate::directory::resolve::Grants::default();
+            let mut grants = Grants::default();
             match scope {
                 Target::System => grants.system.clone_from(roles),
                 Target::Domain(id) => drop(grants.domains.insert(id.to_string(), roles.clone())),
@@ -183,6 +209,8 @@ fn authority(
             }
             Authority::whole(&user.id(), grants)
         }
+        // A trust without a project hands on no role.
+        _ if is_delegated(claims) => Authority::whole(&user.id(), Grants::default()),
         _ => Authority::whole(&user.id(), state.grants(user)),
     };
     let credential = claims.application_credential.as_deref();
@@ -216,8 +244,14 @@ fn user_info(
             }
         }
     }
-    if let Some(roles) = roles {
-        put(extra::ROLES, roles.iter().cloned().collect());
+    match roles {
+        Some(roles) => put(extra::ROLES, roles.iter().cloned().collect()),
+        // Limited to nothing, and not without a limit.
+        None if is_delegated(claims) => put(extra::ROLES, Vec::new()),
+        None => {}
+    }
+    if let Some(id) = &claims.trust {
+        put(extra::TRUST, vec![id.clone()]);
     }
     if let Some(id) = &claims.application_credential {
         put(extra::APPLICATION_CREDENTIAL, vec![id.clone()]);

@@ -16,5 +16,7 @@ pub const ROLES: &str = "identity.gantry.dev/roles";
 pub const METHOD: &str = "identity.gantry.dev/method";
 /// The token's own id (`jti`), by which it is revoked.
 pub const TOKEN_ID: &str = "identity.gantry.dev/token-id";
+/// Id of the trust the token was made with.
+pub const TRUST: &str = "identity.gantry.dev/trust";
 /// Id of the application credential the token was made with.
 pub const APPLICATION_CREDENTIAL: &str = "identity.gantry.dev/application-credential";

@@ -21,6 +21,7 @@ use crate::yes;
     printcolumn = r#"{"name":"Name","type":"string","jsonPath":".spec.name"}"#,
     printcolumn = r#"{"name":"Domain","type":"string","jsonPath":".spec.domain"}"#,
     printcolumn = r#"{"name":"Enabled","type":"boolean","jsonPath":".spec.enabled"}"#,
+    printcolumn = r#"{"name":"Password expires","type":"string","jsonPath":".status.passwordExpiresAt","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", default)]

@@ -80,7 +80,13 @@ pub(super) fn record(write: &mut Write<'_>, old: Option<&KeystoneRecord>, new: &
             return Err(Refusal::forbidden("what a record is cannot change"));
         }
     }
-    write.allowed(act, &record_subject(&new.spec))?;
+    let subject = record_subject(&new.spec);
+    write.allowed(act, &subject)?;
+    if let (Subject::Credential { user }, Some(named)) = (&subject, new.spec.attributes.get("user_id"))
+        && named.as_str() != Some(user)
+    {
+        return Err(Refusal::forbidden("a credential or an access rule names the user it is of"));
+    }
     let within = format!("{}/{}", new.spec.collection, new.spec.parent.as_deref().unwrap_or_default());
     let taken = write.state.records.by_name(Some(&within), &new.spec.id).map(|r| r.id());
     write.claim("record", Some(&within), &new.spec.id, taken)

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::pending::{Claim, Name, Pending};
 use super::refusal::{Refusal, Verdict};
-use super::{assignments, credentials, organisations, roles};
+use super::{assignments, credentials, organisations, providers, roles};
 use crate::authorizer::subject;
 use crate::directory::State;
 use crate::policy::{Act, Authority, Subject, may};
@@ -267,7 +267,7 @@ fn decide(write: &mut Write<'_>, request: &AdmissionAttributes<'_>) -> Verdict {
         },
         "identityproviders" => {
             let old = parse::<IdentityProvider>(request.old_object)?;
-            organisations::provider(write, old.as_ref(), &own(new)?)
+            providers::provider(write, old.as_ref(), &own(new)?)
         }
         "keystonerecords" => {
             credentials::record(write, parse::<KeystoneRecord>(request.old_object)?.as_ref(), &own(new)?)

@@ -2,12 +2,15 @@
 //! not the caller's to write, tenants who reach for what is the platform's, and more than a quota allows.
 
 mod assignments;
+#[cfg(test)]
+mod attacks;
 mod credentials;
 mod identity;
 mod membership;
 mod names;
 mod organisations;
 mod pending;
+mod providers;
 mod quota;
 mod refusal;
 mod roles;
@@ -16,7 +19,8 @@ mod tenants;
 mod tests;
 
 pub use identity::IdentityKinds;
-pub use membership::{may_join, outranks};
+pub use membership::{may_join, outranks, signs_in_otherwise};
 pub use names::{domain_name_problem, name_problem};
+pub use organisations::given_from_above;
 pub use quota::TreeQuota;
 pub use tenants::Tenants;

@@ -1,20 +1,23 @@
-//! Domains, projects, users, groups and identity providers.
+//! Domains, projects, users and groups.
 
 use std::collections::BTreeSet;
 
 use gantry_identity_api::{
-    DEFAULT_DOMAIN, Domain, Environment, Group, IdentityProvider, Named, PodSecurityLevel, Project, Quota,
-    User, roles,
+    DEFAULT_DOMAIN, Domain, Environment, Group, Named, PodSecurityLevel, Project, Quota, User, roles,
 };
 use gantry_kube_logic::names::{dns1123_label, label_value, qualified_name};
 use gantry_kube_logic::quantity::Quantity;
 
+use serde_json::{Map, Value};
+
 use super::identity::Write;
-use super::membership::{may_join, outranks};
+use super::membership::{may_join, outranks, signs_in_otherwise};
 use super::names::{domain_name_problem, name_problem};
 use super::refusal::{Refusal, Verdict};
+use crate::directory::State;
 use crate::directory::table::Entry;
-use crate::policy::{Act, Subject};
+use crate::policy::{Act, Authority, Subject};
+use crate::rights::OWN_USER;
 use crate::tenancy::names;
 
 /// Projects below projects, the first included.
@@ -22,23 +25,38 @@ const DEPTH_MAX: usize = 16;
 /// Namespaces of one project.
 const ENVIRONMENTS_MAX: usize = 64;
 
-fn named(name: &str, problem: Option<&'static str>) -> Verdict {
+pub(super) fn named(name: &str, problem: Option<&'static str>) -> Verdict {
     problem.map_or(Ok(()), |why| Err(Refusal::invalid("spec.name", name, why)))
 }
 
-fn fixed(field: &str, same: bool) -> Verdict {
+pub(super) fn fixed(field: &str, same: bool) -> Verdict {
     if same { Ok(()) } else { Err(Refusal::Forbidden(format!("{field} cannot change"))) }
 }
 
 /// An object that is checked anew only where it changes: what was good once may be kept.
-fn changed<T: PartialEq>(old: Option<T>, new: &T) -> bool {
+pub(super) fn changed<T: PartialEq>(old: Option<T>, new: &T) -> bool {
     old.as_ref() != Some(new)
+}
+
+/// Marked `immutable` by a Keystone client: nothing but the mark changes. Not asked where the component writes, whose
+/// Keystone API has asked already.
+fn mutable(write: &Write<'_>, old: Option<&Map<String, Value>>, new: Option<&Map<String, Value>>) -> Verdict {
+    let marked = |extra: Option<&Map<String, Value>>| {
+        extra.and_then(|extra| extra.get("options")?.get("immutable")?.as_bool()) == Some(true)
+    };
+    // `new`: `None` is the deletion.
+    let stays = marked(old) && (new.is_none() || marked(new));
+    if stays && write.user.username != OWN_USER {
+        return Err(Refusal::forbidden("it is immutable: set its option `immutable` to false first"));
+    }
+    Ok(())
 }
 
 pub(super) fn domain(write: &mut Write<'_>, old: Option<&Domain>, new: &Domain) -> Verdict {
     let act = if old.is_some() { Act::Update } else { Act::Create };
     let id = write.id.to_owned();
     write.allowed(act, &Subject::Domain(&id))?;
+    mutable(write, old.map(|d| &d.spec.extra), Some(&new.spec.extra))?;
     let name = new.display_name();
     if changed(old.map(Named::display_name), &name) {
         named(&name, domain_name_problem(&name))?;
@@ -60,7 +78,9 @@ pub(super) fn delete_domain(write: &Write<'_>) -> Verdict {
     if write.id == DEFAULT_DOMAIN {
         return Err(Refusal::forbidden("the default domain is always there"));
     }
-    match write.state.domains.get(write.id) {
+    let found = write.state.domains.get(write.id);
+    mutable(write, found.map(|d| &d.spec.extra), None)?;
+    match found {
         Some(domain) if domain.spec.enabled => {
             Err(Refusal::forbidden("the domain is enabled: disable it first; everything in it goes with it"))
         }
@@ -69,6 +89,7 @@ pub(super) fn delete_domain(write: &Write<'_>) -> Verdict {
 }
 
 pub(super) fn delete_project(write: &Write<'_>) -> Verdict {
+    mutable(write, write.state.projects.get(write.id).map(|p| &p.spec.extra), None)?;
     let below: Vec<String> = write.state.children(write.id).map(|p| p.display_name()).collect();
     if below.is_empty() {
         return Ok(());
@@ -90,6 +111,7 @@ pub(super) fn project(write: &mut Write<'_>, old: Option<&Project>, new: &Projec
         act,
         &Subject::Project { id: known, domain: &spec.domain, parent: spec.parent.as_deref() },
     )?;
+    mutable(write, old.map(|p| &p.spec.extra), Some(&spec.extra))?;
     project_fields(write, old, new)?;
     let name = new.display_name();
     if changed(old.map(Named::display_name), &name) {
@@ -148,12 +170,21 @@ fn project_fields(write: &Write<'_>, old: Option<&Project>, new: &Project) -> Ve
         return Err(Refusal::forbidden("podSecurity \"privileged\" is the platform's operators' to grant"));
     }
     weaker_environments(old, new)?;
-    let grants = &write.authority().grants;
+    old.map_or(Ok(()), |old| given_from_above(write.state, write.authority(), old, new))
+        .map_err(Refusal::Forbidden)
+}
+
+/// What a project has from above stays, unless the caller is above.
+pub fn given_from_above(state: &State, who: &Authority, old: &Project, new: &Project) -> Result<(), String> {
+    let grants = &who.grants;
     let has = |roles: Option<&BTreeSet<String>>, role: &str| roles.is_some_and(|has| has.contains(role));
+    let over_all = who.unlimited || grants.system.contains(roles::ADMIN);
     let over_domain = has(grants.domains.get(&new.spec.domain), roles::MANAGER);
-    let above = new.spec.parent.as_deref().map(|parent| write.state.ancestry(parent)).unwrap_or_default();
+    let above = new.spec.parent.as_deref().map(|parent| state.ancestry(parent)).unwrap_or_default();
     let over_tree = above.iter().any(|p| has(grants.projects.get(&p.id()), roles::ADMIN));
-    let Some(old) = old.filter(|_| !over_domain && !over_tree) else { return Ok(()) };
+    if over_all || over_domain || over_tree {
+        return Ok(());
+    }
     let (a, b) = (&old.spec, &new.spec);
     for (field, same) in [
         ("name", a.name == b.name),
@@ -163,10 +194,10 @@ fn project_fields(write: &Write<'_>, old: Option<&Project>, new: &Project) -> Ve
         ("recordSessions", a.record_sessions == b.record_sessions),
     ] {
         if !same {
-            return Err(Refusal::Forbidden(format!(
+            return Err(format!(
                 "spec.{field} is given from above: a manager of the project changes its description, labels, tags \
                  and environments"
-            )));
+            ));
         }
     }
     Ok(())
@@ -291,10 +322,7 @@ pub(super) fn user(write: &mut Write<'_>, old: Option<&User>, new: &User) -> Ver
         }
         may_join(write.state, write.authority(), group).map_err(Refusal::Forbidden)?;
     }
-    let signs_in = |u: &User| {
-        (u.spec.federated.clone(), u.spec.provider.clone(), u.spec.options.clone(), u.display_name())
-    };
-    if old.is_some_and(|old| signs_in(old) != signs_in(new)) {
+    if old.is_some_and(|old| signs_in_otherwise(old, new)) {
         outranks(write.state, write.authority(), &id).map_err(Refusal::Forbidden)?;
     }
     Ok(())
@@ -321,62 +349,11 @@ pub(super) fn group(write: &mut Write<'_>, old: Option<&Group>, new: &Group) -> 
     Ok(())
 }
 
-fn domain_is_there(write: &Write<'_>, domain: &str) -> Verdict {
+pub(super) fn domain_is_there(write: &Write<'_>, domain: &str) -> Verdict {
     let found = write.state.domains.get(domain);
     let found = found.ok_or_else(|| Refusal::missing("spec.domain", domain, "domain"))?;
     if found.metadata.deletion_timestamp.is_some() && !write.caller.is_unlimited() {
         return Err(Refusal::forbidden("the domain is being deleted"));
     }
     Ok(())
-}
-
-pub(super) fn provider(
-    write: &mut Write<'_>,
-    old: Option<&IdentityProvider>,
-    new: &IdentityProvider,
-) -> Verdict {
-    let spec = &new.spec;
-    if let Some(old) = old {
-        fixed("the domain of an identity provider", old.spec.domain == spec.domain)?;
-    }
-    domain_is_there(write, &spec.domain)?;
-    let act = if old.is_some() { Act::Update } else { Act::Create };
-    write.allowed(act, &Subject::Provider { domain: &spec.domain })?;
-    let name = new.display_name();
-    if changed(old.map(Named::display_name), &name) {
-        named(&name, name_problem(&name))?;
-        let taken = write.state.providers.by_name(None, &name).map(|p| p.id());
-        write.claim("identity provider", None, &name, taken)?;
-    }
-    for group in spec.group_mapping.values().flatten() {
-        let found = write.state.groups.get(group);
-        let found = found.ok_or_else(|| Refusal::missing("spec.groupMapping", group, "group"))?;
-        if found.spec.domain != spec.domain {
-            return Err(Refusal::invalid("spec.groupMapping", group.as_str(), "it is in another domain"));
-        }
-        may_join(write.state, write.authority(), group).map_err(Refusal::Forbidden)?;
-    }
-    match &spec.secret {
-        Some(secret) if changed(old.map(|p| &p.spec.secret), &&spec.secret) => {
-            own_secret(write, &spec.domain, secret)
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The component reads the secret with its own rights, so it must be one that the domain could read itself.
-fn own_secret(write: &Write<'_>, domain: &str, secret: &str) -> Verdict {
-    let namespace = secret.split_once('/').map(|(namespace, _)| namespace);
-    let Some(namespace) = namespace.filter(|n| !n.is_empty()) else {
-        return Err(Refusal::invalid("spec.secret", secret, "must be `namespace/name`"));
-    };
-    if write.caller.is_unlimited() {
-        return Ok(());
-    }
-    let project = write.world.namespaces.project_of(namespace);
-    let project = project.and_then(|id| write.state.projects.get(&id));
-    if project.is_some_and(|p| p.spec.domain == domain) {
-        return Ok(());
-    }
-    Err(Refusal::forbidden(format!("namespace {namespace:?} is not one of the domain's projects'")))
 }

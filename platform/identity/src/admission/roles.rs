@@ -7,13 +7,16 @@ use gantry_kube_types::Attributes;
 use super::identity::Write;
 use super::names::name_problem;
 use super::refusal::{Refusal, Verdict};
-use crate::bootstrap::is_default_role;
+use crate::bootstrap::{is_default_role, is_immutable};
 use crate::directory::resolve::Roles;
 use crate::directory::table::Entry;
 use crate::policy::{Act, Subject};
+use crate::rights::OWN_USER;
 
 /// A role that others may not come with, as in Keystone.
 const NEVER_IMPLIED: &str = gantry_identity_api::roles::ADMIN;
+
+const IMMUTABLE: &str = "the role is immutable: set its option `immutable` to false first";
 
 pub(super) fn role(write: &mut Write<'_>, old: Option<&Role>, new: &Role) -> Verdict {
     let spec = &new.spec;
@@ -21,9 +24,9 @@ pub(super) fn role(write: &mut Write<'_>, old: Option<&Role>, new: &Role) -> Ver
         if old.spec.domain != spec.domain {
             return Err(Refusal::forbidden("the domain of a role cannot change"));
         }
-        let immutable = |role: &Role| role.spec.options.get("immutable").is_some_and(|v| v == true);
-        if immutable(old) && immutable(new) {
-            return Err(Refusal::forbidden("the role is immutable: take its option `immutable` away first"));
+        // The Keystone API has asked already, and an upgrade brings the default roles' rules.
+        if is_immutable(old) && is_immutable(new) && write.user.username != OWN_USER {
+            return Err(Refusal::forbidden(IMMUTABLE));
         }
     }
     if let Some(domain) = &spec.domain
@@ -51,8 +54,9 @@ pub(super) fn role(write: &mut Write<'_>, old: Option<&Role>, new: &Role) -> Ver
 
 pub(super) fn delete(write: &Write<'_>, own: bool) -> Verdict {
     let Some(role) = write.state.roles.get(write.id) else { return Ok(()) };
-    if role.spec.options.get("immutable").is_some_and(|v| v == true) {
-        return Err(Refusal::forbidden("the role is immutable: take its option `immutable` away first"));
+    // With its domain it goes whatever it is.
+    if is_immutable(role) && !own {
+        return Err(Refusal::forbidden(IMMUTABLE));
     }
     // Through the Keystone API, too, where the component itself deletes.
     if is_default_role(write.id) && !own && !write.authority().unlimited {

@@ -17,14 +17,14 @@ use crate::tenancy::tests::{Engine, change, info, organisations, world};
 use crate::tenancy::{Tenancy, World};
 
 /// A world with its admission, wired as in the platform.
-struct Api {
+pub(super) struct Api {
     world: Arc<World>,
     tenancy: Tenancy,
     plugins: Vec<Arc<dyn gantry_kube_types::Admission>>,
 }
 
 impl Api {
-    fn of(state: State) -> Self {
+    pub(super) fn of(state: State) -> Self {
         let world = world(state);
         let tenancy = Tenancy(world.clone());
         drop(tenancy.wrap(Arc::new(Engine::of(&world))));
@@ -88,14 +88,21 @@ impl Api {
         Ok(attributes.object.into_owned())
     }
 
-    async fn own(&self, who: &str, resource: &str, name: &str, old: Option<&Value>, new: &Value) -> String {
+    pub(super) async fn own(
+        &self,
+        who: &str,
+        resource: &str,
+        name: &str,
+        old: Option<&Value>,
+        new: &Value,
+    ) -> String {
         let what = (GROUP, resource, "", name);
         let user = self.user(who);
         let result = self.write(&user, what, old, new, AdmissionOutcome::Abandoned).await;
         result.err().map(|error| format!("{} {}", error.code, error.message)).unwrap_or_default()
     }
 
-    async fn creates(&self, who: &str, resource: &str, name: &str, spec: Value) -> String {
+    pub(super) async fn creates(&self, who: &str, resource: &str, name: &str, spec: Value) -> String {
         let object = json!({"metadata": {"name": name}, "spec": spec});
         self.own(who, resource, name, None, &object).await
     }
@@ -114,7 +121,7 @@ impl Api {
     }
 }
 
-fn refused(message: &str, want: &str) {
+pub(super) fn refused(message: &str, want: &str) {
     match want {
         "" => assert_eq!(message, ""),
         want => assert!(message.contains(want), "{message:?} says {want:?}"),
@@ -484,11 +491,7 @@ async fn credentials_pass_on_what_one_has() {
 
 #[tokio::test]
 async fn deletions_leave_nothing_hanging() {
-    let mut state = acme();
-    change::<Role>(&mut state, "reader", |r| {
-        r.spec.options.insert("immutable".to_owned(), true.into());
-    });
-    let api = Api::of(state);
+    let api = Api::of(acme());
     let some = json!({"metadata": {}});
     for (who, resource, name, want) in [
         ("alice", "projects", "web", "projects are below it: shop"),

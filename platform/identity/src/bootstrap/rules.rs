@@ -11,12 +11,14 @@ const REGISTRY: &str = "registry.gantry.dev";
 const LOGS: &str = "logs.gantry.dev";
 const AUDIT: &str = "audit.gantry.dev";
 
-/// The default roles: id and what it is. Each of admin, manager, member implies the next.
+/// The default roles: id and what it is. Each of admin, manager, member implies the next. They are immutable, as in
+/// Keystone: what everybody counts on is not changed by the way.
 pub fn default_roles() -> Vec<(&'static str, RoleSpec)> {
     let role = |id: &'static str, description: &str, rules: Vec<PolicyRule>, implies: &[&str]| {
         let implies = implies.iter().map(|id| (*id).to_owned()).collect();
         let (name, description) = (Some(id.to_owned()), description.to_owned());
-        (id, RoleSpec { name, description, rules, implies, ..RoleSpec::default() })
+        let options = [("immutable".to_owned(), true.into())].into_iter().collect();
+        (id, RoleSpec { name, description, rules, implies, options, ..RoleSpec::default() })
     };
     vec![
         role(roles::READER, "Looks at what the project has; not at its secrets.", reader(), &[]),

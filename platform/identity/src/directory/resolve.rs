@@ -8,6 +8,7 @@ use gantry_identity_api::User;
 use super::assignments::{Actor, Assignment, Target};
 use super::state::State;
 use super::table::Entry;
+use crate::session::ADMIN_PROJECT;
 
 /// Ids of roles.
 pub type Roles = BTreeSet<String>;
@@ -84,7 +85,9 @@ impl State {
                 at != on && self.ancestry(at).iter().any(|p| p.id() == on.as_ref())
             }
             (Target::Project(at), Target::Domain(on), true) => {
-                self.projects.get(at).is_some_and(|p| p.spec.domain == on.as_ref())
+                // Rights over a domain are none over the platform.
+                let platforms = at.as_ref() == ADMIN_PROJECT;
+                !platforms && self.projects.get(at).is_some_and(|p| p.spec.domain == on.as_ref())
             }
             _ => false,
         }

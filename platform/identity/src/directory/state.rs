@@ -57,6 +57,16 @@ impl State {
         domain && user.spec.enabled && !leaving(user)
     }
 
+    /// Enabled and, where the user comes from elsewhere, still let in from there: what every use of a right asks.
+    pub fn user_active(&self, user: &User) -> bool {
+        self.user_enabled(user) && user.spec.provider.as_deref().is_none_or(|id| self.lets_in(id))
+    }
+
+    /// Is there an identity provider of that id, and do people come by it?
+    pub fn lets_in(&self, provider: &str) -> bool {
+        self.providers.get(provider).is_some_and(|p| p.spec.enabled && !leaving(&**p))
+    }
+
     /// `acme/alice`; `None` where the domain does not exist.
     pub fn kubernetes_name(&self, user: &User) -> Option<String> {
         let domain = self.domains.get(&user.spec.domain)?;

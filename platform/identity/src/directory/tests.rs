@@ -60,6 +60,24 @@ pub(crate) fn directory_of(state: State) -> super::Directory {
     directory
 }
 
+/// Shows this state and no other.
+pub(crate) fn fill(directory: &super::Directory, state: State) {
+    *directory.write() = state;
+    directory.mark("everything", 1);
+}
+
+/// Shows the object, as a watch would.
+pub(crate) fn show<K: Stored>(directory: &super::Directory, object: K) {
+    K::put(&mut directory.write(), Arc::new(object));
+    directory.mark(K::WORD, 1);
+}
+
+/// Shows that the object is gone.
+pub(crate) fn forget<K: Stored>(directory: &super::Directory, id: &str) {
+    K::remove(&mut directory.write(), id);
+    directory.mark(K::WORD, 1);
+}
+
 pub(crate) fn put<K: Stored>(state: &mut State, object: K) {
     K::put(state, Arc::new(object));
 }

@@ -13,7 +13,6 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use super::access_rules::RULES;
 use super::call::{Answer, Body, Call, done, fresh_id, object, shown, text};
 use super::errors::ApiError;
 use super::records::{all, find, new_object, object_name};
@@ -21,6 +20,7 @@ use super::roles::Roles;
 use super::schema::{Field, Form, Json, Shape, may, must, null};
 use super::timestamps;
 use super::typed::Collection;
+use crate::access_rules::RULES;
 use crate::directory::State;
 use crate::directory::table::Entry;
 use crate::login::secrets::keep_application_secret;

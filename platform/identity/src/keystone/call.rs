@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Json as JsonBody;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
+use gantry_identity_api::extra::TOKEN_ID;
 use gantry_kube_types::{AuditEvent, AuditObject, ConnectionInfo, RequestId, SecurityEvent, UserInfo};
 use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
@@ -13,14 +14,14 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
 
-use super::access_rules;
 use super::errors::ApiError;
 use super::query::Query;
 use super::schema::{Json, Shape, bad};
+use crate::access_rules;
 use crate::core::Core;
 use crate::directory::State;
 use crate::login::Origin;
-use crate::policy::{Act, Subject, may};
+use crate::policy::{Act, Authority, Subject, may};
 use crate::session::Session;
 
 /// Where the API begins.
@@ -131,7 +132,16 @@ impl FromRequestParts<Api> for Call {
         let visit = Visit::from_request_parts(parts, api).await?;
         let session = session(&visit, parts)?;
         let path = visit.path.split('?').next().unwrap_or_default();
-        if !access_rules::allow(&visit.state(), &session, parts.method.as_str(), path) {
+        let allowed = session.claims.application_credential.as_deref().is_none_or(|credential| {
+            access_rules::allow(
+                &visit.state(),
+                credential,
+                access_rules::IDENTITY,
+                parts.method.as_str(),
+                path,
+            )
+        });
+        if !allowed {
             return Err(ApiError::refused(
                 "The application credential's access rules do not allow this call.",
             ));
@@ -144,10 +154,16 @@ impl FromRequestParts<Api> for Call {
 /// platform whom the front door knows by a certificate.
 fn session(visit: &Visit, parts: &Parts) -> Result<Arc<Session>, ApiError> {
     let bearer = || Some(visit.header(AUTHORIZATION.as_str())?.strip_prefix("Bearer ")?.trim());
-    if let Some(token) = visit.header("x-auth-token").or_else(bearer) {
-        return visit.core.validate(token).map_err(|_| ApiError::unauthorized());
-    }
     let caller = parts.extensions.get::<UserInfo>();
+    if let Some(token) = visit.header("x-auth-token").or_else(bearer) {
+        let session = visit.core.validate(token).map_err(|_| ApiError::unauthorized())?;
+        // The front door has said who calls, and the audit trail says what it says. Two credentials at once, or
+        // somebody who acts as another, are none.
+        let same = |caller: &UserInfo| {
+            caller.extra.get(TOKEN_ID).is_some_and(|ids| ids.iter().eq([&session.claims.id]))
+        };
+        return if caller.is_none_or(same) { Ok(session) } else { Err(ApiError::unauthorized()) };
+    }
     let master = caller.and_then(|caller| Session::of_master(&visit.state(), caller, visit.core.now()));
     master.map(Arc::new).ok_or_else(ApiError::unauthorized)
 }
@@ -171,6 +187,23 @@ impl Call {
         action: &str,
     ) -> Result<(), ApiError> {
         if self.may(state, act, subject) { Ok(()) } else { Err(ApiError::forbidden(action)) }
+    }
+
+    /// What is written from here is written by the component, which may do everything: what it would not be the
+    /// caller's to do is refused before. `asked` is one of admission's own checks.
+    pub(crate) fn within_rights(
+        &self,
+        state: &State,
+        asked: impl FnOnce(&State, &Authority) -> Result<(), String>,
+        action: &str,
+    ) -> Result<(), ApiError> {
+        asked(state, &self.session.authority).map_err(|why| ApiError::forbidden_since(action, &why))
+    }
+
+    /// Was the token made with something that its user handed out: an application credential, a trust?
+    pub(crate) fn is_delegated(&self) -> bool {
+        let claims = &self.session.claims;
+        claims.application_credential.is_some() || claims.trust.is_some() || claims.oauth.is_some()
     }
 
     /// Sees the whole platform, and so may know what is not there.

@@ -15,6 +15,7 @@ use super::errors::ApiError;
 use super::records::{all, find, new_object, object_name};
 use super::schema::{Field, Form, Json, Shape, bad, may, must, null};
 use super::typed::store_change;
+use crate::admission::outranks;
 use crate::directory::State;
 use crate::login::secrets::{forget_totp_seed, keep_totp_seed};
 use crate::policy::{Act, Subject};
@@ -23,6 +24,8 @@ use crate::vault::{SecretBytes, SecretKey, SecretKind};
 
 /// The collection of every credential.
 pub(crate) const COLLECTION: &str = "credentials";
+/// The type whose blob is a seed of one-time passwords.
+const TOTP: &str = "totp";
 const FILTERS: &[&str] = &["user_id", "type", "project_id"];
 const FIELDS: &[Field] = &[
     must("type", Form::Name(255)),
@@ -67,10 +70,18 @@ fn key(user: &str, id: &str) -> SecretKey {
 async fn full(call: &Call, record: &KeystoneRecord) -> Result<Json, ApiError> {
     let id = &record.spec.id;
     let mut all = record.spec.attributes.clone();
-    all.insert("blob".to_owned(), json!(blob(call, record).await?));
+    let blob = if may_open(call, record) { blob(call, record).await? } else { String::new() };
+    all.insert("blob".to_owned(), json!(blob));
     all.insert("id".to_owned(), json!(id));
     all.insert("links".to_owned(), json!({ "self": call.url(&format!("credentials/{id}")) }));
     Ok(all)
+}
+
+/// Is the secret shown? To its user, but for a second factor not by what the user handed out; and to whoever could
+/// become the user anyway. Who only sees everything, a reader of the system, does not see secrets.
+fn may_open(call: &Call, record: &KeystoneRecord) -> bool {
+    let own = owner(record) == call.user() && !(kind(record) == TOTP && call.is_delegated());
+    own || outranks(&call.state(), &call.session.authority, owner(record)).is_ok() && !call.is_delegated()
 }
 
 async fn blob(call: &Call, record: &KeystoneRecord) -> Result<String, ApiError> {
@@ -116,7 +127,7 @@ fn check_type(attributes: &Json, blob: &str) -> Result<(), ApiError> {
         Some("ec2") => {
             access_of(blob).map(drop).ok_or_else(|| ApiError::invalid("Invalid blob in credential"))
         }
-        Some("totp") if TotpSeed::from_base32(blob).is_none() => Err(ApiError::invalid(
+        Some(TOTP) if TotpSeed::from_base32(blob).is_none() => Err(ApiError::invalid(
             "Invalid blob in credential: a base32 secret of at least 10 bytes is expected",
         )),
         _ => Ok(()),
@@ -146,6 +157,7 @@ async fn create(call: Call, body: Body) -> Answer {
     {
         let state = call.state();
         call.require(&state, Act::Create, &Subject::Credential { user: &user }, "create_credential")?;
+        may_seed(&call, &state, &body, "create_credential")?;
         check_type(&body, &blob)?;
         if state.users.get(&user).is_none() {
             return Err(ApiError::not_found("user", &user));
@@ -155,10 +167,26 @@ async fn create(call: Call, body: Body) -> Answer {
     Ok(shown(StatusCode::CREATED, "credential", full(&call, &made).await?))
 }
 
+/// A seed is a way to sign in with all rights of its user, so it takes all of them: not for whoever has less than the
+/// user, and not by what the user has handed out for less.
+fn may_seed(call: &Call, state: &State, attributes: &Json, action: &str) -> Result<(), ApiError> {
+    if text(attributes, "type") != Some(TOTP) {
+        return Ok(());
+    }
+    if call.is_delegated() {
+        return Err(ApiError::forbidden_since(action, "a second factor is its user's own to change"));
+    }
+    let user = text(attributes, "user_id").unwrap_or_default();
+    if user == call.user() {
+        return Ok(());
+    }
+    call.within_rights(state, |state, who| outranks(state, who, user), action)
+}
+
 /// Keeps the secret, then the object: what is seen can be opened.
 async fn store(call: &Call, id: &str, attributes: Json, blob: String) -> Result<KeystoneRecord, ApiError> {
     let user = text(&attributes, "user_id").unwrap_or_default().to_owned();
-    let is_totp = text(&attributes, "type") == Some("totp");
+    let is_totp = text(&attributes, "type") == Some(TOTP);
     {
         if find(&call.state(), COLLECTION, None, id).is_some() {
             return Err(ApiError::conflict("credential", &format!("Duplicate ID, {id}")));
@@ -188,16 +216,19 @@ async fn update(call: Call, Path(id): Path<String>, body: Body) -> Answer {
     if text(&attributes, "user_id") != Some(owner(&found)) {
         return Err(ApiError::refused("The user of a credential cannot change."));
     }
+    for attributes in [&found.spec.attributes, &attributes] {
+        may_seed(&call, &call.state(), attributes, "update_credential")?;
+    }
     let old_blob = blob(&call, &found).await?;
     let new_blob = new_blob.unwrap_or_else(|| old_blob.clone());
     check_type(&attributes, &new_blob)?;
     if kind(&found) == "ec2" && access_of(&new_blob) != access_of(&old_blob) {
         return Err(ApiError::refused("The access key of an EC2 credential cannot change."));
     }
-    if kind(&found) == "totp" {
+    if kind(&found) == TOTP {
         forget_totp_seed(&call.core.vault, owner(&found), &id).await?;
     }
-    keep(&call, owner(&found), &id, text(&attributes, "type") == Some("totp"), &new_blob).await?;
+    keep(&call, owner(&found), &id, text(&attributes, "type") == Some(TOTP), &new_blob).await?;
     let change = |_: &State, record: &mut KeystoneRecord| {
         record.spec.attributes.extend(body.clone());
         record.spec.attributes.remove("id");
@@ -209,12 +240,13 @@ async fn update(call: Call, Path(id): Path<String>, body: Body) -> Answer {
 
 async fn delete(call: Call, Path(id): Path<String>) -> Answer {
     let found = allowed(&call, &call.state(), &id, Act::Delete, "delete_credential")?;
+    may_seed(&call, &call.state(), &found.spec.attributes, "delete_credential")?;
     remove(&call, &found).await
 }
 
 async fn remove(call: &Call, record: &KeystoneRecord) -> Answer {
     let (user, id) = (owner(record), &record.spec.id);
-    if kind(record) == "totp" {
+    if kind(record) == TOTP {
         forget_totp_seed(&call.core.vault, user, id).await?;
     }
     call.core.objects.delete::<KeystoneRecord>(&object_name(COLLECTION, None, id)).await?;
@@ -225,7 +257,8 @@ async fn remove(call: &Call, record: &KeystoneRecord) -> Answer {
 
 /// An EC2 credential in the words of its own API.
 async fn ec2_full(call: &Call, record: &KeystoneRecord) -> Result<Json, ApiError> {
-    let blob: Value = serde_json::from_str(&blob(call, record).await?).unwrap_or_default();
+    let blob = if may_open(call, record) { blob(call, record).await? } else { String::new() };
+    let blob: Value = serde_json::from_str(&blob).unwrap_or_default();
     let (user, access) = (owner(record), blob["access"].as_str().unwrap_or_default());
     let link = call.url(&format!("users/{user}/credentials/OS-EC2/{access}"));
     Ok(object(json!({

@@ -47,6 +47,13 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, message)
     }
 
+    /// [`ApiError::forbidden`], with the reason.
+    pub(crate) fn forbidden_since(action: &str, why: &str) -> Self {
+        let message =
+            format!("You are not authorized to perform the requested action: identity:{action}: {why}.");
+        Self::new(StatusCode::FORBIDDEN, message)
+    }
+
     /// Nobody may, for the reason given.
     pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, message)

@@ -12,9 +12,10 @@ use super::errors::ApiError;
 use super::schema::{Form, Json, Shape, must, null};
 use super::typed::{Collection, find, list_of, store_change, unknown};
 use super::users::Users;
+use crate::admission::may_join;
 use crate::directory::State;
 use crate::directory::table::{Entry, Table};
-use crate::policy::{Act, Subject};
+use crate::policy::{Act, Authority, Subject};
 
 pub(crate) struct Groups;
 
@@ -115,6 +116,8 @@ pub(crate) async fn add_user(call: Call, Path((id, user)): Path<(String, String)
                 "Group {id} must be in the same domain as the user {user}."
             )));
         }
+        let joins = |state: &State, who: &Authority| may_join(state, who, &id);
+        call.within_rights(&state, joins, "add_user_to_group")?;
         if group.spec.provider.is_some() {
             return Err(ApiError::refused(format!(
                 "Who is in group {id} is its identity provider's to say."

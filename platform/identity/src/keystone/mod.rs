@@ -4,7 +4,6 @@
 //! [`crate::objects`]: the same objects, rights and checks as everywhere else. What Gantry has no kind for is a
 //! [`gantry_identity_api::KeystoneRecord`] of a collection that one table describes.
 
-mod access_rules;
 mod application_credentials;
 mod assignments;
 mod auth;
@@ -50,7 +49,9 @@ use http::header::{HeaderName, HeaderValue, VARY, WWW_AUTHENTICATE};
 use crate::core::Core;
 use call::{Api, PREFIX, base_url};
 use errors::ApiError;
-pub(crate) use records::object_name as record_name;
+#[cfg(test)]
+pub(crate) use records::new_object as new_record;
+pub(crate) use records::{find as find_record, object_name as record_name};
 use routes::Routes;
 use typed::{Collection, create, delete, list, update};
 
@@ -177,7 +178,14 @@ async fn dressed(request: Request, next: Next) -> Response {
 }
 
 #[cfg(test)]
-mod tests {
+mod attacks;
+#[cfg(test)]
+mod attacks_tokens;
+#[cfg(test)]
+pub(crate) mod tests;
+
+#[cfg(test)]
+mod table_tests {
     use super::*;
 
     #[test]

@@ -15,9 +15,10 @@ use super::domains::{Domains, domain_of, keep, known_domain};
 use super::errors::ApiError;
 use super::schema::{Form, Json, Shape, may, must, null, tags};
 use super::typed::{Collection, check_immutable, check_options, find, full, store_change};
+use crate::admission::given_from_above;
 use crate::directory::State;
 use crate::directory::table::{Entry, Table};
-use crate::policy::{Act, Subject};
+use crate::policy::{Act, Authority, Subject};
 
 pub(crate) struct Projects;
 
@@ -129,6 +130,14 @@ impl Collection for Projects {
                  you want to delete a whole subtree."
             ))
         })
+    }
+
+    async fn prepare_change(call: &Call, project: &Project, body: &mut Json) -> Result<(), ApiError> {
+        let state = call.state();
+        let mut after = project.clone();
+        take(&state, &mut after, body)?;
+        let from_above = |state: &State, who: &Authority| given_from_above(state, who, project, &after);
+        call.within_rights(&state, from_above, "update_project")
     }
 
     async fn cascade(call: &Call, project: &Project) -> Result<(), ApiError> {

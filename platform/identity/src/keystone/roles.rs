@@ -15,6 +15,7 @@ use super::schema::{Form, Json, Shape, may, must, null};
 use super::typed::{
     Collection, check_immutable, check_options, find, full, merge_options, store_change, unknown,
 };
+use crate::bootstrap::is_immutable;
 use crate::directory::State;
 use crate::directory::table::{Entry, Table};
 use crate::policy::{Act, Subject};
@@ -98,13 +99,11 @@ impl Collection for Roles {
     }
 }
 
-/// The options of a role. Roles that the platform rests on are immutable unless somebody says that they are not.
+/// The options of a role; see [`is_immutable`].
 fn options(role: &Role) -> Value {
     let mut options = role.spec.options.clone();
-    let ours = roles::CHAIN.contains(&role.id().as_str())
-        || [roles::AUDITOR, roles::OPERATOR].contains(&role.id().as_str());
-    if ours {
-        options.entry("immutable").or_insert(json!(true));
+    if is_immutable(role) {
+        options.insert("immutable".to_owned(), json!(true));
     }
     Value::Object(options)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::routes::Routes;
 use axum::extract::Path;
 use axum::routing::get;
-use gantry_identity_api::{Role, Trust, TrustSpec};
+use gantry_identity_api::{Role, Trust, TrustSpec, User};
 use gantry_kube_types::SecurityEvent;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -19,8 +19,9 @@ use super::timestamps;
 use super::typed::{full as full_role, list_of};
 use crate::directory::State;
 use crate::directory::assignments::Target;
+use crate::directory::resolve;
 use crate::directory::table::Entry;
-use crate::policy::{Act, Subject};
+use crate::policy::{Act, Authority, Subject};
 
 /// How often a trust can be handed on at most, as Keystone has it by default.
 const REDELEGATION_MAX: u32 = 3;
@@ -111,16 +112,27 @@ async fn show(call: Call, Path(id): Path<String>) -> Answer {
     Ok(shown(StatusCode::OK, "trust", full(&call, &state, &found)))
 }
 
+/// The roles that can be handed on: the user's, of those that the credential the user asks with is good for.
+pub(crate) fn roles_to_give(state: &State, who: &Authority, user: &User, scope: &Target) -> resolve::Roles {
+    let effective = who.grants.in_scope(scope);
+    state
+        .roles_in(user, scope)
+        .into_iter()
+        .filter(|id| effective.is_some_and(|own| own.contains(id)))
+        .collect()
+}
+
 /// Ids of the roles asked for, which the trustor must have in the project.
 fn roles_of(
     state: &State,
+    who: &Authority,
     trustor: &str,
     project: Option<&str>,
     asked: &Value,
 ) -> Result<Vec<String>, ApiError> {
     let target = project.map(|project| Target::Project(project.into()));
     let user = state.users.get(trustor).ok_or_else(|| ApiError::not_found("user", trustor))?;
-    let own = target.map(|target| state.roles_in(user, &target)).unwrap_or_default();
+    let own = target.map(|target| roles_to_give(state, who, user, &target)).unwrap_or_default();
     let mut ids = Vec::new();
     for asked in asked.as_array().into_iter().flatten() {
         let by = |name: &str| asked.get(name).and_then(Value::as_str);
@@ -210,7 +222,7 @@ fn spec_of(call: &Call, state: &State, body: &Json) -> Result<TrustSpec, ApiErro
     }
     let uses = body.get("remaining_uses").and_then(Value::as_u64);
     let mut spec = TrustSpec {
-        roles: roles_of(state, &trustor, project.as_deref(), &asked)?,
+        roles: roles_of(state, &call.session.authority, &trustor, project.as_deref(), &asked)?,
         trustor,
         trustee,
         project,
@@ -285,7 +297,10 @@ mod tests {
     fn a_trust_has_no_role_that_the_trustor_does_not_have() {
         let mut state = two_organisations();
         assign(&mut state, "member alice project:web");
-        let roles = |project: Option<&str>, asked: Value| roles_of(&state, "alice", project, &asked).ok();
+        let alice = state.users.get("alice").expect("a user");
+        let whole = Authority::whole("alice", state.grants(alice));
+        let roles =
+            |project: Option<&str>, asked: Value| roles_of(&state, &whole, "alice", project, &asked).ok();
         assert_eq!(roles(Some("web"), json!([{"name": "member"}])), Some(vec!["member".to_owned()]));
         assert_eq!(roles(Some("web"), json!([{"id": "reader"}])), Some(vec!["reader".to_owned()]), "implied");
         assert_eq!(roles(Some("web"), json!([{"name": "admin"}])), None);

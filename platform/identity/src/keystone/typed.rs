@@ -67,6 +67,11 @@ pub(crate) trait Collection: Send + Sync + 'static {
         async { Ok(Json::new()) }
     }
 
+    /// After the new object is stored: what can be said of it only then.
+    fn finish(_call: &Call, _made: &Self::Kind) -> impl Future<Output = Result<(), ApiError>> + Send {
+        async { Ok(()) }
+    }
+
     /// Before a change is stored.
     fn prepare_change(
         _call: &Call,
@@ -148,6 +153,7 @@ pub(crate) async fn create<C: Collection>(call: Call, body: Body) -> Answer {
             return Err(error.into());
         }
     };
+    C::finish(&call, &made).await?;
     audit::<C>(&call, 0, &id).await?;
     let mut all = full::<C>(&call, &made);
     all.extend(added);

@@ -16,10 +16,12 @@ use super::projects::Projects;
 use super::schema::{Form, Json, Shape, bad, may, must, null, python};
 use super::timestamps;
 use super::typed::{Collection, find, full, list_of, unknown};
+use crate::admission::{outranks, signs_in_otherwise};
+use crate::core::whole_seconds;
 use crate::directory::State;
 use crate::directory::table::{Entry, Table};
 use crate::password::{Password, PasswordOptions};
-use crate::policy::{Act, Subject};
+use crate::policy::{Act, Authority, Subject};
 
 pub(crate) struct Users;
 
@@ -116,11 +118,24 @@ impl Collection for Users {
         let (id, now) = (user.id(), call.core.now());
         let set = call.core.passwords.set(&id, source, Password::new(password), options, now);
         let record = set.await.map_err(crate::core::change_error)?;
-        let expires = record.current.expires.map(timestamps::plain);
+        let expires = record.current.expires.map(|at| timestamps::plain(whole_seconds(at)));
         Ok(object(json!({ "password_expires_at": expires })))
     }
 
+    async fn finish(call: &Call, user: &User) -> Result<(), ApiError> {
+        Ok(call.core.show_expiry(&user.id()).await?)
+    }
+
     async fn prepare_change(call: &Call, user: &User, body: &mut Json) -> Result<(), ApiError> {
+        {
+            let state = call.state();
+            let mut after = user.clone();
+            take(&state, &mut after, body)?;
+            if body.get("password").is_some_and(Value::is_string) || signs_in_otherwise(user, &after) {
+                let over = |state: &State, who: &Authority| outranks(state, who, &user.id());
+                call.within_rights(&state, over, "update_user")?;
+            }
+        }
         let Some(Value::String(password)) = body.remove("password") else { return Ok(()) };
         Ok(call.core.set_password(&user.id(), Password::new(password), &call.origin).await?)
     }

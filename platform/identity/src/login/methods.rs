@@ -73,11 +73,16 @@ impl Core {
             Method::Totp { user, passcode } => Ok(proof(self.by_totp(&user, &passcode, origin, now).await?)),
             Method::Federated { user, .. } => {
                 let state = self.directory.read();
-                let found = state.users.get(&user).filter(|u| state.user_enabled(u)).cloned();
+                let found = state.users.get(&user).filter(|u| state.user_active(u)).cloned();
                 Ok(proof(found.ok_or(IdentityError::Unauthorized)?))
             }
             Method::Token { token } => {
                 let session = self.validate(&token)?;
+                // What somebody was entrusted with, they do not turn into more.
+                if session.claims.trust.is_some() || session.claims.oauth.is_some() {
+                    let why = "A token that was made with a trust does not give another.";
+                    return Err(IdentityError::Forbidden(why.to_owned()));
+                }
                 let mut methods = session.claims.methods.clone();
                 if !methods.contains(&word) {
                     methods.push(word);
@@ -100,7 +105,7 @@ impl Core {
     fn local_user(&self, user: &UserRef) -> Option<Arc<User>> {
         let state = self.directory.read();
         let found = user.find(&state)?;
-        (state.user_enabled(found) && found.spec.provider.is_none()).then(|| found.clone())
+        (state.user_active(found) && found.spec.provider.is_none()).then(|| found.clone())
     }
 
     async fn by_password(
@@ -174,7 +179,7 @@ impl Core {
     ) -> Result<Arc<User>, IdentityError> {
         let found = {
             let state = self.directory.read();
-            user.find(&state).filter(|u| state.user_enabled(u)).cloned()
+            user.find(&state).filter(|u| state.user_active(u)).cloned()
         };
         let (id, text) = (found.as_ref().map(|u| u.id()), user.text());
         let subject = id.as_deref().map_or(Subject::Nobody(&text), Subject::User);
@@ -223,7 +228,7 @@ impl Core {
             };
             let live = found.filter(|c| c.spec.expires_at.as_ref().is_none_or(|at| at.0 > now));
             live.and_then(|c| {
-                let user = state.users.get(&c.spec.user).filter(|u| state.user_enabled(u))?;
+                let user = state.users.get(&c.spec.user).filter(|u| state.user_active(u))?;
                 Some((user.clone(), c.id()))
             })
         };

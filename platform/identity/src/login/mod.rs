@@ -8,7 +8,7 @@ pub(crate) mod secrets;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use gantry_identity_api::User;
+use gantry_identity_api::{Trust, User};
 use gantry_kube_types::{AuditEvent, AuditObject, ConnectionInfo, SecurityEvent, UserInfo};
 use jiff::{SignedDuration, Timestamp};
 
@@ -19,7 +19,7 @@ use crate::core::Core;
 use crate::directory::table::Entry;
 use crate::errors::IdentityError;
 use crate::session::Session;
-use crate::token::{Checks, NewToken};
+use crate::token::{Checks, Federation, NewToken};
 
 /// Who a receipt of an incomplete sign-in is for: nobody but the next sign-in.
 const RECEIPT_AUDIENCE: &str = "gantry-receipt";
@@ -79,6 +79,9 @@ impl Core {
         }
         self.enough(&proof, now)?;
         let scope = self.scope(&proof, &request.scope)?;
+        if let Some(trust) = &scope.trust {
+            self.use_trust(trust).await?;
+        }
         self.issue(&proof, scope, now).await
     }
 
@@ -111,6 +114,23 @@ impl Core {
         Err(IdentityError::MoreRequired { receipt, user: proof.user.id(), methods: proof.methods.clone() })
     }
 
+    /// Counts a use of the trust, where only so many are allowed.
+    async fn use_trust(&self, id: &str) -> Result<(), IdentityError> {
+        let counted = self.directory.read().trusts.get(id).is_some_and(|trust| trust.spec.uses_max.is_some());
+        if !counted {
+            return Ok(());
+        }
+        let count = |trust: &mut Trust| {
+            let status = trust.status.get_or_insert_default();
+            if trust.spec.uses_max.is_some_and(|max| status.uses >= max) {
+                return Err(IdentityError::Forbidden("The trust has no uses left.".to_owned()));
+            }
+            status.uses += 1;
+            Ok(())
+        };
+        self.objects.update_status(id, count).await.map(drop)
+    }
+
     fn add_receipt(&self, proof: &mut Proof, receipt: &str, now: Timestamp) -> Result<(), IdentityError> {
         let audiences = [RECEIPT_AUDIENCE.to_owned()];
         let receipt = self.tokens.verify(receipt, Checks::at(now).audiences(&audiences));
@@ -133,17 +153,14 @@ impl Core {
         now: Timestamp,
     ) -> Result<Issued, IdentityError> {
         let parent = proof.token.as_ref().map(|session| session.claims.as_ref());
-        let (user, user_domain) = match &scope.user {
-            Some(id) => {
-                let state = self.directory.read();
-                let user = state.users.get(id).ok_or(IdentityError::Unauthorized)?;
-                (id.clone(), user.spec.domain.clone())
-            }
-            None => (proof.user.id(), proof.user.spec.domain.clone()),
+        let user = match &scope.user {
+            Some(id) => self.directory.read().users.get(id).cloned().ok_or(IdentityError::Unauthorized)?,
+            None => proof.user.clone(),
         };
         let new = NewToken {
-            user,
-            user_domain,
+            user: user.id(),
+            user_domain: user.spec.domain.clone(),
+            federation: federation(&user),
             authenticated_at: now,
             // A token got with a token lives no longer than that one.
             expires_at: parent.map(|claims| claims.expires_at),
@@ -160,6 +177,13 @@ impl Core {
         let session = self.session(made.claims, self.now()).ok_or(IdentityError::Unauthorized)?;
         Ok(Issued { token: made.token, session })
     }
+}
+
+/// By which provider the user comes, so that what was got by it ends with it.
+fn federation(user: &User) -> Option<Federation> {
+    let provider = user.spec.provider.clone()?;
+    let protocol = user.spec.federated.iter().find(|f| f.provider == provider).map(|f| f.protocol.clone());
+    Some(Federation { provider, protocol: protocol.unwrap_or_default(), groups: Vec::new() })
 }
 
 pub(crate) fn user_object(id: &str) -> AuditObject {

@@ -13,6 +13,7 @@ use crate::core::Core;
 use crate::directory::State;
 use crate::directory::table::Entry;
 use crate::errors::{IdentityError, of_kube};
+use crate::session::ADMIN_PROJECT;
 
 /// Whose the assignment is, so that it goes when the source takes it back.
 const USER: &str = "identity.gantry.dev/source-user";
@@ -99,6 +100,10 @@ fn assignments(
             return None;
         }
         let project = state.projects.by_name(Some(&provider.domain), &project.name)?;
+        // Who administers another platform does not administer this one.
+        if project.id() == ADMIN_PROJECT {
+            return None;
+        }
         let role = state.roles.by_name(None, &grant.role.name)?;
         Some(RoleAssignmentSpec {
             role: role.id(),

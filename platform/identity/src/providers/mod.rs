@@ -6,6 +6,7 @@
 //!
 //! `spec.config` is the source's own configuration and, in its member `sync`, [`SyncOptions`].
 
+mod ended;
 mod grants;
 mod options;
 mod plan;
@@ -158,6 +159,13 @@ impl Providers {
         // Every change is one call of the map's own.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Do the roles that people have elsewhere become roles here? Where it cannot be read, the source cannot be made.
+pub(crate) fn keeps_roles(spec: &IdentityProviderSpec) -> bool {
+    let sync = spec.config.get("sync");
+    spec.provider_type == ProviderType::Keystone
+        && sync.and_then(|sync| sync.get("keepRoles")).is_some_and(|keep| keep != &Value::Bool(false))
 }
 
 /// The Secret that the provider names.

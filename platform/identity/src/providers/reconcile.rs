@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::ended::Ended;
 use super::plan::{Change, Doubt, Known, Listing, Plan, plan};
 use super::shadow::{
     create_user, disable_user, ensure_group, known, own_groups, own_info, update_user, usable_groups, user_id,
@@ -59,8 +60,12 @@ async fn run(core: &Arc<Core>, shutdown: &CancellationToken) {
     let mut tasks: JoinSet<()> = JoinSet::new();
     let mut running: HashMap<tokio::task::Id, String> = HashMap::new();
     let mut changes = core.directory.changes();
+    let mut ended = Ended::default();
     loop {
         changes.mark_unchanged();
+        if let Err(error) = ended.revoke(core).await {
+            tracing::warn!(%error, "tokens of a provider that has ended");
+        }
         let providers: Vec<Arc<IdentityProvider>> = core.directory.read().providers.iter().cloned().collect();
         let ids: Vec<String> = providers.iter().map(|p| p.name_any()).collect();
         core.providers.keep(&ids);

@@ -58,7 +58,7 @@ impl Caller {
             return Self { authority: Authority::default(), scope, of_platform };
         };
         let mut authority = Authority::whole(&user.name_any(), Default::default());
-        if state.user_enabled(user) && user.metadata.deletion_timestamp.is_none() {
+        if state.user_active(user) && user.metadata.deletion_timestamp.is_none() {
             let grants = state.grants(user);
             authority.grants = match &scope {
                 Scope::Whole => grants,
@@ -108,7 +108,8 @@ pub fn user<'a>(state: &'a State, info: &UserInfo) -> Option<&'a Arc<User>> {
 pub fn scope(info: &UserInfo) -> Scope {
     let has = |key: &str| info.extra.contains_key(key);
     let targets = [extra::PROJECT, extra::SCOPE_DOMAIN, extra::SYSTEM];
-    if !targets.iter().chain(&[extra::ROLES, extra::APPLICATION_CREDENTIAL]).any(|key| has(key)) {
+    if !targets.iter().chain(&[extra::ROLES, extra::APPLICATION_CREDENTIAL, extra::TRUST]).any(|key| has(key))
+    {
         return Scope::Whole;
     }
     let given: Vec<(&str, &[String])> =
@@ -135,10 +136,12 @@ fn limited(state: &State, info: &UserInfo) -> Option<Roles> {
 }
 
 fn restricted(state: &State, info: &UserInfo) -> bool {
-    info.extra.get(extra::APPLICATION_CREDENTIAL).is_some_and(|ids| {
-        let found = ids.first().and_then(|id| state.application_credentials.get(id));
-        !found.is_some_and(|c| c.spec.unrestricted)
-    })
+    let entrusted = info.extra.contains_key(extra::TRUST);
+    entrusted
+        || info.extra.get(extra::APPLICATION_CREDENTIAL).is_some_and(|ids| {
+            let found = ids.first().and_then(|id| state.application_credentials.get(id));
+            !found.is_some_and(|c| c.spec.unrestricted)
+        })
 }
 
 /// Callers of the moment: a list asks about the same caller once per object.
@@ -178,6 +181,7 @@ fn fingerprint(info: &UserInfo) -> String {
         extra::SYSTEM,
         extra::ROLES,
         extra::APPLICATION_CREDENTIAL,
+        extra::TRUST,
     ] {
         if let Some(values) = info.extra.get(key) {
             let _ = write!(text, "|{key}={}", values.len());

@@ -23,6 +23,7 @@ use super::projects::Projects;
 use super::timestamps;
 use super::typed::list_of;
 use super::users::{brief, plain};
+use crate::access_rules::has_rules;
 use crate::directory::table::Entry;
 use crate::errors::IdentityError;
 use crate::session::Session;
@@ -107,10 +108,13 @@ fn times(receipt: &str) -> (Option<Timestamp>, Option<Timestamp>) {
 }
 
 /// The token in `X-Subject-Token`, where the caller may know of it.
-fn subject(call: &Call, action: &str) -> Result<(Arc<Session>, String), ApiError> {
+///
+/// `expired`: also one that has expired lately.
+fn subject(call: &Call, action: &str, expired: bool) -> Result<(Arc<Session>, String), ApiError> {
     let token =
         call.header(SUBJECT_TOKEN.as_str()).ok_or_else(|| ApiError::gone("No token in the request"))?;
-    let session = call.core.validate(token).map_err(|_| ApiError::gone("Could not find the token."))?;
+    let session = if expired { call.core.validate_expired(token) } else { call.core.validate(token) };
+    let session = session.map_err(|_| ApiError::gone("Could not find the token."))?;
     let names = [roles::ADMIN, SERVICE];
     let services = call
         .session
@@ -121,10 +125,21 @@ fn subject(call: &Call, action: &str) -> Result<(Arc<Session>, String), ApiError
     if allowed { Ok((session, token.to_owned())) } else { Err(ApiError::forbidden(action)) }
 }
 
-/// `GET` and `HEAD /auth/tokens`
+/// Services, and the platform's administrators: to all others a token that has expired is none.
+fn is_service(call: &Call) -> bool {
+    let of_service = |role: &Arc<gantry_identity_api::Role>| {
+        role.spec.domain.is_none() && gantry_identity_api::Named::display_name(role.as_ref()) == SERVICE
+    };
+    let authority = &call.session.authority;
+    let administers = authority.unlimited || authority.grants.system.contains(roles::ADMIN);
+    administers || call.session.roles.iter().any(of_service)
+}
+
+/// `GET` and `HEAD /auth/tokens`; with `allow_expired` for services that finish what was begun with a token.
 async fn validate(call: Call, method: Method) -> Answer {
     let action = if method == Method::HEAD { "check_token" } else { "validate_token" };
-    let (session, token) = subject(&call, action)?;
+    let expired = call.query.flag("allow_expired") && is_service(&call);
+    let (session, token) = subject(&call, action, expired)?;
     // A service that does not know access rules would let the token do more than it may.
     if has_access_rules(&call, &session) && call.header(ACCESS_RULES).is_none() {
         return Err(ApiError::gone("Could not find the token."));
@@ -134,13 +149,12 @@ async fn validate(call: Call, method: Method) -> Answer {
 
 fn has_access_rules(call: &Call, session: &Session) -> bool {
     let id = session.claims.application_credential.as_deref();
-    let state = call.state();
-    id.and_then(|id| state.application_credentials.get(id)).is_some_and(|c| !c.spec.access_rules.is_empty())
+    id.is_some_and(|id| has_rules(&call.state(), id))
 }
 
 /// `DELETE /auth/tokens`
 async fn revoke(call: Call) -> Answer {
-    let (session, _) = subject(&call, "revoke_token")?;
+    let (session, _) = subject(&call, "revoke_token", false)?;
     call.core.revoke_token(&session, &call.origin).await?;
     done()
 }

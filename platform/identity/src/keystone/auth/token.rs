@@ -13,13 +13,17 @@ use crate::keystone::users::{brief, domain_brief};
 use crate::keystone::{call, catalog, federation, timestamps};
 use crate::session::Session;
 
+/// What [`crate::providers`] call a directory.
+const LDAP: &str = "ldap";
+
 /// The member `token` of an answer.
 pub(crate) fn body(state: &State, session: &Session, with_catalog: bool) -> Json {
     let claims = &session.claims;
     let expires = session.user.status.as_ref().and_then(|s| s.password_expires_at.as_ref());
     let mut user = brief(state, &session.user);
     user["password_expires_at"] = json!(expires.map(|at| timestamps::plain(at.0)));
-    if let Some(federation) = &claims.federation {
+    // Who signs in with a password of a directory is a user like others to Keystone's clients.
+    if let Some(federation) = claims.federation.as_ref().filter(|f| f.protocol != LDAP) {
         let groups: Vec<Value> = federation.groups.iter().map(|id| json!({ "id": id })).collect();
         user["OS-FEDERATION"] = json!({
             "identity_provider": { "id": federation.provider },

@@ -27,6 +27,7 @@ use super::roles::Roles;
 use super::routes::Routes;
 use super::schema::{Form, Json, Shape, null};
 use super::timestamps;
+use super::trusts::roles_to_give;
 use super::typed::{full as full_role, list_of, store_change};
 use super::users::plain;
 use crate::directory::State;
@@ -209,7 +210,7 @@ async fn authorize(call: Call, Path(id): Path<String>, body: Body) -> Answer {
         call.require(&state, Act::Create, &subject, "authorize_request_token")?;
         let request = request_of(&state, &id, call.core.now())?;
         let project = Target::Project(text(&request, "project_id").unwrap_or_default().into());
-        let own = state.roles_in(&call.session.user, &project);
+        let own = roles_to_give(&state, &call.session.authority, &call.session.user, &project);
         let asked = body.0.get("roles").and_then(Value::as_array).cloned().unwrap_or_default();
         let role = |asked: &Value| {
             let by = |name: &str| asked.get(name).and_then(Value::as_str);

@@ -1,0 +1,232 @@
+//! Calls through the real handlers, over an API that stores what it is given and shows it in the directory.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use axum::body::Body;
+use gantry_identity_api::{
+    ApplicationCredential, Domain, Group, IdentityProvider, KeystoneRecord, Project, Role, RoleAssignment,
+    Trust, User,
+};
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::router;
+use crate::core::{Config, Core, Settings};
+use crate::directory::tests::{fill, forget, show};
+use crate::directory::{Directory, State, Stored};
+use crate::password::{HashCost, HasherSettings};
+use crate::token::{NewToken, TokenScope};
+
+/// A component with these objects, and nobody else in the world.
+pub(crate) struct Platform {
+    pub(crate) core: Arc<Core>,
+    router: axum::Router,
+    _files: tempfile::TempDir,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
+}
+
+impl Said {
+    pub(crate) fn message(&self) -> &str {
+        self.body["error"]["message"].as_str().unwrap_or_default()
+    }
+}
+
+impl Platform {
+    pub(crate) fn of(state: State) -> Self {
+        Self::with(state, |_| {})
+    }
+
+    /// With other settings.
+    pub(crate) fn with(state: State, set: impl FnOnce(&mut Settings)) -> Self {
+        let files = tempfile::tempdir().expect("a temporary directory");
+        let cost = HashCost { memory_kib: 64, iterations: 1, parallelism: 1 };
+        let hashing = HasherSettings { cost, workers: Some(1), ..HasherSettings::default() };
+        let mut settings = Settings { hashing, ..Settings::default() };
+        set(&mut settings);
+        let config = Config {
+            data: files.path().join("data"),
+            keys: files.path().join("keys"),
+            external_url: "https://gantry.test".to_owned(),
+            settings,
+        };
+        let core = Arc::new(Core::open(config).expect("a component"));
+        fill(&core.directory, state.clone());
+        core.objects.connect(stored(&core.directory, &state));
+        let router = router(core.clone());
+        Self { core, router, _files: files }
+    }
+
+    /// A token that the user got by a password.
+    pub(crate) fn token(&self, user: &str, scope: TokenScope) -> String {
+        self.made(NewToken { scope, ..self.new_token(user) })
+    }
+
+    pub(crate) fn made(&self, new: NewToken) -> String {
+        self.core.tokens.issue(new, Timestamp::now()).expect("issued").token
+    }
+
+    pub(crate) fn new_token(&self, user: &str) -> NewToken {
+        let domain = self.core.directory.read().users.get(user).expect("a user").spec.domain.clone();
+        NewToken {
+            user: user.to_owned(),
+            user_domain: domain,
+            authenticated_at: Timestamp::now(),
+            methods: vec!["password".to_owned()],
+            ..NewToken::default()
+        }
+    }
+
+    /// `what` is `METHOD /path below /identity/v3`.
+    pub(crate) async fn call(&self, token: &str, what: &str, body: Value) -> Said {
+        self.call_with(token, what, body, &[]).await
+    }
+
+    pub(crate) async fn call_with(
+        &self,
+        token: &str,
+        what: &str,
+        body: Value,
+        headers: &[(&str, &str)],
+    ) -> Said {
+        let (method, path) = what.split_once(' ').expect("a method and a path");
+        let mut request = Request::builder().method(method).uri(format!("/identity/v3{path}"));
+        if !token.is_empty() {
+            request = request.header("x-auth-token", token);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let request = request.body(body).expect("a request");
+        self.send(request).await
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Said {
+        let response = self.router.clone().oneshot(request).await.expect("an answer");
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.expect("a body").to_bytes();
+        Said { status, body: serde_json::from_slice(&bytes).unwrap_or_default() }
+    }
+}
+
+type Objects = Arc<Mutex<(u64, BTreeMap<String, Value>)>>;
+
+/// A client of an API that keeps objects by their paths.
+fn stored(directory: &Directory, state: &State) -> kube::Client {
+    let mut all = BTreeMap::new();
+    let path =
+        |plural: &str, id: &str| format!("/apis/{}/v1alpha1/{plural}/{id}", gantry_identity_api::GROUP);
+    macro_rules! keep {
+        ($($plural:literal: $table:ident),*) => {$(
+            for object in state.$table.iter() {
+                let id = object.metadata.name.clone().unwrap_or_default();
+                all.insert(path($plural, &id), serde_json::to_value(&**object).expect("JSON"));
+            }
+        )*};
+    }
+    keep!("users": users, "roles": roles, "projects": projects, "trusts": trusts);
+    let (objects, directory): (Objects, _) = (Arc::new(Mutex::new((1, all))), directory.clone());
+    let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+        let (objects, directory) = (objects.clone(), directory.clone());
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
+            let (status, object) = answer(&objects, &directory, head.method.as_str(), head.uri.path(), &body);
+            let response = Response::builder().status(status).header("content-type", "application/json");
+            response.body(Body::from(object.to_string())).map_err(|e| e.to_string())
+        }
+    });
+    kube::Client::new(service, "default")
+}
+
+fn answer(
+    objects: &Objects,
+    directory: &Directory,
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> (StatusCode, Value) {
+    let mut objects = objects.lock().expect("no panic");
+    let refused = |code: u16| {
+        let status =
+            json!({"kind": "Status", "status": "Failure", "code": code, "message": "", "reason": ""});
+        (StatusCode::from_u16(code).expect("a code"), status)
+    };
+    let plural = path.split('/').nth(4).unwrap_or_default().to_owned();
+    let key = path.trim_end_matches("/status").to_owned();
+    match method {
+        "GET" => objects.1.get(&key).map_or_else(|| refused(404), |found| (StatusCode::OK, found.clone())),
+        "DELETE" => match objects.1.remove(&key) {
+            None => refused(404),
+            Some(gone) => {
+                let id = gone["metadata"]["name"].as_str().unwrap_or_default();
+                each(&plural, directory, id, None);
+                (StatusCode::OK, gone.clone())
+            }
+        },
+        _ => {
+            let given: Value = serde_json::from_slice(body).expect("an object");
+            let id =
+                given["metadata"]["name"].as_str().or(key.rsplit('/').next()).unwrap_or_default().to_owned();
+            let key = if method == "POST" { format!("{key}/{id}") } else { key };
+            let mut object = match (method, objects.1.get(&key)) {
+                ("POST", Some(_)) => return refused(409),
+                ("POST", None) => given,
+                (_, None) => return refused(404),
+                (_, Some(found)) => merged(path, method, found.clone(), given),
+            };
+            objects.0 += 1;
+            object["metadata"]["resourceVersion"] = json!(objects.0.to_string());
+            objects.1.insert(key, object.clone());
+            each(&plural, directory, &id, Some(&object));
+            (StatusCode::OK, object)
+        }
+    }
+}
+
+/// A replacement is the new object, a patch of a status its members.
+fn merged(path: &str, method: &str, mut found: Value, given: Value) -> Value {
+    if method == "PUT" && !path.ends_with("/status") {
+        return given;
+    }
+    let Some(Value::Object(status)) = given.get("status").cloned() else { return found };
+    if !found["status"].is_object() {
+        found["status"] = json!({});
+    }
+    for (name, value) in status {
+        found["status"][name] = value;
+    }
+    found
+}
+
+fn each(plural: &str, directory: &Directory, id: &str, object: Option<&Value>) {
+    fn of<K: Stored>(directory: &Directory, id: &str, object: Option<&Value>) {
+        match object {
+            Some(object) => show(directory, serde_json::from_value::<K>(object.clone()).expect("a kind")),
+            None => forget::<K>(directory, id),
+        }
+    }
+    match plural {
+        "domains" => of::<Domain>(directory, id, object),
+        "projects" => of::<Project>(directory, id, object),
+        "users" => of::<User>(directory, id, object),
+        "groups" => of::<Group>(directory, id, object),
+        "roles" => of::<Role>(directory, id, object),
+        "roleassignments" => of::<RoleAssignment>(directory, id, object),
+        "applicationcredentials" => of::<ApplicationCredential>(directory, id, object),
+        "identityproviders" => of::<IdentityProvider>(directory, id, object),
+        "trusts" => of::<Trust>(directory, id, object),
+        "keystonerecords" => of::<KeystoneRecord>(directory, id, object),
+        other => panic!("no kind {other}"),
+    }
+}
