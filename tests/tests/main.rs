@@ -6,6 +6,7 @@
     reason = "tests write plain files for client programs; nothing here needs durability"
 )]
 
+mod audit;
 mod clients;
 mod closed;
 mod controllers;
@@ -13,6 +14,7 @@ mod failures;
 mod identity_keystone;
 mod identity_sources;
 mod kubelet;
+mod people;
 mod refusals;
 mod registry;
 mod support;
