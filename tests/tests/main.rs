@@ -19,6 +19,7 @@ mod refusals;
 mod registry;
 mod support;
 mod survival;
+mod tenancy;
 mod tour;
 mod tour_edit;
 mod tour_streams;
