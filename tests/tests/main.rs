@@ -10,6 +10,7 @@ mod audit;
 mod clients;
 mod closed;
 mod controllers;
+mod crashes;
 mod failures;
 mod identity_keystone;
 mod identity_sources;
