@@ -12,6 +12,7 @@ mod closed;
 mod controllers;
 mod crashes;
 mod failures;
+mod identity_commands;
 mod identity_keystone;
 mod identity_sources;
 mod kubelet;
