@@ -14,6 +14,8 @@ mod crashes;
 mod failures;
 mod identity_commands;
 mod identity_keystone;
+mod identity_oidc;
+mod identity_other_keystone;
 mod identity_sources;
 mod kubelet;
 mod people;
