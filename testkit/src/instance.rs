@@ -338,8 +338,10 @@ fn network_namespace(config: &Path) -> Option<String> {
 
 fn is_running(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // A zombie has ended; that its parent has not looked yet does not matter.
-    !stat.is_empty() && !stat.contains(") Z ")
+    // A zombie has ended; that its parent has not looked yet does not matter. Until the last of its threads has,
+    // it holds its files and their locks.
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    !stat.is_empty() && (!stat.contains(") Z ") || threads > 1)
 }
 
 /// Why an instance cannot run here.

@@ -13,13 +13,14 @@ use serde_json::{Value, json};
 /// What `GET` of a Kubernetes resource list is for an anonymous caller, and what a bad token always is.
 const REFUSED: [StatusCode; 2] = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
 
-struct Door {
-    client: Client,
-    base: String,
+/// The port of an instance, for plain requests.
+pub struct Door {
+    pub client: Client,
+    pub base: String,
 }
 
 impl Door {
-    fn of(gantry: &Instance) -> Self {
+    pub fn of(gantry: &Instance) -> Self {
         // Another test of this process may have installed it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let ca = std::fs::read(gantry.data_dir().join("pki/ca.crt")).expect("the instance's authority");
@@ -28,7 +29,7 @@ impl Door {
         Self { client, base: format!("https://127.0.0.1:{}", gantry.port()) }
     }
 
-    async fn ask(&self, method: Method, path: &str, token: Option<(&str, &str)>) -> StatusCode {
+    pub async fn ask(&self, method: Method, path: &str, token: Option<(&str, &str)>) -> StatusCode {
         let mut request = self.client.request(method.clone(), format!("{}{path}", self.base));
         if let Some((header, value)) = token {
             request = request.header(header, value);
@@ -45,7 +46,7 @@ impl Door {
     }
 
     /// Signs in; gives the token.
-    async fn login(&self, body: &Value) -> String {
+    pub async fn login(&self, body: &Value) -> String {
         let request = self.client.post(format!("{}/identity/v3/auth/tokens", self.base)).json(body);
         let answer = request.send().await.expect("an answer");
         assert_eq!(answer.status(), StatusCode::CREATED);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use gantry_testkit::{Instance, eventually, eventually_some, free_port, run, skip};
 use serde_json::{Value, json};
 
+use crate::people::Person;
 use crate::support::SOON;
 
 const BASE: &str = "dc=example,dc=org";
@@ -185,7 +186,11 @@ fn organisation(slapd: &Slapd) -> String {
     let all = [
         secret,
         kind("Domain", "acme", json!({ "name": "acme", "enabled": true })),
-        kind("Project", "web", json!({ "name": "web", "domain": "acme", "enabled": true })),
+        kind(
+            "Project",
+            "web",
+            json!({ "name": "web", "domain": "acme", "environments": [{ "name": "dev" }] }),
+        ),
         kind("IdentityProvider", "directory", provider),
     ];
     all.map(|object| object.to_string()).join("\n")
@@ -247,7 +252,16 @@ fn users_of_a_directory_come_and_go_with_it() {
             "{name:?}"
         );
     }
+    // The same by command: kubectl works with what the directory's groups give.
+    let alice = Person::known(&gantry, "acme/alice", "password-of-alice");
+    alice.login(&gantry, &[]).ok();
+    eventually("alice may work", SOON, || alice.kubectl(&["get", "pods", "-n", "web-dev"]).succeeded());
+    let bob = Person::known(&gantry, "acme/bob", "password-of-bob");
+    bob.login(&gantry, &[]).ok();
+    bob.kubectl(&["get", "pods", "-n", "web-dev"]).fails();
     follows(&gantry, &slapd, &token);
+    alice.kubectl(&["auth", "whoami"]).fails();
+    eventually("bob may work", SOON, || bob.kubectl(&["get", "pods", "-n", "web-dev"]).succeeded());
     // Who is managed here does not need the directory; whoever is not is told to come back.
     slapd.stop();
     eventually("the directory is missed", SOON, || {

@@ -6,18 +6,25 @@
     reason = "tests write plain files for client programs; nothing here needs durability"
 )]
 
+mod audit;
 mod clients;
 mod closed;
 mod controllers;
+mod crashes;
 mod failures;
+mod identity_commands;
 mod identity_keystone;
+mod identity_oidc;
+mod identity_other_keystone;
 mod identity_sources;
 mod kubelet;
+mod people;
 mod refusals;
 mod registry;
 mod settings;
 mod support;
 mod survival;
+mod tenancy;
 mod tour;
 mod tour_edit;
 mod tour_streams;

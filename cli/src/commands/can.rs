@@ -1,10 +1,13 @@
 //! `gantry can VERB RESOURCE`: may I, or may they, and by which binding.
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
+use gantry_identity_api::{Group, User};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResource;
+use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use crate::Context;
+use crate::commands::identity::lookup::{Lookup, plain};
 
 const EXPLAIN: &str = "/apis/authorization.gantry.dev/v1alpha1/explain";
 
@@ -43,7 +46,7 @@ pub async fn run(arguments: CanArgs, context: &Context) -> anyhow::Result<()> {
     let question = question(&arguments, context.default_namespace(), &client).await?;
     let body = serde_json::to_vec(&json!({ "spec": question }))?;
     let request = http::Request::post(EXPLAIN).header("content-type", "application/json").body(body)?;
-    let answer: Value = client.request(request).await.context("the server was not able to say")?;
+    let answer: Value = client.request(request).await.map_err(plain)?;
     let status = &answer["status"];
     let allowed = status["allowed"] == true;
     if arguments.output.is_some() {
@@ -98,7 +101,9 @@ async fn question(arguments: &CanArgs, default: &str, client: &kube::Client) -> 
     if arguments.user.is_some() || !arguments.groups.is_empty() {
         // Everybody who has signed in is in these, as an impersonated user is.
         let mut groups = arguments.groups.clone();
-        groups.extend(implied_groups(arguments.user.as_deref().unwrap_or_default()));
+        let user = arguments.user.as_deref().unwrap_or_default();
+        groups.extend(implied_groups(user));
+        groups.extend(own_groups(user, client).await);
         spec["groups"] = json!(groups);
     }
     if arguments.resource.starts_with('/') {
@@ -129,6 +134,21 @@ fn implied_groups(user: &str) -> Vec<String> {
         groups.push(format!("system:serviceaccounts:{namespace}"));
     }
     groups
+}
+
+/// The groups that a user of a domain is in. None where there is no such user, or none that the caller sees: the
+/// server says itself who may ask about others.
+async fn own_groups(user: &str, client: &kube::Client) -> Vec<String> {
+    if !user.contains('/') {
+        return Vec::new();
+    }
+    let lookup = Lookup::new(client.clone());
+    let Ok(found) = lookup.find::<User>(user).await else { return Vec::new() };
+    let (Ok(known), Ok(groups)) = (lookup.known().await, lookup.all::<Group>().await) else {
+        return Vec::new();
+    };
+    let of_user = groups.iter().filter(|group| found.spec.groups.contains(&group.name_any()));
+    of_user.map(|group| known.full_name(group)).collect()
 }
 
 struct Resolved {

@@ -23,6 +23,8 @@ pub(crate) fn security_event(event: &AuditEvent) -> Option<SecurityEvent> {
         }
         ("", "secrets", _) if done && !writes => Some(SecurityEvent::SecretRead),
         ("", "serviceaccounts", "token") if done && writes => Some(SecurityEvent::TokenIssued),
+        // Written by the reconcilers alone: it says what was found, and gives nothing.
+        (_, _, "status") => None,
         (RBAC, ..) if done && writes => Some(SecurityEvent::RightChanged),
         (IDENTITY, resource, _) if done && writes && RIGHTS.contains(&resource) => {
             Some(SecurityEvent::RightChanged)
@@ -55,6 +57,7 @@ mod tests {
             ("delete", RBAC, "rolebindings", "", 200, Some(SecurityEvent::RightChanged)),
             ("get", RBAC, "rolebindings", "", 200, None),
             ("create", IDENTITY, "roleassignments", "", 201, Some(SecurityEvent::RightChanged)),
+            ("patch", IDENTITY, "projects", "status", 200, None),
             ("create", IDENTITY, "users", "", 201, Some(SecurityEvent::UserCreated)),
         ] {
             let mut object = AuditObject::new(group, resource, "x");

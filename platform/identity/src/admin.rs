@@ -56,7 +56,7 @@ impl Core {
                 (password, Some(file))
             }
         };
-        self.set_password(&user, password, &Origin::default()).await?;
+        self.set_password(&user, password, crate::own_user(), &Origin::default()).await?;
         let name = {
             let state = self.directory.read();
             state.users.get(&user).and_then(|found| state.kubernetes_name(found))

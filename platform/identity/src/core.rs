@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use gantry_identity_api::User;
-use gantry_kube_types::{AuditEvent, AuditSink, SecurityEvent};
+use gantry_kube_types::{AuditEvent, AuditSink, SecurityEvent, UserInfo};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -200,7 +200,11 @@ impl Core {
             now: self.now(),
         };
         match self.passwords.change(login, new).await {
-            Ok(_) => self.password_set(user, SecurityEvent::PasswordChanged, origin).await,
+            Ok(_) => {
+                let own = found.map(|found| crate::session::spoken_name(&self.directory.read(), &found));
+                let own = UserInfo { username: own.unwrap_or_default(), ..UserInfo::default() };
+                self.password_set(user, SecurityEvent::PasswordChanged, own, origin).await
+            }
             Err(ChangeError::Login(error)) => {
                 Err(self.password_failed(error, found.as_deref(), origin).await?)
             }
@@ -208,17 +212,18 @@ impl Core {
         }
     }
 
-    /// Somebody who may sets the user's password.
+    /// Somebody who may sets the user's password; the record says that it was `by` them.
     pub async fn set_password(
         &self,
         user: &str,
         new: Password,
+        by: UserInfo,
         origin: &Origin,
     ) -> Result<(), IdentityError> {
         let (_, options) = self.changeable(user);
         let source = crate::login::source(origin);
         self.passwords.set(user, source, new, options, self.now()).await.map_err(change_error)?;
-        self.password_set(user, SecurityEvent::PasswordReset, origin).await
+        self.password_set(user, SecurityEvent::PasswordReset, by, origin).await
     }
 
     /// Enabled and managed here.
@@ -233,17 +238,13 @@ impl Core {
         &self,
         user: &str,
         event: SecurityEvent,
+        by: UserInfo,
         origin: &Origin,
     ) -> Result<(), IdentityError> {
         let target = Target::User(user.to_owned());
         self.revoke(Event::new(target, Cause::PasswordChanged, self.now())).await?;
         self.show_expiry(user).await?;
-        let info = {
-            let state = self.directory.read();
-            let found = state.users.get(user).map(|u| crate::session::spoken_name(&state, u));
-            gantry_kube_types::UserInfo { username: found.unwrap_or_default(), ..Default::default() }
-        };
-        self.record(AuditEvent::security(event, info).about(user_object(user)), origin).await
+        self.record(AuditEvent::security(event, by).about(user_object(user)), origin).await
     }
 
     /// Writes into the user's status when the password ends.

@@ -129,7 +129,9 @@ impl Lookup {
                 return Ok(None);
             }
             match api.replace(id, &PostParams::default(), &object).await {
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                // Other conflicts, as that a name is taken, do not go away by themselves.
+                Err(kube::Error::Api(status))
+                    if status.code == 409 && status.message.contains("has been modified") => {}
                 other => return other.map(Some).map_err(plain),
             }
         }

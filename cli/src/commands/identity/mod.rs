@@ -13,7 +13,7 @@ mod group;
 mod kinds;
 mod login;
 mod logout;
-mod lookup;
+pub(crate) mod lookup;
 mod names;
 mod ops;
 mod project;

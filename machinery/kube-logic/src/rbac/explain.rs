@@ -80,7 +80,7 @@ impl RuleIndex {
 
     fn nearest(&self, attributes: &Attributes, tells: &dyn Fn(&str, &str, &str) -> bool) -> Vec<Missing> {
         let namespace = &attributes.namespace;
-        let mut found: Vec<(bool, usize, Missing)> = Vec::new();
+        let mut found: Vec<((bool, bool, usize), Missing)> = Vec::new();
         let places = [("ClusterRole", ""), ("Role", namespace.as_str())];
         for (kind, place) in
             places.into_iter().filter(|(kind, place)| *kind == "ClusterRole" || !place.is_empty())
@@ -97,11 +97,13 @@ impl RuleIndex {
                     namespace: namespace.clone(),
                     bound_in,
                 };
-                found.push((missing.bound_in.is_empty(), breadth(rules), missing));
+                // What parts of the cluster have is given to no person.
+                let parts_own = name.starts_with("system:");
+                found.push(((missing.bound_in.is_empty(), parts_own, breadth(rules)), missing));
             }
         }
-        found.sort_by(|a, b| (a.0, a.1, &a.2.role).cmp(&(b.0, b.1, &b.2.role)));
-        found.into_iter().map(|(_, _, missing)| missing).take(LISTED_MAX).collect()
+        found.sort_by(|a, b| (a.0, &a.1.role).cmp(&(b.0, &b.1.role)));
+        found.into_iter().map(|(_, missing)| missing).take(LISTED_MAX).collect()
     }
 
     /// Namespaces in which the user is bound to the role.

@@ -76,16 +76,22 @@ fn namespace(operation: AdmissionOperation, ours: bool, old: &Value, new: &Value
             ours.then(|| "it is an environment of a project: `gantry project environment remove`".to_owned())
         }
         AdmissionOperation::Update => {
-            let changed = changed_labels(old, new).into_iter().find(|key| names::is_managed_label(key));
-            changed.map(|key| format!("label {key:?} is the platform's"))
+            let labels = changed_keys(old, new, "labels");
+            if let Some(key) = labels.into_iter().find(|key| names::is_managed_label(key)) {
+                return Some(format!("label {key:?} is the platform's"));
+            }
+            let annotations = changed_keys(old, new, "annotations");
+            let changed = annotations.into_iter().find(|key| names::is_managed_annotation(key));
+            changed.map(|key| format!("annotation {key:?} is the platform's"))
         }
         AdmissionOperation::Connect => None,
     }
 }
 
-fn changed_labels(old: &Value, new: &Value) -> Vec<String> {
-    let labels = |object: &Value| object["metadata"]["labels"].as_object().cloned().unwrap_or_default();
-    let (old, new) = (labels(old), labels(new));
+/// Keys of the metadata's map `field` whose values differ.
+fn changed_keys(old: &Value, new: &Value, field: &str) -> Vec<String> {
+    let map = |object: &Value| object["metadata"][field].as_object().cloned().unwrap_or_default();
+    let (old, new) = (map(old), map(new));
     let keys = old.keys().chain(new.keys());
     keys.filter(|key| old.get(*key) != new.get(*key)).cloned().collect()
 }

@@ -137,7 +137,8 @@ impl Collection for Users {
             }
         }
         let Some(Value::String(password)) = body.remove("password") else { return Ok(()) };
-        Ok(call.core.set_password(&user.id(), Password::new(password), &call.origin).await?)
+        let by = call.session.info.clone();
+        Ok(call.core.set_password(&user.id(), Password::new(password), by, &call.origin).await?)
     }
 
     async fn cascade(call: &Call, user: &User) -> Result<(), ApiError> {

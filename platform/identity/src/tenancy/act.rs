@@ -82,9 +82,10 @@ where
     }
 }
 
-/// Creates the namespace or brings its labels back; labels that others put on it stay.
+/// Creates the namespace of the project or brings its labels back; labels that others put on it stay.
 pub async fn apply_namespace(
     client: &Client,
+    project: &str,
     name: &str,
     labels: &BTreeMap<String, String>,
     given: &str,
@@ -93,7 +94,11 @@ pub async fn apply_namespace(
     let object = json!({
         "apiVersion": "v1",
         "kind": "Namespace",
-        "metadata": { "name": name, "labels": labels, "annotations": { names::GIVEN_LABELS: given } },
+        "metadata": {
+            "name": name,
+            "labels": labels,
+            "annotations": { names::GIVEN_LABELS: given, names::MADE_FOR: project },
+        },
     });
     let patch = PatchParams::apply(names::MANAGER).force();
     let applied = api.patch(name, &patch, &Patch::Apply(&object)).await;

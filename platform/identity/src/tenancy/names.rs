@@ -9,6 +9,8 @@ pub const PREFIX: &str = "gantry:";
 pub const QUOTA: &str = "gantry";
 /// Keys of the labels a project or environment puts on its namespace, comma-separated.
 pub const GIVEN_LABELS: &str = "identity.gantry.dev/given-labels";
+/// Annotation of a namespace: id of the project it was made for.
+pub const MADE_FOR: &str = "identity.gantry.dev/made-for";
 /// Keeps an object until what hangs on it is gone.
 pub const FINALIZER: &str = "identity.gantry.dev/cascade";
 /// Field manager of the component's writes.
@@ -64,6 +66,11 @@ pub fn is_managed_label(key: &str) -> bool {
         "kubernetes.io/",
     ];
     key == gantry_identity_api::labels::MANAGED_BY || prefixes.iter().any(|prefix| key.starts_with(prefix))
+}
+
+/// Annotations that only the component puts on namespaces.
+pub fn is_managed_annotation(key: &str) -> bool {
+    [GIVEN_LABELS, MADE_FOR].contains(&key)
 }
 
 #[cfg(test)]

@@ -16,19 +16,25 @@ pub struct Known {
     pub labels: BTreeMap<String, String>,
     /// The labels that the component put there, besides its own.
     pub given: Option<String>,
+    /// Says itself whom it was made for, whatever became of its labels.
+    pub marked: bool,
     pub leaving: bool,
 }
 
 impl Known {
-    /// A namespace counts as a project's only where both labels say so: one label alone may be somebody's mistake.
+    /// A namespace is the project's for which the component made it, so that labels that somebody changes by hand can
+    /// be put back. Where that is not written in it, both labels have to say so: one alone may be somebody's mistake.
     pub fn of(namespace: &Namespace) -> Self {
         let has = namespace.labels();
+        let made_for = namespace.annotations().get(super::names::MADE_FOR);
         let managed = has.get(labels::MANAGED_BY).is_some_and(|by| by == labels::MANAGED_BY_VALUE);
-        let project = has.get(labels::PROJECT).filter(|_| managed).map(|id| id.as_str().into());
+        let labelled = has.get(labels::PROJECT).filter(|_| managed);
+        let project = made_for.or(labelled).map(|id| id.as_str().into());
         Self {
             project,
             labels: has.clone(),
             given: namespace.annotations().get(super::names::GIVEN_LABELS).cloned(),
+            marked: made_for.is_some(),
             leaving: namespace.metadata.deletion_timestamp.is_some(),
         }
     }

@@ -68,7 +68,7 @@ fn step(
         Some(known) if known.leaving => return format!("namespace {namespace:?} is being deleted"),
         Some(known) => {
             let kept = wanted.iter().all(|(key, value)| known.labels.get(key) == Some(value));
-            if !kept || known.given.as_deref() != Some(given.as_str()) {
+            if !kept || !known.marked || known.given.as_deref() != Some(given.as_str()) {
                 plan.apply.push((namespace.to_owned(), wanted, given));
             }
         }

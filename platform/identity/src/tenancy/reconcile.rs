@@ -147,7 +147,7 @@ impl Reconcilers {
         let own = self.world.namespaces.of_project(id);
         let plan = project::plan(&found, |name| self.world.namespaces.get(name), &own);
         for (name, labels, given) in &plan.apply {
-            act::apply_namespace(&self.client, name, labels, given).await?;
+            act::apply_namespace(&self.client, id, name, labels, given).await?;
         }
         for name in &plan.delete {
             act::delete(&Api::<Namespace>::all(self.client.clone()), name).await?;

@@ -330,16 +330,19 @@ fn environments_become_namespaces_and_what_is_others_stays_theirs() {
     assert_eq!(first.apply[0].2, "team");
     assert!(first.environments[2].problem.contains("belong to the platform"));
 
-    let made = |labels: &std::collections::BTreeMap<String, String>, given: &str| {
+    let made_for = |project: &str, labels: &std::collections::BTreeMap<String, String>, given: &str| {
+        let marks = [(names::GIVEN_LABELS, given), (names::MADE_FOR, project)];
+        let marks = marks.into_iter().filter(|(_, value)| !value.is_empty());
         Known::of(&k8s_openapi::api::core::v1::Namespace {
             metadata: kube::core::ObjectMeta {
                 labels: Some(labels.clone()),
-                annotations: Some([(names::GIVEN_LABELS.to_owned(), given.to_owned())].into()),
+                annotations: Some(marks.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()),
                 ..Default::default()
             },
             ..Default::default()
         })
     };
+    let made = |labels: &_, given: &str| made_for("web", labels, given);
     for (name, labels, given) in &first.apply {
         namespaces.put(name, Some(made(labels, given)));
     }
@@ -350,8 +353,14 @@ fn environments_become_namespaces_and_what_is_others_stays_theirs() {
     assert_eq!(plan(&namespaces).apply.len(), 1, "an edit by hand is repaired");
 
     let mut others = first.apply[0].1.clone();
+    namespaces.put("web-dev", Some(made_for("", &others, "team")));
+    assert_eq!(plan(&namespaces).apply.len(), 1, "both labels say so: it is marked from now on");
     others.insert(labels::PROJECT.to_owned(), "ops".to_owned());
     namespaces.put("web-dev", Some(made(&others, "team")));
+    assert_eq!(plan(&namespaces).apply.len(), 1, "another's label does not make it theirs");
+    namespaces.put("web-dev", Some(made(&Default::default(), "team")));
+    assert_eq!(plan(&namespaces).apply.len(), 1, "it is the project's without any label");
+    namespaces.put("web-dev", Some(made_for("", &others, "team")));
     let refused = plan(&namespaces);
     assert_eq!(refused.environments[0].problem, r#"namespace "web-dev" belongs to project "ops""#);
     namespaces.put("web-dev", Some(Known::default()));

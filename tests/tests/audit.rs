@@ -1,0 +1,243 @@
+//! The audit trail through `gantry audit`: deeds are found by everything they have, each sees what is theirs, and a
+//! byte that somebody changes on the disk is found.
+
+use std::process::Command;
+use std::time::Duration;
+
+use gantry_testkit::{Instance, Output, binary, eventually, run, spawn};
+use serde_json::Value;
+
+use crate::people::Person;
+use crate::support::{SOON, has_all};
+
+/// The records that a search as JSON finds, the newest first.
+#[track_caller]
+fn found(search: Output) -> Vec<Value> {
+    serde_json::from_str(&search.ok()).expect("a list of records")
+}
+
+/// The rows of a search's table: words between runs of blanks.
+#[track_caller]
+fn rows(search: Output) -> Vec<Vec<String>> {
+    let out = search.ok();
+    let mut lines = out.lines();
+    let columns: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(columns, ["TIME", "USER", "VERB", "OBJECT", "NAMESPACE", "NAME", "OUTCOME", "EVENT"], "{out}");
+    let cells = |line: &str| {
+        line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
+    };
+    lines.map(cells).collect()
+}
+
+/// What happens in the story, and who tells it.
+struct Deeds {
+    gantry: Instance,
+    alice: Person,
+    began: String,
+}
+
+impl Deeds {
+    /// Alice works in one project of acme, there is another one beside it.
+    fn done() -> Option<Self> {
+        let gantry = Instance::builder().no_node().start()?;
+        for arguments in [
+            &["domain", "create", "acme"][..],
+            &["project", "create", "acme/web", "--environment", "dev"],
+            &["project", "create", "acme/bank", "--environment", "dev"],
+        ] {
+            gantry.gantry(arguments).ok();
+        }
+        let alice = Person::signed_in(&gantry, "acme/alice");
+        let began = run(Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"])).ok().trim().to_owned();
+        gantry.gantry(&["assign", "member", "--user", "acme/alice", "--project", "acme/web"]).ok();
+        eventually("alice may work", SOON, || {
+            alice.kubectl(&["get", "configmaps", "-n", "web-dev"]).succeeded()
+        });
+        alice
+            .kubectl(&[
+                "create",
+                "secret",
+                "generic",
+                "token",
+                "-n",
+                "web-dev",
+                "--from-literal=k=kept-from-all",
+            ])
+            .ok();
+        alice.kubectl(&["get", "secret", "token", "-n", "web-dev", "-o", "yaml"]).ok();
+        alice.kubectl(&["get", "secrets", "-n", "bank-dev"]).fails();
+        let wrong = Person::known(&gantry, "acme/alice", "not-her-password");
+        wrong.login(&gantry, &[]).fails();
+        gantry.gantry(&["user", "password", "acme/alice", "--generate"]).ok();
+        Some(Self { gantry, alice, began })
+    }
+
+    #[track_caller]
+    fn search(&self, arguments: &[&str]) -> Output {
+        self.gantry.gantry(&[&["audit", "search"], arguments].concat())
+    }
+
+    /// Exactly one record is found, with these cells after the time.
+    #[track_caller]
+    fn one(&self, arguments: &[&str], cells: &[&str]) {
+        let rows = rows(self.search(arguments));
+        assert_eq!(rows.len(), 1, "{arguments:?}: {rows:#?}");
+        assert_eq!(rows[0][1..], *cells, "{arguments:?}");
+    }
+}
+
+#[test]
+fn deeds_are_found_followed_exported_and_vouched_for() {
+    let Some(mut deeds) = Deeds::done() else { return };
+    let right = "roleassignments.identity.gantry.dev";
+    let read = ["acme/alice", "get", "secrets", "web-dev", "token", "success 200", "secret-read"];
+    deeds.one(&["--event", "secret-read", "--user", "acme/alice"], &read);
+    deeds.one(&["--verb", "get", "--resource", "secrets", "-n", "web-dev", "--name", "token"], &read);
+    let refused = ["acme/alice", "list", "secrets", "bank-dev", "-", "denied 403", "-"];
+    deeds.one(&["--user", "acme/alice", "--outcome", "denied"], &refused);
+    deeds.one(&["forbidden", "bank-dev"], &refused);
+    let failed = [
+        "system:anonymous",
+        "login-failed",
+        "users.identity.gantry.dev",
+        "-",
+        "acme/alice",
+        "denied 401",
+        "login-failed",
+    ];
+    deeds.one(&["--event", "login-failed"], &failed);
+    deeds.one(&["--verb", "login-failed", "acme", "alice"], &failed);
+    let id = deeds.gantry.gantry(&["user", "list", "-o", "json"]).ok();
+    let users: Value = serde_json::from_str(&id).expect("JSON");
+    let users = users["items"].as_array().expect("a list");
+    let id =
+        users.iter().find(|user| user["spec"]["name"] == "alice").expect("alice")["metadata"]["name"].clone();
+    let id = id.as_str().expect("an id");
+    deeds.one(
+        &["--event", "login"],
+        &["acme/alice", "login", "users.identity.gantry.dev", "-", id, "success 200", "login"],
+    );
+    // Who set a password did it, not whose it is.
+    for row in rows(deeds.search(&["--event", "password-reset", "--name", id])) {
+        assert_eq!(row[1], "gantry-admin");
+    }
+    deeds.one(
+        &["--event", "right-changed", "--resource", right, "--since", &deeds.began],
+        &["gantry-admin", "create", right, "-", "-", "success 201", "right-changed"],
+    );
+    let changed = found(deeds.search(&["--event", "right-changed", "-o", "json"]));
+    assert!(changed.iter().all(|record| record["objectRef"]["subresource"] != "status"), "{changed:#?}");
+    assert!(
+        deeds
+            .search(&["--until", &deeds.began, "--event", "secret-read"])
+            .stderr
+            .contains("No records found.")
+    );
+    assert_eq!(rows(deeds.search(&["--since", "1h", "--limit", "7"])).len(), 7);
+    let all = deeds.search(&["--limit", "1000", "-o", "json"]).ok();
+    assert!(
+        !all.contains("kept-from-all") && !all.contains(&deeds.alice.password),
+        "a secret is in the trail"
+    );
+
+    follows(&deeds);
+    let exported = deeds.gantry.gantry(&["audit", "export", "--user", "acme/alice", "--since", "1h"]).ok();
+    let exported: Vec<Value> =
+        exported.lines().map(|line| serde_json::from_str(line).expect("a record is a line")).collect();
+    let numbers: Vec<u64> = exported.iter().filter_map(|record| record["sequence"].as_u64()).collect();
+    assert!(numbers.len() > 5 && numbers.is_sorted() && numbers.len() == exported.len(), "{numbers:?}");
+    assert!(exported.iter().all(|record| record["user"]["username"] == "acme/alice"), "{exported:#?}");
+    is_whole_until_somebody_changes_it(&mut deeds);
+}
+
+/// `tail` shows what comes.
+fn follows(deeds: &Deeds) {
+    let mut command = Command::new(binary("gantry"));
+    command.args(["audit", "tail", "--lines", "1", "--resource", "secrets"]);
+    let tail = spawn(command.env("KUBECONFIG", deeds.gantry.kubeconfig()));
+    eventually("tail shows the newest", SOON, || tail.stdout().contains("bank-dev"));
+    deeds.gantry.kubectl(&["get", "secret", "token", "-n", "web-dev"]).ok();
+    eventually("tail shows the new one", Duration::from_secs(5), || {
+        tail.stdout()
+            .lines()
+            .last()
+            .is_some_and(|line| line.contains("gantry-admin  get  secrets  web-dev  token"))
+    });
+    tail.interrupt();
+}
+
+/// Intact while it runs and when it is down; with one byte changed, the record is named.
+fn is_whole_until_somebody_changes_it(deeds: &mut Deeds) {
+    let gantry = &deeds.gantry;
+    has_all(&gantry.gantry(&["audit", "verify"]).ok(), &["The audit trail is intact."]);
+    let victim = found(deeds.search(&["--event", "secret-read", "--user", "acme/alice", "-o", "json"]));
+    let (id, number) =
+        (victim[0]["auditID"].as_str().expect("an id"), victim[0]["sequence"].as_u64().expect("a number"));
+    gantry.down(&[]).ok();
+    let trail = gantry.data_dir().join("audit");
+    let verify = || {
+        let mut command = Command::new(binary("gantry"));
+        run(command.args(["audit", "verify", "--dir"]).arg(&trail))
+    };
+    let whole = verify().ok();
+    has_all(&whole, &["Checkpoints:", "The audit trail is intact."]);
+    let segments = std::fs::read_dir(trail.join("segments")).expect("segments");
+    let (path, mut bytes, at) = segments
+        .filter_map(|entry| {
+            let path = entry.expect("an entry").path();
+            let bytes = std::fs::read(&path).expect("a segment");
+            let at = bytes.windows(id.len()).position(|window| window == id.as_bytes())?;
+            Some((path, bytes, at))
+        })
+        .next()
+        .expect("the record is in a segment");
+    bytes[at] ^= 1;
+    std::fs::write(&path, &bytes).expect("written");
+    let changed = verify();
+    assert_eq!(changed.code, 1, "{changed}");
+    has_all(&changed.stdout, &[&format!("First bad:    record {number} in segment 1")]);
+    has_all(&changed.stderr, &[&format!("gantry: the audit trail is not intact from record {number} on")]);
+    bytes[at] ^= 1;
+    std::fs::write(&path, &bytes).expect("written");
+    assert_eq!(verify().ok(), whole);
+    gantry.restart();
+    has_all(&gantry.gantry(&["audit", "verify"]).ok(), &["The audit trail is intact."]);
+}
+
+#[test]
+fn an_auditor_sees_all_a_manager_the_project_and_a_user_their_own_deeds() {
+    let Some(deeds) = Deeds::done() else { return };
+    let gantry = &deeds.gantry;
+    let [audra, mona, una] =
+        ["acme/audra", "acme/mona", "acme/una"].map(|name| Person::signed_in(gantry, name));
+    gantry.gantry(&["assign", "auditor", "--user", "acme/audra", "--system"]).ok();
+    gantry.gantry(&["assign", "manager", "--user", "acme/mona", "--project", "acme/web"]).ok();
+    let sees = |person: &Person, arguments: &[&str]| {
+        found(person.gantry(&[&["audit", "search", "--limit", "1000", "-o", "json"], arguments].concat()))
+    };
+    eventually("the auditor sees all", SOON, || !sees(&audra, &["--event", "login-failed"]).is_empty());
+    eventually("the manager sees the project", SOON, || !sees(&mona, &["-n", "web-dev"]).is_empty());
+    assert!(sees(&audra, &["--resource", "secrets"]).len() >= 3, "both namespaces'");
+    has_all(&audra.gantry(&["audit", "verify"]).ok(), &["The audit trail is intact."]);
+
+    assert_eq!(sees(&mona, &["--event", "secret-read"]).len(), 1);
+    for record in sees(&mona, &[]) {
+        let (user, namespace) = (&record["user"]["username"], &record["objectRef"]["namespace"]);
+        let project = &record["annotations"]["audit.gantry.dev/project"];
+        assert!(user == "acme/mona" || namespace == "web-dev" || !project.is_null(), "{record:#}");
+        assert_ne!(namespace, "bank-dev", "{record:#}");
+    }
+    for record in sees(&una, &[]) {
+        assert_eq!(record["user"]["username"], "acme/una", "{record:#}");
+    }
+    assert!(!sees(&una, &["--event", "login"]).is_empty());
+    assert!(sees(&una, &["--user", "acme/alice"]).is_empty());
+    let theirs = una.gantry(&["audit", "export"]).ok();
+    assert!(
+        !theirs.is_empty() && theirs.lines().all(|line| line.contains(r#""username":"acme/una""#)),
+        "{theirs}"
+    );
+    for person in [&una, &mona] {
+        has_all(&person.gantry(&["audit", "verify"]).fails(), &["cannot get resource", "records"]);
+    }
+}
