@@ -147,7 +147,7 @@ impl Core {
     /// The session of verified claims, unless they are revoked or their user or scope is gone.
     pub(crate) fn session(&self, claims: Arc<Claims>, now: Timestamp) -> Option<Arc<Session>> {
         let versions = (self.directory.version(), self.revocations.generation());
-        self.sessions.get_or(&claims, versions, || {
+        self.sessions.get_or(&claims, versions, now, || {
             if self.revocations.is_revoked(&claims) {
                 return None;
             }
