@@ -6,6 +6,7 @@ mod clients;
 mod commands;
 mod instance;
 mod kubeconfig;
+mod memory;
 mod node;
 mod platform;
 mod routes;
