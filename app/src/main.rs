@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod instance;
 mod kubeconfig;
+mod memory;
 mod node;
 mod platform;
 mod routes;

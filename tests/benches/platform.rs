@@ -1,6 +1,9 @@
 //! The platform's own measurements, printed as the table of docs/benchmarks.md, each with its bar and whether
 //! it was reached. `cargo xtask bench platform`. Ends with 1 when a bar was missed or nothing was measured.
 
+#[path = "common.rs"]
+mod common;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,6 +21,8 @@ use kube::api::{Api, DeleteParams, ListParams, PostParams, WatchEvent, WatchPara
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
 
+use common::{Table, cpu, resident_kib};
+
 const STARTS: usize = 3;
 const PODS: u32 = 10;
 const CLIENTS: usize = 16;
@@ -29,41 +34,6 @@ const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/hello")
 const START_BAR_MS: u128 = 2_000;
 const MEMORY_BAR_MB: u64 = 120;
 const POD_BAR_MS: u128 = 60;
-
-/// The rows as they are measured, and the bars that were missed.
-#[derive(Default)]
-struct Table {
-    missed: Vec<String>,
-}
-
-impl Table {
-    fn begin() -> Self {
-        println!("| what | bar | measured | |");
-        println!("|---|---|---|---|");
-        Self::default()
-    }
-
-    /// A row with a bar; `reached` is the verdict.
-    fn judged(&mut self, what: &str, bar: &str, measured: &str, reached: bool) {
-        let verdict = if reached { "reached" } else { "MISSED" };
-        println!("| {what} | {bar} | {measured} | {verdict} |");
-        if !reached {
-            self.missed.push(format!("{what}: {measured}, the bar is {bar}"));
-        }
-    }
-
-    /// A row that is only reported.
-    fn told(&self, what: &str, measured: &str) {
-        println!("| {what} | reported | {measured} | |");
-    }
-
-    fn end(self) -> ExitCode {
-        for line in &self.missed {
-            eprintln!("missed: {line}");
-        }
-        if self.missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-    }
-}
 
 fn main() -> ExitCode {
     let Some(gantry) = Instance::start() else {
@@ -222,7 +192,7 @@ async fn creates(gantry: &Instance, table: &Table) {
     for _ in 0..CLIENTS {
         clients.push(client(&kubeconfig).await);
     }
-    let cpu_before = cpu_ms(gantry.pid());
+    let cpu_before = cpu(gantry.pid());
     let begun = Instant::now();
     let work = clients.into_iter().enumerate().map(|(number, client)| {
         tokio::spawn(async move {
@@ -247,9 +217,9 @@ async fn creates(gantry: &Instance, table: &Table) {
     for client in work {
         made += client.await.expect("a client does not panic");
     }
-    let (taken, cpu) = (begun.elapsed(), cpu_ms(gantry.pid()) - cpu_before);
+    let (taken, cpu) = (begun.elapsed(), cpu(gantry.pid()) - cpu_before);
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-    let (rate, each) = (made as f64 / taken.as_secs_f64(), cpu as f64 / made as f64);
+    let (rate, each) = (made as f64 / taken.as_secs_f64(), cpu.as_secs_f64() * 1e3 / made as f64);
     table.told(
         &format!("creates of {VALUE_BYTES}-byte ConfigMaps, {CLIENTS} clients, durable"),
         &format!("{rate:.0}/s, {each:.2} CPU ms each"),
@@ -266,21 +236,4 @@ async fn client(kubeconfig: &Path) -> kube::Client {
 fn median_ms(taken: &mut [Duration]) -> u128 {
     taken.sort_unstable();
     taken[taken.len() / 2].as_millis()
-}
-
-fn resident_kib(pid: i32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
-    line.trim().trim_end_matches("kB").trim().parse().expect("a number")
-}
-
-/// User and system time of a process, in milliseconds.
-fn cpu_ms(pid: i32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-    // The name in brackets may hold spaces; utime and stime are the 12th and 13th field behind it.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks: u64 =
-        [fields[11], fields[12]].iter().map(|field| field.parse::<u64>().expect("a number")).sum();
-    // Linux reports 100 ticks per second to programs, whatever the kernel's own rate is.
-    ticks * 10
 }

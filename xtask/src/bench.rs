@@ -21,6 +21,11 @@ const BENCHES: &[Bench] = &[
         wants_directory: false,
     },
     Bench {
+        name: "access",
+        cargo: &["bench", "--package", "gantry-tests", "--bench", "access"],
+        wants_directory: false,
+    },
+    Bench {
         name: "store",
         cargo: &["run", "--release", "--package", "gantry-store", "--example", "store", "--"],
         wants_directory: true,

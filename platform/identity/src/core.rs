@@ -166,14 +166,12 @@ impl Core {
     /// The session of verified claims, unless they are revoked or their user or scope is gone.
     pub(crate) fn session(&self, claims: Arc<Claims>, now: Timestamp) -> Option<Arc<Session>> {
         let versions = (self.directory.version(), self.revocations.generation());
-        let session = self.sessions.get_or(&claims, versions, || {
+        self.sessions.get_or(&claims, versions, now, || {
             if self.revocations.is_revoked(&claims) {
                 return None;
             }
             Session::of(&self.directory.read(), claims.clone(), now)
-        });
-        // Time passes while nothing changes.
-        session.filter(|session| session.ends.is_none_or(|at| at > now))
+        })
     }
 
     /// Queues a security event; nothing is answered before it is queued.

@@ -2,8 +2,9 @@
 //! are now. Nothing of it is in the token, so a right that is taken away is gone with the next request.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use gantry_identity_api::{DEFAULT_DOMAIN, Domain, Named, Project, Role, User, UserSpec, extra, roles};
 use gantry_kube_types::{UserInfo, groups};
 use jiff::Timestamp;
@@ -37,8 +38,21 @@ pub struct Session {
     pub authority: Authority,
     /// The caller as Kubernetes, the registry and audit know them.
     pub info: UserInfo,
-    /// When what the token was made with ends, where that has an end of its own.
-    pub ends: Option<Timestamp>,
+    /// When what the token was made from ends, where that does not need a change of anything.
+    pub(crate) ends_at: Option<Timestamp>,
+    /// The token as Keystone's clients see it, once one has looked.
+    pub(crate) shown: Shown,
+}
+
+/// Bodies of answers that show the token, without and with the catalogue. Services ask for the same few tokens again
+/// and again, and a session lives no longer than what it was made from stays as it is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown([OnceLock<Bytes>; 2]);
+
+impl Shown {
+    pub(crate) fn get_or(&self, with_catalog: bool, make: impl FnOnce() -> Bytes) -> Bytes {
+        self.0[usize::from(with_catalog)].get_or_init(make).clone()
+    }
 }
 
 impl Session {
@@ -73,8 +87,20 @@ impl Session {
         let shown = roles.iter().flatten().filter_map(|id| state.roles.get(id));
         // Roles of a domain stand for what they imply, as in Keystone.
         let roles = shown.filter(|role| role.spec.domain.is_none()).cloned().collect();
-        let ends = ends(state, &claims);
-        Some(Self { claims, user, domain, scope, project, scope_domain, roles, authority, info, ends })
+        let (ends_at, shown) = (ends_at(state, &claims), Shown::default());
+        Some(Self {
+            claims,
+            user,
+            domain,
+            scope,
+            project,
+            scope_domain,
+            roles,
+            authority,
+            info,
+            ends_at,
+            shown,
+        })
     }
 
     /// The platform's administrators by certificate (`system:masters`), who are no users of identity: everything is
@@ -118,7 +144,8 @@ impl Session {
             roles: state.roles.get(roles::ADMIN).cloned().into_iter().collect(),
             authority: Authority { unlimited: true, ..Authority::default() },
             info: caller.clone(),
-            ends: None,
+            ends_at: None,
+            shown: Shown::default(),
         })
     }
 
@@ -139,13 +166,6 @@ fn target(scope: &TokenScope) -> Option<Target> {
 
 fn expired(at: &Option<Time>, now: Timestamp) -> bool {
     at.as_ref().is_some_and(|at| at.0 <= now)
-}
-
-fn ends(state: &State, claims: &Claims) -> Option<Timestamp> {
-    let credential = claims.application_credential.as_deref();
-    let credential = credential.and_then(|id| state.application_credentials.get(id)?.spec.expires_at.clone());
-    let trust = claims.trust.as_deref().and_then(|id| state.trusts.get(id)?.spec.expires_at.clone());
-    credential.into_iter().chain(trust).map(|at| at.0).min()
 }
 
 /// Does the trust still stand that the token was made with, if it was?
@@ -185,6 +205,16 @@ fn roles(state: &State, claims: &Claims, user: &User, scope: &Target, now: Times
         roles.retain(|role| only.contains(role));
     }
     (!roles.is_empty()).then_some(roles)
+}
+
+/// The first end among the application credential and the trust that the token was made with.
+fn ends_at(state: &State, claims: &Claims) -> Option<Timestamp> {
+    let credential = claims.application_credential.as_deref();
+    let credential = credential.and_then(|id| state.application_credentials.get(id));
+    let trust = claims.trust.as_deref().and_then(|id| state.trusts.get(id));
+    let credential = credential.and_then(|c| c.spec.expires_at.as_ref());
+    let trust = trust.and_then(|t| t.spec.expires_at.as_ref());
+    credential.into_iter().chain(trust).map(|at| at.0).min()
 }
 
 fn authority(

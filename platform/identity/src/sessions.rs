@@ -1,12 +1,14 @@
-//! Sessions of tokens that were seen lately, good for as long as nothing has changed.
+//! Sessions of tokens that were seen lately, good for as long as nothing has changed or run out.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
+
 use crate::session::Session;
 use crate::token::Claims;
 
-/// Sessions kept per shard: about 2 KiB each.
+/// Sessions kept per shard: 2 to 4 KiB each.
 const SHARD_SESSIONS_MAX: usize = 1024;
 const SHARDS: usize = 16;
 
@@ -29,15 +31,17 @@ impl Default for Sessions {
 }
 
 impl Sessions {
-    /// The session of the claims at these versions: the kept one, or what `make` gives.
+    /// The session of the claims at these versions and this time: the kept one, or what `make` gives.
     pub(crate) fn get_or(
         &self,
         claims: &Arc<Claims>,
         versions: Versions,
+        now: Timestamp,
         make: impl FnOnce() -> Option<Session>,
     ) -> Option<Arc<Session>> {
         if let Some((at, session)) = self.shard(&claims.id).entries.get(&claims.id)
             && *at == versions
+            && session.ends_at.is_none_or(|end| now < end)
         {
             return Some(session.clone());
         }
@@ -69,5 +73,55 @@ impl Shard {
                 keep
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_identity_api::{ApplicationCredential, ApplicationCredentialSpec};
+    use jiff::SignedDuration;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+    use crate::directory::tests::{assign, put, two_organisations};
+    use crate::token::TokenScope;
+
+    #[test]
+    fn a_kept_session_ends_with_the_credential_it_came_from() {
+        let now = Timestamp::from_second(1_700_000_000).expect("a time");
+        let end = now + SignedDuration::from_mins(1);
+        let mut state = two_organisations();
+        assign(&mut state, "member alice project:web");
+        let spec = ApplicationCredentialSpec {
+            user: "alice".to_owned(),
+            project: "web".to_owned(),
+            roles: vec!["reader".to_owned()],
+            expires_at: Some(Time(end)),
+            ..ApplicationCredentialSpec::default()
+        };
+        put(&mut state, ApplicationCredential::new("robot", spec));
+        let claims = Arc::new(Claims {
+            id: "AAAAAAAAAAAAAAAAAAAAAA".to_owned(),
+            user: "alice".to_owned(),
+            user_domain: "acme".to_owned(),
+            audiences: Vec::new(),
+            issued_at: now,
+            expires_at: now + SignedDuration::from_hours(4),
+            methods: vec!["application_credential".to_owned()],
+            scope: TokenScope::Project { id: "web".to_owned(), domain: "acme".to_owned() },
+            chain: None,
+            trust: None,
+            application_credential: Some("robot".to_owned()),
+            roles: None,
+            federation: None,
+            oauth: None,
+            profile: None,
+        });
+        let sessions = Sessions::default();
+        let at = |now| sessions.get_or(&claims, (1, 1), now, || Session::of(&state, claims.clone(), now));
+        let first = at(now).expect("good");
+        let kept = at(end - SignedDuration::from_millis(1)).expect("still good");
+        assert!(Arc::ptr_eq(&first, &kept), "made twice");
+        assert!(at(end).is_none());
     }
 }

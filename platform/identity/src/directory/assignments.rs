@@ -1,6 +1,6 @@
 //! Assignments in memory: small, and found by who has them and where they hold.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use gantry_identity_api::{RoleAssignment, RoleAssignmentSpec};
@@ -67,9 +67,11 @@ impl Assignment {
     }
 }
 
-/// All assignments.
+/// All assignments. There may be a hundred thousand, of few roles and by and on the same actors and targets: an id is
+/// in memory once.
 #[derive(Clone, Debug, Default)]
 pub struct Assignments {
+    roles: BTreeSet<Arc<str>>,
     by_id: BTreeMap<Arc<str>, Arc<Assignment>>,
     by_actor: HashMap<Actor, Vec<Arc<Assignment>>>,
     by_target: HashMap<Target, Vec<Arc<Assignment>>>,
@@ -100,8 +102,19 @@ impl Assignments {
         self.by_target.get(target).map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn put(&mut self, assignment: Assignment) {
+    pub(super) fn put(&mut self, mut assignment: Assignment) {
         self.remove(&assignment.id.clone());
+        if let Some(known) = self.roles.get(&assignment.role) {
+            assignment.role = known.clone();
+        } else {
+            self.roles.insert(assignment.role.clone());
+        }
+        if let Some((known, _)) = self.by_actor.get_key_value(&assignment.actor) {
+            assignment.actor = known.clone();
+        }
+        if let Some((known, _)) = self.by_target.get_key_value(&assignment.target) {
+            assignment.target = known.clone();
+        }
         let assignment = Arc::new(assignment);
         self.by_actor.entry(assignment.actor.clone()).or_default().push(assignment.clone());
         self.by_target.entry(assignment.target.clone()).or_default().push(assignment.clone());
@@ -112,6 +125,10 @@ impl Assignments {
         let Some(old) = self.by_id.remove(id) else { return };
         drop_from(&mut self.by_actor, &old.actor, id);
         drop_from(&mut self.by_target, &old.target, id);
+        // The set's own and that of the assignment that goes.
+        if Arc::strong_count(&old.role) == 2 {
+            self.roles.remove(&old.role);
+        }
     }
 }
 

@@ -11,12 +11,12 @@ use axum::routing::get;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gantry_identity_api::roles;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::call::{Answer, Body, Call, Visit, done, object, shown};
+use super::call::{Answer, Body, Call, Visit, done, object};
 use super::domains::Domains;
 use super::errors::ApiError;
 use super::projects::Projects;
@@ -63,7 +63,11 @@ async fn login(visit: Visit, body: Body) -> Answer {
 /// The token and what it is good for; with `nocatalog` in the query without the catalogue.
 pub(crate) fn answer(visit: &Visit, status: StatusCode, session: &Session, token: &str) -> Answer {
     let with_catalog = visit.query.get("nocatalog").is_none();
-    let mut response = shown(status, "token", token::body(&visit.state(), session, with_catalog));
+    let body = session.shown.get_or(with_catalog, || {
+        json!({ "token": token::body(&visit.state(), session, with_catalog) }).to_string().into()
+    });
+    let json = HeaderValue::from_static("application/json");
+    let mut response = (status, [(CONTENT_TYPE, json)], body).into_response();
     mark(&mut response, token);
     Ok(response)
 }
