@@ -83,6 +83,11 @@ async fn a_disabled_user_is_enabled_by_who_has_their_rights() {
     refused(&api.own("bob", "users", "alice", Some(&user(false)), &user(true)).await, "not yours to give");
     refused(&api.own("bob", "users", "alice", Some(&user(true)), &user(false)).await, "");
     refused(&api.own("root", "users", "alice", Some(&user(false)), &user(true)).await, "");
+    // Nor is the user's source told that it had been the one to disable them.
+    let mut marked = user(false);
+    marked["metadata"]["annotations"] = json!({"identity.gantry.dev/source-disabled": "true"});
+    refused(&api.own("bob", "users", "alice", Some(&user(false)), &marked).await, "the identity provider's");
+    refused(&api.own("identity", "users", "alice", Some(&user(false)), &marked).await, "");
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use super::{assignments, credentials, organisations, providers, roles};
 use crate::authorizer::subject;
 use crate::directory::State;
 use crate::policy::{Act, Authority, Subject, may};
+use crate::providers::DISABLED_BY_SOURCE;
 use crate::rights::OWN_USER;
 use crate::tenancy::World;
 use crate::tenancy::callers::Caller;
@@ -298,6 +299,13 @@ fn metadata_stays(write: &Write<'_>, old: &Value, new: &Value) -> Verdict {
         if old["metadata"][field] != new["metadata"][field] {
             return Err(Refusal::forbidden(format!("metadata.{field} is not yours to change")));
         }
+    }
+    // With it, a source enables a user whom an operator has disabled.
+    let by_source = |object: &Value| object["metadata"]["annotations"][DISABLED_BY_SOURCE].clone();
+    if by_source(old) != by_source(new) {
+        return Err(Refusal::forbidden(format!(
+            "annotation {DISABLED_BY_SOURCE} is the identity provider's"
+        )));
     }
     Ok(())
 }

@@ -137,10 +137,9 @@ pub(crate) async fn get<C: Collection>(call: Call, Path(id): Path<String>) -> An
 /// `POST /PLURAL`
 pub(crate) async fn create<C: Collection>(call: Call, body: Body) -> Answer {
     let mut body = body.new_object(&C::NEW)?;
-    let id = fresh_id();
     let object = {
         let state = call.state();
-        let object = C::create(&call, &state, &id, &mut body)?;
+        let object = C::create(&call, &state, &fresh_id(), &mut body)?;
         call.require(&state, Act::Create, &C::subject(&object), &format!("create_{}", member::<C>()))?;
         object
     };
@@ -155,8 +154,7 @@ pub(crate) async fn create<C: Collection>(call: Call, body: Body) -> Answer {
     };
     C::finish(&call, &made).await?;
     audit::<C>(&call, 0, &id).await?;
-    let mut all = full::<C>(&call, &made);
-    all.extend(added);
+    let all = full::<C>(&call, &made).into_iter().chain(added).collect();
     Ok(shown(StatusCode::CREATED, member::<C>(), all))
 }
 

@@ -29,7 +29,7 @@ use serde_json::{Map, Value};
 
 pub use options::SyncOptions;
 pub(crate) use reconcile::start;
-pub(crate) use shadow::ensure_user;
+pub(crate) use shadow::{DISABLED_BY_SOURCE, ensure_user};
 
 use crate::core::Core;
 use crate::directory::State;

@@ -22,7 +22,7 @@ use crate::revocation::{Cause, Event, Target};
 use crate::rights::OWN_USER;
 
 /// The source, and no operator, has disabled the user: it may enable it again.
-const DISABLED_BY_SOURCE: &str = "identity.gantry.dev/source-disabled";
+pub(crate) const DISABLED_BY_SOURCE: &str = "identity.gantry.dev/source-disabled";
 /// The groups the source has put the user into, so that others stay.
 const GIVEN_GROUPS: &str = "identity.gantry.dev/source-groups";
 /// Groups made while somebody waits for a sign-in; the comparison makes the rest.
