@@ -19,6 +19,7 @@ mod identity_other_keystone;
 mod identity_sources;
 mod kubelet;
 mod people;
+mod recorded;
 mod refusals;
 mod registry;
 mod settings;
