@@ -4,4 +4,5 @@ mod advisories;
 mod hostile;
 mod layers;
 mod real;
+mod sbom;
 mod support;
