@@ -1,6 +1,8 @@
-//! Time and memory of a scan: `scanner DIRECTORY|ARCHIVE [os]`. Each run is timed alone; the first fills the
+//! Time and memory of a scan: `scanner DIRECTORY|ARCHIVE [os|all [FILE]]`. FILE gets the
+//! bill of materials, to compare it with another tool's. Each run is timed alone; the first fills the
 //! machine's caches and does not count.
 
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -28,16 +30,20 @@ fn peak_mib() -> Option<u64> {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let path = arguments.first().ok_or("usage: scanner DIRECTORY|ARCHIVE [os]")?;
+    let path = arguments.first().ok_or("usage: scanner DIRECTORY|ARCHIVE [os|all [FILE]]")?;
     let os_only = arguments.get(1).is_some_and(|word| word == "os");
     let mut times = Vec::new();
     let (mut packages, mut bytes) = (0, 0);
     for _ in 0..RUNS {
         let start = Instant::now();
         let report = scan(Path::new(path), os_only)?;
-        bytes = serde_json::to_vec(&sbom::cyclonedx(&report))?.len();
+        let document = serde_json::to_vec(&sbom::cyclonedx(&report))?;
+        bytes = document.len();
         times.push(start.elapsed());
         packages = report.packages.len();
+        if let Some(file) = arguments.get(2) {
+            std::fs::File::create(file)?.write_all(&document)?;
+        }
     }
     times.remove(0);
     times.sort_unstable();
