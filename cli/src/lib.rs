@@ -19,7 +19,7 @@ pub enum Command {
     Audit(commands::audit::AuditCommand),
     /// Check whether an action is allowed, and say by which binding
     Can(commands::can::CanArgs),
-    /// Pack, load, list, inspect and remove images of the registry
+    /// Pack, load, list, inspect, scan and remove images
     #[command(subcommand)]
     Image(commands::image::ImageCommand),
     #[command(flatten)]

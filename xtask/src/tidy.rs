@@ -72,6 +72,9 @@ fn dependencies() -> anyhow::Result<BTreeMap<String, BTreeSet<String>>> {
     Ok(edges)
 }
 
+/// Libraries of components that need no server: commands and other components of `platform` use them as they are.
+const LIBRARIES: &[&str] = &["platform/scanner"];
+
 /// The layer of a crate, by its folder: what it may name is written in [`may_name`].
 fn layer(folder: &str) -> &str {
     folder.split('/').next().unwrap_or(folder)
@@ -87,15 +90,17 @@ fn may_name(from: &str, to: &str) -> bool {
         "engine" => matches!(layer(to), "base" | "machinery" | "engine"),
         "node" => matches!(layer(to), "base" | "machinery" | "node"),
         "frontdoor" => matches!(layer(to), "base" | "machinery"),
-        "platform" => {
-            matches!(layer(to), "base" | "machinery") || to.ends_with("/api") || same_component(from, to)
-        }
+        "platform" => matches!(layer(to), "base" | "machinery") || is_shared(to) || same_component(from, to),
         "backends" => matches!(layer(to), "base" | "machinery" | "engine" | "frontdoor"),
-        "cli" => matches!(layer(to), "base" | "machinery") || to.ends_with("/api"),
+        "cli" => matches!(layer(to), "base" | "machinery") || is_shared(to),
         "app" => true,
         "tests" => matches!(layer(to), "base" | "testkit"),
         _ => false,
     }
+}
+
+fn is_shared(to: &str) -> bool {
+    to.ends_with("/api") || LIBRARIES.contains(&to)
 }
 
 fn same_component(from: &str, to: &str) -> bool {

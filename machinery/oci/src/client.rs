@@ -1,5 +1,7 @@
 //! A client of one registry (OCI Distribution 1.1).
 
+mod pull;
+
 use std::io::Read;
 use std::sync::Arc;
 

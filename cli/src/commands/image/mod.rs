@@ -5,6 +5,7 @@ mod list;
 mod load;
 mod pack;
 mod rm;
+mod scan;
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -31,6 +32,8 @@ pub enum ImageCommand {
     Inspect(inspect::InspectArgs),
     /// Remove tags, or images by digest
     Rm(rm::RmArgs),
+    /// Show what is inside an image or a directory: packages, bills of materials
+    Scan(scan::ScanArgs),
 }
 
 /// How lists are printed.
@@ -46,6 +49,7 @@ pub async fn run(command: ImageCommand, flags: &ClientFlags) -> anyhow::Result<(
     let command = match command {
         // Needs no server.
         ImageCommand::Pack(args) if args.output.is_some() => return pack::write(*args).await,
+        ImageCommand::Scan(args) => return scan::run(args, flags).await,
         other => other,
     };
     let context = Context::load(flags).await?;
@@ -56,6 +60,7 @@ pub async fn run(command: ImageCommand, flags: &ClientFlags) -> anyhow::Result<(
         ImageCommand::List(args) => list::run(args, &client).await,
         ImageCommand::Inspect(args) => inspect::run(args, &client).await,
         ImageCommand::Rm(args) => rm::run(args, &client).await,
+        ImageCommand::Scan(args) => scan::run(args, flags).await,
     }
 }
 

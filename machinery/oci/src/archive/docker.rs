@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use oci_spec::image::ImageConfiguration;
 
 use super::source::Source;
-use super::{ArchiveError, ArchiveLimits, ArchivedImage, invalid};
+use super::{ArchiveError, ArchiveLimits, ArchivedImage, PlainLayers, invalid};
 use crate::image::{Blob, Image, MediaSource};
 use crate::{Algorithm, Digest, Hasher};
 
@@ -19,17 +19,26 @@ struct Item {
     layers: Option<Vec<String>>,
 }
 
-pub(crate) fn load(source: &Source, limits: &ArchiveLimits) -> Result<Vec<ArchivedImage>, ArchiveError> {
+pub(crate) fn load(
+    source: &Source,
+    limits: &ArchiveLimits,
+    plain: PlainLayers,
+) -> Result<Vec<ArchivedImage>, ArchiveError> {
     let bytes = source.read("manifest.json", limits.json_max_bytes)?;
     let items: Vec<Item> =
         serde_json::from_slice(&bytes).map_err(|e| invalid(format!("manifest.json is not valid: {e}")))?;
     if items.len() > limits.images_max {
         return Err(invalid(format!("the archive has more than {} images", limits.images_max)));
     }
-    items.into_iter().map(|item| load_item(source, item, limits)).collect()
+    items.into_iter().map(|item| load_item(source, item, limits, plain)).collect()
 }
 
-fn load_item(source: &Source, item: Item, limits: &ArchiveLimits) -> Result<ArchivedImage, ArchiveError> {
+fn load_item(
+    source: &Source,
+    item: Item,
+    limits: &ArchiveLimits,
+    plain: PlainLayers,
+) -> Result<ArchivedImage, ArchiveError> {
     let bytes = source.read(&item.config, limits.json_max_bytes)?;
     let config: ImageConfiguration = serde_json::from_slice(&bytes)
         .map_err(|e| invalid(format!("the configuration {:?} is not valid: {e}", item.config)))?;
@@ -46,20 +55,21 @@ fn load_item(source: &Source, item: Item, limits: &ArchiveLimits) -> Result<Arch
     let mut layers = Vec::with_capacity(names.len());
     for (name, diff_id) in names.iter().zip(diff_ids) {
         let expected: Digest = diff_id.parse().map_err(|e| invalid(format!("diff_id {diff_id:?}: {e}")))?;
-        layers.push(layer(source, name, &expected, limits)?);
+        layers.push(layer(source, name, &expected, limits, plain)?);
     }
     // The configuration's exact bytes stay: its digest is the image's identity in Docker.
     let image = Image::with_config(bytes.into(), layers).map_err(|e| invalid(e.to_string()))?;
     Ok(ArchivedImage { names: item.repo_tags.unwrap_or_default(), image })
 }
 
-/// A layer as a blob: compressed ones as they are, others compressed now; either way the content must have the
+/// A layer as a blob: compressed ones as they are, others compressed now if that is wanted; either way the content must have the
 /// digest that the configuration says.
 fn layer(
     source: &Source,
     name: &str,
     expected: &Digest,
     limits: &ArchiveLimits,
+    plain: PlainLayers,
 ) -> Result<Blob, ArchiveError> {
     let content = MediaSource::File(source.find(name)?);
     let max = limits.uncompressed_max_bytes;
@@ -81,6 +91,11 @@ fn layer(
             let (digest, size_bytes) = Hasher::read(Algorithm::Sha256, content.open()?)?;
             let media_type = format!("application/vnd.oci.image.layer.v1.tar+{kind}");
             (Blob { media_type, digest, size_bytes, source: content }, found)
+        }
+        None if plain == PlainLayers::Keep => {
+            let (digest, size_bytes) = Hasher::read(expected.algorithm(), content.open()?)?;
+            let media_type = "application/vnd.oci.image.layer.v1.tar".to_owned();
+            (Blob { media_type, digest: digest.clone(), size_bytes, source: content }, digest)
         }
         None => crate::layer::compress(|writer| io::copy(&mut content.open()?, writer).map(|_| ()))?,
     };

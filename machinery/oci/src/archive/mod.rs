@@ -57,13 +57,33 @@ pub struct ArchivedImage {
     pub image: Image,
 }
 
-/// Reads every image of the archive or layout directory at `path`.
+/// What becomes of layers that the archive holds uncompressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PlainLayers {
+    Compress,
+    Keep,
+}
+
+/// Reads every image of the archive or layout directory at `path`, ready to be pushed: layers are compressed.
 pub fn load(path: &Path, limits: &ArchiveLimits) -> Result<Vec<ArchivedImage>, ArchiveError> {
+    images(path, limits, PlainLayers::Compress)
+}
+
+/// The same with layers as they are in the archive: for who looks into them.
+pub fn open(path: &Path, limits: &ArchiveLimits) -> Result<Vec<ArchivedImage>, ArchiveError> {
+    images(path, limits, PlainLayers::Keep)
+}
+
+fn images(
+    path: &Path,
+    limits: &ArchiveLimits,
+    plain: PlainLayers,
+) -> Result<Vec<ArchivedImage>, ArchiveError> {
     let source = source::Source::open(path, limits)?;
     let images = if source.contains("index.json") && source.contains("oci-layout") {
         layout::load(&source, limits)?
     } else if source.contains("manifest.json") {
-        docker::load(&source, limits)?
+        docker::load(&source, limits, plain)?
     } else {
         return Err(invalid(
             "this is no image: neither manifest.json (docker save) nor index.json (OCI) is in it",

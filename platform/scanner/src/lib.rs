@@ -1,0 +1,108 @@
+//! What is inside an image or a root file system, and which of it is known to be vulnerable. A library that
+//! needs no server: the registry and `gantry image scan` use it alike.
+
+pub mod advisories;
+mod analysers;
+mod error;
+mod files;
+mod layers;
+mod merge;
+mod package;
+mod purl;
+mod report;
+pub mod sbom;
+pub mod versions;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use gantry_oci::Digest;
+use gantry_oci::image::{Blob, Image};
+use jiff::Timestamp;
+
+pub use error::ScanError;
+pub use files::Limits;
+pub use layers::Analysis;
+pub use package::{Found, Kind, Location, OperatingSystem, Package, Problem, Source};
+pub use report::{Report, SCHEMA_VERSION, Target, TargetKind};
+
+/// How to scan.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub limits: Limits,
+    /// Only packages of the distribution.
+    pub os_only: bool,
+}
+
+/// Scans images and directories; a layer that several images share is looked through once.
+#[derive(Default)]
+pub struct Scanner {
+    options: Options,
+    analysed: BTreeMap<Digest, Arc<Analysis>>,
+}
+
+impl Scanner {
+    pub fn new(options: Options) -> Self {
+        Self { options, analysed: BTreeMap::new() }
+    }
+
+    /// Scans the layers of `image`, which the report calls `name`.
+    pub fn image(&mut self, name: &str, image: &Image, now: Timestamp) -> Result<Report, ScanError> {
+        let mut merged = merge::Merged::default();
+        for blob in &image.layers {
+            let analysis = self.layer(blob)?;
+            merged.add(Some(&blob.digest), &analysis);
+        }
+        let target = Target {
+            kind: TargetKind::Image,
+            name: name.to_owned(),
+            digest: Some(image.digest()),
+            layers: image.layers.iter().map(|blob| blob.digest.clone()).collect(),
+        };
+        Ok(report(target, merged, now))
+    }
+
+    /// Scans everything below `root`.
+    pub fn directory(&self, root: &Path, now: Timestamp) -> Result<Report, ScanError> {
+        let limits = &self.options.limits;
+        let mut collector = layers::Collector::new(limits, self.options.os_only, false);
+        if self.options.os_only {
+            files::some(root, analysers::OS_PATHS, limits, &mut |entry| collector.visit(entry))?;
+        } else {
+            files::directory(root, limits, &mut |entry| collector.visit(entry))?;
+        }
+        let mut merged = merge::Merged::default();
+        merged.add(None, &collector.finish());
+        let name = root.display().to_string();
+        let target = Target { kind: TargetKind::Directory, name, digest: None, layers: Vec::new() };
+        Ok(report(target, merged, now))
+    }
+
+    fn layer(&mut self, blob: &Blob) -> Result<Arc<Analysis>, ScanError> {
+        if let Some(analysis) = self.analysed.get(&blob.digest) {
+            return Ok(Arc::clone(analysis));
+        }
+        let mut collector = layers::Collector::new(&self.options.limits, self.options.os_only, true);
+        files::layer(blob, &self.options.limits, &mut |entry| collector.visit(entry))?;
+        let analysis = Arc::new(collector.finish());
+        self.analysed.insert(blob.digest.clone(), Arc::clone(&analysis));
+        Ok(analysis)
+    }
+}
+
+fn report(target: Target, merged: merge::Merged, now: Timestamp) -> Report {
+    let (operating_system, packages, problems) = merged.finish();
+    Report {
+        schema_version: SCHEMA_VERSION,
+        scanned_at: now,
+        target,
+        operating_system,
+        packages,
+        vulnerabilities: None,
+        compliance: None,
+        rating: None,
+        advisory_data: None,
+        problems,
+    }
+}

@@ -1,0 +1,8 @@
+//! Images and directories as other tools make them, and as an attacker would.
+
+mod advisories;
+mod hostile;
+mod layers;
+mod real;
+mod sbom;
+mod support;
