@@ -111,12 +111,29 @@ fn gantry_images(gantry: &Instance, archive: &str) {
     let inspected = gantry.gantry(&["image", "inspect", "demo/loaded:1"]).ok();
     let inspected: Value = serde_json::from_str(&inspected).expect("JSON");
     assert_eq!(inspected[0]["config"]["config"]["Entrypoint"][0], "/bin/sh");
+    scanned(gantry, archive, &inspected[0]);
     gantry.gantry(&["image", "rm", "demo/loaded:1"]).ok();
     has_all(
         &gantry.gantry(&["image", "inspect", "demo/loaded:1"]).fails(),
         &["no such image: demo/loaded:1"],
     );
     has_all(&gantry.gantry(&["image", "load", "/etc/hostname"]).fails(), &["cannot load /etc/hostname"]);
+}
+
+/// What is in the registry and what is in the archive is the same image; only the first needs the server.
+fn scanned(gantry: &Instance, archive: &str, inspected: &Value) {
+    let scan = |target: &str| -> Value {
+        let text = gantry.gantry(&["image", "scan", target, "--format", "json"]).ok();
+        serde_json::from_str(&text).expect("JSON")
+    };
+    let (here, there) = (scan(archive), scan("demo/loaded:1"));
+    assert_eq!(there["target"]["digest"], inspected["digest"]);
+    let urls = |report: &Value| -> Vec<Value> {
+        report["packages"].as_array().into_iter().flatten().map(|package| package["purl"].clone()).collect()
+    };
+    assert_eq!(urls(&here), urls(&there));
+    assert!(there["packages"].is_array() && there["vulnerabilities"].is_null(), "{there}");
+    has_all(&gantry.gantry(&["image", "scan", "demo/none:1"]).fails(), &["no file or directory here"]);
 }
 
 /// Without credentials nothing is told, not even what exists.

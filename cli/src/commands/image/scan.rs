@@ -231,3 +231,51 @@ fn row(found: &Found) -> Vec<String> {
         format!("{path}{more}"),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_says_what_was_found_and_what_was_not_done() {
+        let root = tempfile::tempdir().expect("a directory");
+        let put = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
+            gantry_base::fs::write_atomic(&path, text.as_bytes(), 0o644).expect("written");
+        };
+        put("etc/os-release", "ID=debian\nVERSION_ID=12\nPRETTY_NAME=\"Debian 12\"\n");
+        put("opt/x-1.0.dist-info/METADATA", "Name: x\nVersion: 1.0\n");
+        put("opt/package-lock.json", "{");
+        let args = |advisories| ScanArgs {
+            target: root.path().display().to_string(),
+            format: Format::Table,
+            output: None,
+            image: None,
+            advisories,
+            os_only: false,
+        };
+        let text = table(&scan(&args(None), None).expect("scanned"));
+        for line in [
+            "System:           Debian 12",
+            "Packages:         1",
+            "Vulnerabilities:  not compared: give advisory data with --advisories",
+            "x         1.0       pypi   -       opt/x-1.0.dist-info/METADATA",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line:?} in\n{text}");
+        }
+        assert!(text.contains("opt/package-lock.json   it is no valid JSON"), "{text}");
+
+        let data = tempfile::tempdir().expect("a directory");
+        let advisory = serde_json::json!({"id": "PYSEC-1", "modified": "2025-01-01T00:00:00Z", "affected": [{
+            "package": {"ecosystem": "PyPI", "name": "X"},
+            "severity": [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:N/A:N"}],
+            "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "1.1"}]}],
+        }]});
+        let path = data.path().join("a.json");
+        gantry_base::fs::write_atomic(&path, advisory.to_string().as_bytes(), 0o644).expect("written");
+        let text = table(&scan(&args(Some(data.path().to_owned())), None).expect("scanned"));
+        assert!(text.contains("Vulnerabilities:  1: 1 high\n"), "{text}");
+        assert!(text.contains("high       7.5     PYSEC-1         x         1.0       1.1\n"), "{text}");
+    }
+}

@@ -51,7 +51,7 @@ impl Password {
     }
 
     /// 24 characters of a 57-letter alphabet, about 140 bits, with a letter of both cases, a digit and a
-    /// mark. `None`: no random numbers.
+    /// mark, which is not the first. `None`: no random numbers.
     pub fn generate() -> Option<Self> {
         (0..GENERATED_TRIES_MAX).find_map(|_| Self::random().filter(Self::is_mixed))
     }
@@ -75,7 +75,9 @@ impl Password {
 
     fn is_mixed(&self) -> bool {
         let has = |class: fn(&char) -> bool| self.0.chars().any(|c| class(&c));
-        has(char::is_ascii_lowercase)
+        // A word that begins with a dash is an option to most programs.
+        self.0.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && has(char::is_ascii_lowercase)
             && has(char::is_ascii_uppercase)
             && has(char::is_ascii_digit)
             && has(char::is_ascii_punctuation)

@@ -62,7 +62,7 @@ fn generated_passwords_are_strong_and_different() {
         assert!(!all[..n].contains(password));
     }
     let policy = PasswordPolicy::new(SecurityCompliance {
-        password_regex: r"^(?=.*\d)(?=.*[a-z])(?=.*[A-Z])(?=.*[-_]).{16,}$".to_owned(),
+        password_regex: r"^(?=[A-Za-z0-9])(?=.*\d)(?=.*[a-z])(?=.*[A-Z])(?=.*[-_]).{16,}$".to_owned(),
         ..SecurityCompliance::default()
     });
     let policy = policy.expect("a good pattern");
