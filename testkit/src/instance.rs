@@ -62,11 +62,7 @@ impl Builder {
             node: self.node,
             purged: false,
         };
-        for (name, text) in &self.files {
-            fs::create_dir_all(&instance.data).expect("a folder in our own temporary directory");
-            let text = text.replace("@DATA@", &instance.data.display().to_string());
-            fs::write(instance.data.join(name), text).expect("written");
-        }
+        self.put_files(&instance.data);
         for attempt in 1..=START_ATTEMPTS {
             let out = instance.up();
             if out.succeeded() {
@@ -77,6 +73,17 @@ impl Builder {
             instance.port = free_port();
         }
         unreachable!("the last attempt either returned or panicked")
+    }
+}
+
+impl Builder {
+    #[expect(clippy::disallowed_methods, reason = "a test's own files need not be durable")]
+    fn put_files(&self, data: &Path) {
+        for (name, text) in &self.files {
+            fs::create_dir_all(data).expect("a folder in our own temporary directory");
+            let text = text.replace("@DATA@", &data.display().to_string());
+            fs::write(data.join(name), text).expect("written");
+        }
     }
 }
 
