@@ -1,7 +1,6 @@
 //! The measurements behind docs/benchmarks.md, each a release build that prints its own table.
 
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, bail};
 
@@ -80,7 +79,7 @@ pub fn run(arguments: &[&str]) -> anyhow::Result<()> {
 }
 
 fn measure(bench: &Bench) -> anyhow::Result<()> {
-    let mut command = Command::new("cargo");
+    let mut command = run::cargo_command();
     command.args(bench.cargo).current_dir(run::root());
     setup::tell_tests(&mut command);
     // On the disk the target directory is on: a file system in memory would make every fsync free.

@@ -42,8 +42,23 @@ pub fn output(command: &mut Command) -> anyhow::Result<String> {
 
 pub fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
     println!("== cargo {}", arguments.join(" "));
-    shown(Command::new("cargo").args(arguments).current_dir(root()))
+    shown(cargo_command().args(arguments).current_dir(root()))
 }
+
+/// cargo, without what the cargo that runs us says about this crate: build scripts look at some of it (ring's does),
+/// and half of the dependencies would be built again whenever people take turns between `cargo xtask` and `cargo`.
+pub fn cargo_command() -> Command {
+    let mut command = Command::new("cargo");
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CARGO_PKG_") || ABOUT_US.iter().any(|ours| name == *ours) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+const ABOUT_US: [&str; 5] =
+    ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO_MANIFEST_LINKS", "CARGO_CRATE_NAME", "OUT_DIR"];
 
 /// Is a program of this name on the PATH?
 pub fn has_program(name: &str) -> bool {
