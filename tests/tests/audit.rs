@@ -94,7 +94,8 @@ fn deeds_are_found_followed_exported_and_vouched_for() {
     deeds.one(&["--event", "secret-read", "--user", "acme/alice"], &read);
     deeds.one(&["--verb", "get", "--resource", "secrets", "-n", "web-dev", "--name", "token"], &read);
     let refused = ["acme/alice", "list", "secrets", "bank-dev", "-", "denied 403", "-"];
-    deeds.one(&["--user", "acme/alice", "--outcome", "denied"], &refused);
+    // Until her role had come, she was denied her own project, too.
+    deeds.one(&["--user", "acme/alice", "--outcome", "denied", "-n", "bank-dev"], &refused);
     deeds.one(&["forbidden", "bank-dev"], &refused);
     let failed = [
         "system:anonymous",

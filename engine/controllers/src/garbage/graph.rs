@@ -96,7 +96,10 @@ impl Graph {
         for owner in &node.owners {
             self.unlink(&owner.uid, uid);
         }
-        self.absent.insert(uid.to_owned());
+        // For its dependents' sake; about one that comes later the server is asked.
+        if self.dependents.contains_key(uid) {
+            self.absent.insert(uid.to_owned());
+        }
         let mut affected = self.dependents_of(uid);
         affected.extend(node.owners.into_iter().map(|owner| owner.uid));
         affected
@@ -218,6 +221,19 @@ mod tests {
         assert_eq!(graph.judge("pod"), Verdict::Delete { foreground: false });
         graph.put("late", node(&[]));
         assert_eq!(graph.judge("pod"), Verdict::Nothing);
+    }
+
+    #[test]
+    fn what_is_gone_with_its_dependents_is_forgotten() {
+        let mut graph = Graph::default();
+        graph.put("alone", node(&[]));
+        graph.remove("alone");
+        graph.put("owner", node(&[]));
+        graph.put("pod", node(&[("owner", true)]));
+        graph.remove("owner");
+        assert_eq!(graph.judge("pod"), Verdict::Delete { foreground: false });
+        graph.remove("pod");
+        assert!(graph.absent.is_empty() && graph.dependents.is_empty() && graph.nodes.is_empty());
     }
 
     #[test]
