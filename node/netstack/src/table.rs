@@ -164,7 +164,9 @@ impl Script {
                 format!("{ported} dnat ip to ip daddr . meta l4proto . th dport map @host-ports-at"),
             ),
             ("dispatch", format!("{ported} dnat ip to meta l4proto . th dport map @host-ports")),
-            ("postrouting", "ip saddr . ip daddr @hairpin masquerade".to_owned()),
+            // Only what came through a service: its endpoint may be the host, or its loopback, and what those
+            // say to themselves is nobody's to translate. Connections that are older than this table broke.
+            ("postrouting", "ct status dnat ip saddr . ip daddr @hairpin masquerade".to_owned()),
             ("postrouting", format!("oifname {bridge:?} ip saddr 127.0.0.0/8 masquerade")),
             ("postrouting", format!("oifname {bridge:?} return")),
             ("postrouting", format!("ip saddr {pods} ip daddr != {pods} masquerade")),
