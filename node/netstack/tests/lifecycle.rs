@@ -1,11 +1,17 @@
 //! Attaching, restarting, cleaning up.
 
 use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
+use gantry_netstack::NetStack;
 use serde_json::json;
 
 use crate::api::{SERVICES, SLICES, service, slice};
-use crate::bed::{Bed, greeted, inside, until};
+use crate::bed::{Bed, greeted, inside, until, wait_for};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_plugin_follows_the_specification() {
@@ -71,6 +77,77 @@ async fn a_restart_keeps_addresses_and_serving() {
     bed.serve(&b.namespace, "0.0.0.0:8080", "b");
     bed.api.set(SLICES, slice("web", std::slice::from_ref(&b.ip), "TCP", 8080));
     until("", &web, |t| t.as_ref().is_ok_and(|t| t.starts_with('b'))).await;
+    bed.end().await;
+}
+
+/// A connection of two other programs of the host over loopback, which talk until it is ended.
+struct Talk {
+    end: Arc<AtomicBool>,
+    said: Arc<AtomicUsize>,
+    talking: std::thread::JoinHandle<io::Result<()>>,
+}
+
+impl Talk {
+    fn begin() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let address = listener.local_addr().expect("bound");
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept()?;
+            let mut back = stream.try_clone()?;
+            io::copy(&mut stream, &mut back)
+        });
+        let (end, said) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (ended, count) = (end.clone(), said.clone());
+        let talking = std::thread::spawn(move || {
+            let mut stream = TcpStream::connect(address)?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            while !ended.load(Ordering::Relaxed) {
+                stream.write_all(b"word")?;
+                stream.read_exact(&mut [0; 4])?;
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        });
+        Self { end, said, talking }
+    }
+
+    /// Waits until both have said more, or one of them was cut off.
+    async fn goes_on(&self) {
+        let before = self.said.load(Ordering::Relaxed);
+        wait_for("both to talk on", || {
+            self.talking.is_finished() || self.said.load(Ordering::Relaxed) > before + 100
+        })
+        .await;
+    }
+
+    fn end(self) -> io::Result<()> {
+        self.end.store(true, Ordering::Relaxed);
+        self.talking.join().expect("no panic")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_host_s_own_connections_outlive_the_table_s_coming_and_going() {
+    let mut bed = Bed::start().await;
+    // A service whose endpoint is on loopback, as the API server's is.
+    let server = bed.config.api_server.to_string();
+    bed.serve("", &server, "api");
+    let ip = bed.service_ip(1);
+    let address = format!("{ip}:443");
+    bed.api.set(SERVICES, service("kubernetes", json!({ "clusterIP": ip, "ports": [{ "port": 443 }] })));
+    until("", &address, Result::is_ok).await;
+    bed.stop_stack().await;
+    NetStack::purge(&bed.config).await.expect("the table goes");
+    let talk = Talk::begin();
+    talk.goes_on().await;
+    bed.start_stack().await;
+    until("", &address, Result::is_ok).await;
+    talk.goes_on().await;
+    bed.stop_stack().await;
+    NetStack::purge(&bed.config).await.expect("the table goes");
+    talk.goes_on().await;
+    talk.end().expect("nothing of the network's has to do with it");
     bed.end().await;
 }
 
