@@ -11,7 +11,7 @@ use reqwest::header::{CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
 use serde_json::{Value, json};
 
 use crate::people::Person;
-use crate::support::{SOON, has_all};
+use crate::support::{SOON, has_all, identity_object};
 
 /// Ended when dropped.
 struct Provider {
@@ -72,14 +72,6 @@ impl Provider {
 
     /// The organisation whose people come from here: `idp:devs` are the group acme/devs, which may work in web.
     fn organisation(&self) -> String {
-        let kind = |kind: &str, name: &str, spec: Value| {
-            json!({
-                "apiVersion": "identity.gantry.dev/v1alpha1",
-                "kind": kind,
-                "metadata": { "name": name },
-                "spec": spec,
-            })
-        };
         let config = json!({
             "issuer": self.issuer,
             "clientId": "cli",
@@ -97,19 +89,19 @@ impl Provider {
             "groupMapping": { "idp:devs": ["acme-devs"] },
         });
         let all = [
-            kind("Domain", "acme", json!({ "name": "acme" })),
-            kind(
+            identity_object("Domain", "acme", json!({ "name": "acme" })),
+            identity_object(
                 "Project",
                 "web",
                 json!({ "name": "web", "domain": "acme", "environments": [{ "name": "dev" }] }),
             ),
-            kind("Group", "acme-devs", json!({ "name": "devs", "domain": "acme" })),
-            kind(
+            identity_object("Group", "acme-devs", json!({ "name": "devs", "domain": "acme" })),
+            identity_object(
                 "RoleAssignment",
                 "devs-of-web",
                 json!({ "role": "member", "group": "acme-devs", "project": "web" }),
             ),
-            kind("IdentityProvider", "acme-corporate", provider),
+            identity_object("IdentityProvider", "acme-corporate", provider),
         ];
         all.map(|object| object.to_string()).join("\n")
     }

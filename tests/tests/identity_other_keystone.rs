@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::closed::Door;
 use crate::people::Person;
-use crate::support::{SOON, has_all};
+use crate::support::{SOON, has_all, identity_object};
 
 const ADMIN_PASSWORD: &str = "admin-secret-3317";
 const SERVICE_PASSWORD: &str = "service-secret-7781";
@@ -125,14 +125,6 @@ impl Keystone {
 
     /// The organisation here whose people are those of the domain `acme` there.
     fn organisation(&self) -> String {
-        let kind = |kind: &str, name: &str, spec: Value| {
-            json!({
-                "apiVersion": "identity.gantry.dev/v1alpha1",
-                "kind": kind,
-                "metadata": { "name": name },
-                "spec": spec,
-            })
-        };
         let provider = json!({
             "name": "other",
             "type": "keystone",
@@ -155,18 +147,18 @@ impl Keystone {
         });
         let all = [
             secret,
-            kind("Domain", "acme", json!({ "name": "acme" })),
-            kind(
+            identity_object("Domain", "acme", json!({ "name": "acme" })),
+            identity_object(
                 "Project",
                 "web",
                 json!({ "name": "web", "domain": "acme", "environments": [{ "name": "dev" }] }),
             ),
-            kind(
+            identity_object(
                 "Project",
                 "lab",
                 json!({ "name": "lab", "domain": "acme", "environments": [{ "name": "dev" }] }),
             ),
-            kind("IdentityProvider", "other", provider),
+            identity_object("IdentityProvider", "other", provider),
         ];
         all.map(|object| object.to_string()).join("\n")
     }

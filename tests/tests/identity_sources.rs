@@ -9,7 +9,7 @@ use gantry_testkit::{Instance, eventually, eventually_some, free_port, run, skip
 use serde_json::{Value, json};
 
 use crate::people::Person;
-use crate::support::SOON;
+use crate::support::{SOON, identity_object};
 
 const BASE: &str = "dc=example,dc=org";
 const ROOT_PASSWORD: &str = "root-of-the-directory";
@@ -149,14 +149,6 @@ fn sign_in(
 }
 
 fn organisation(slapd: &Slapd) -> String {
-    let kind = |kind: &str, name: &str, spec: Value| {
-        json!({
-            "apiVersion": "identity.gantry.dev/v1alpha1",
-            "kind": kind,
-            "metadata": { "name": name },
-            "spec": spec,
-        })
-    };
     let config = json!({
         "urls": [slapd.url()],
         "insecurePlaintext": true,
@@ -185,13 +177,13 @@ fn organisation(slapd: &Slapd) -> String {
     });
     let all = [
         secret,
-        kind("Domain", "acme", json!({ "name": "acme", "enabled": true })),
-        kind(
+        identity_object("Domain", "acme", json!({ "name": "acme", "enabled": true })),
+        identity_object(
             "Project",
             "web",
             json!({ "name": "web", "domain": "acme", "environments": [{ "name": "dev" }] }),
         ),
-        kind("IdentityProvider", "directory", provider),
+        identity_object("IdentityProvider", "directory", provider),
     ];
     all.map(|object| object.to_string()).join("\n")
 }

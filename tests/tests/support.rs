@@ -66,3 +66,13 @@ pub fn has_all(text: &str, words: &[&str]) {
         assert!(text.contains(word), "{word:?} is not in:\n{text}");
     }
 }
+
+/// An object of identity, as `kubectl apply` takes it.
+pub fn identity_object(kind: &str, name: &str, spec: serde_json::Value) -> serde_json::Value {
+    serde_json::json!({
+        "apiVersion": "identity.gantry.dev/v1alpha1",
+        "kind": kind,
+        "metadata": { "name": name },
+        "spec": spec,
+    })
+}
