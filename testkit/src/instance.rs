@@ -400,7 +400,7 @@ pub fn python_program() -> PathBuf {
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests are told their client programs by xtask")]
-fn environment(name: &str) -> Option<PathBuf> {
+pub(crate) fn environment(name: &str) -> Option<PathBuf> {
     std::env::var(name).ok().filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 

@@ -12,6 +12,7 @@ mod command;
 mod host;
 mod image;
 mod instance;
+mod keystone;
 mod skip;
 mod wait;
 
@@ -21,5 +22,6 @@ pub use instance::{
     Builder, Instance, binary, free_node_port, free_port, helm_program, kubectl_program, python_program,
     spdy_kubectl_program, unused_name,
 };
+pub use keystone::Keystone;
 pub use skip::skip;
 pub use wait::{eventually, eventually_some, pause};

@@ -1,9 +1,11 @@
 //! The client of another Keystone, against OpenStack's.
 
-use gantry_identity_sources::{ExternalGrant, ExternalScope, KeystoneSource, SourceError};
+use gantry_identity_sources::{
+    ExternalGrant, ExternalScope, KeystoneAccount, KeystoneConfig, KeystoneSource, SourceError,
+};
+use gantry_testkit::Keystone;
 use serde_json::{Value, json};
 
-use crate::keystone_server::{Keystone, SERVICE_PASSWORD};
 use crate::peers::eventually;
 use crate::slapd::secret;
 
@@ -18,6 +20,24 @@ fn shown(grants: &[ExternalGrant]) -> Vec<String> {
         grants.iter().map(|g| format!("{}/{}", scope(&g.scope), g.role.name)).collect();
     all.sort();
     all
+}
+
+fn config(keystone: &Keystone) -> KeystoneConfig {
+    let account = KeystoneAccount {
+        user: "gantry".into(),
+        user_domain: "Default".into(),
+        project: None,
+        project_domain: "Default".into(),
+    };
+    let mut config = KeystoneConfig::new(&keystone.url, account);
+    config.http.insecure_http = true;
+    config
+}
+
+fn source_of(keystone: &Keystone, change: impl FnOnce(&mut KeystoneConfig)) -> KeystoneSource {
+    let mut config = config(keystone);
+    change(&mut config);
+    KeystoneSource::new(config, Keystone::SERVICE_PASSWORD.into()).expect("the configuration is right")
 }
 
 struct World {
@@ -69,7 +89,7 @@ async fn another_keystone_is_asked() {
 }
 
 async fn people_keep_their_roles(World { keystone, alice, acme }: &World) {
-    let source = keystone.source(|_| {});
+    let source = source_of(keystone, |_| {});
     source.test().await.expect("all is well");
 
     let token = keystone.token("alice", "acme", "pw of alice", web()).await;
@@ -116,7 +136,7 @@ async fn keystone_user(keystone: &Keystone, name: &str) -> String {
 }
 
 async fn a_listing_holds_everybody_as_a_login_does(World { keystone, alice, acme }: &World) {
-    let source = keystone.source(|_| {});
+    let source = source_of(keystone, |_| {});
     let login = source.authenticate("alice", "acme", &secret("pw of alice")).await.expect("her password");
     let listing = source.list().await.expect("a listing");
     let names: Vec<&str> = listing.users.iter().map(|u| u.name.as_str()).collect();
@@ -124,7 +144,7 @@ async fn a_listing_holds_everybody_as_a_login_does(World { keystone, alice, acme
     assert_eq!(listing.users.iter().find(|u| u.id == *alice), Some(&login.user));
     assert_eq!(listing.groups.iter().map(|g| g.name.as_str()).collect::<Vec<_>>(), ["devs"]);
 
-    let one = keystone.source(|c| c.domains = vec!["acme".into()]);
+    let one = source_of(keystone, |c| c.domains = vec!["acme".into()]);
     assert_eq!(one.list().await.expect("a listing").users, [login.user]);
     let foreign = one.authenticate("bob", "Default", &secret("pw of bob")).await;
     assert_eq!(foreign.err(), Some(SourceError::BadCredentials), "a domain that does not count");
@@ -143,15 +163,15 @@ async fn a_listing_holds_everybody_as_a_login_does(World { keystone, alice, acme
     assert!(!enabled(&source).await, "with the domain, its people");
     keystone.call("PATCH", &format!("/domains/{acme}"), json!({"domain": {"enabled": true}})).await;
 
-    let few = keystone.source(|c| c.limits.users_max = 1);
+    let few = source_of(keystone, |c| c.limits.users_max = 1);
     assert!(matches!(few.list().await, Err(SourceError::TooLarge { what: "users", max: 1, .. })));
-    let few = keystone.source(|c| c.limits.assignments_max = 2);
+    let few = source_of(keystone, |c| c.limits.assignments_max = 2);
     assert!(matches!(few.list().await, Err(SourceError::TooLarge { what: "role_assignments", .. })));
 }
 
 async fn validated_tokens_are_kept_for_a_short_while(keystone: &mut Keystone) {
-    let cached = keystone.source(|c| c.limits.cache_seconds_max = 600);
-    let direct = keystone.source(|c| c.limits.cache_seconds_max = 0);
+    let cached = source_of(keystone, |c| c.limits.cache_seconds_max = 600);
+    let direct = source_of(keystone, |c| c.limits.cache_seconds_max = 0);
     let token = keystone.token("alice", "acme", "pw of alice", web()).await;
     let token = secret(&token);
     let first = cached.validate(&token).await.expect("her token");
@@ -169,8 +189,8 @@ async fn validated_tokens_are_kept_for_a_short_while(keystone: &mut Keystone) {
     keystone.call("PATCH", &path, json!({"user": {"password": "another-secret-11"}})).await;
     let error = direct.validate(&secret(&other)).await.expect_err("our password is wrong now");
     assert!(matches!(error, SourceError::Misconfigured { .. }), "{error}");
-    assert!(!format!("{error:?}").contains(SERVICE_PASSWORD));
-    keystone.call("PATCH", &path, json!({"user": {"password": SERVICE_PASSWORD}})).await;
+    assert!(!format!("{error:?}").contains(Keystone::SERVICE_PASSWORD));
+    keystone.call("PATCH", &path, json!({"user": {"password": Keystone::SERVICE_PASSWORD}})).await;
     // Tokens made within the second of the change are taken for revoked.
     eventually("our account is back", async || direct.validate(&secret(&other)).await.is_ok()).await;
     keystone.stop();
@@ -180,7 +200,7 @@ async fn validated_tokens_are_kept_for_a_short_while(keystone: &mut Keystone) {
 
 async fn an_account_that_may_too_little_is_told(World { keystone, alice, .. }: &World) {
     let weak = {
-        let mut config = keystone.config();
+        let mut config = config(keystone);
         config.account.user = "alice".into();
         config.account.user_domain = "acme".into();
         config.account.project = Some("shop".into());
@@ -193,7 +213,7 @@ async fn an_account_that_may_too_little_is_told(World { keystone, alice, .. }: &
             "{error:?}"
         );
     }
-    let mut wrong = keystone.config();
+    let mut wrong = config(keystone);
     wrong.url = wrong.url.replace("/v3", "/v2.0");
     assert!(matches!(KeystoneSource::new(wrong, "x".into()).err(), Some(SourceError::Misconfigured { .. })));
 }

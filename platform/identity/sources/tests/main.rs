@@ -1,7 +1,6 @@
 //! Tests of the crate as a whole, against real peers: slapd, oidc-provider, Keystone.
 
 mod keystone;
-mod keystone_server;
 mod ldap;
 mod oidc;
 mod oidc_provider;

@@ -1,16 +1,21 @@
 //! A real Keystone: OpenStack's own, with SQLite and Fernet tokens in a temporary directory.
 
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use gantry_identity_sources::{KeystoneAccount, KeystoneConfig, KeystoneSource};
 use serde_json::{Value, json};
 
-use crate::peers::{Child, eventually, free_port, tool};
+use crate::command::run;
+use crate::instance::{environment, free_port};
+use crate::skip::skip;
+use crate::wait::eventually;
 
 const ADMIN_PASSWORD: &str = "admin-secret-3317";
-pub const SERVICE_PASSWORD: &str = "service-secret-7781";
+/// Keystone takes half a minute to start on an idle machine's two cores.
+const START_MAX: Duration = Duration::from_secs(150);
+const LOG_BYTES_SHOWN: usize = 8000;
 
 /// Serves the application with Python's own server: Keystone brings none.
 const SERVE: &str = r#"
@@ -26,25 +31,30 @@ class Server(ThreadingMixIn, WSGIServer):
 make_server("127.0.0.1", port, initialize_public_application(), Server).serve_forever()
 "#;
 
+/// A running Keystone, with OpenStack's default roles. Ended when dropped.
 pub struct Keystone {
+    /// `http://127.0.0.1:PORT/v3`
     pub url: String,
     client: reqwest::Client,
     admin: String,
     roles: Value,
     child: Option<Child>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Keystone {
+    /// The password of the user that [`Self::start`] makes for whoever asks about people: `gantry` of the domain
+    /// `Default`, reader of the system.
+    pub const SERVICE_PASSWORD: &str = "service-secret-7781";
+
     /// `None`, with the reason printed, where Keystone is not installed.
     pub async fn start() -> Option<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let programs = tool("GANTRY_TEST_KEYSTONE", "keystone").join("bin");
+        let target = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target"));
+        let own = || environment("CARGO_TARGET_DIR").unwrap_or_else(target).join("tools/keystone");
+        let programs = environment("GANTRY_TEST_KEYSTONE").unwrap_or_else(own).join("bin");
         if !programs.join("keystone-manage").is_file() {
-            gantry_testkit::skip(format!(
-                "no Keystone in {} (cargo xtask setup installs it)",
-                programs.display()
-            ));
+            skip(format!("no Keystone in {} (cargo xtask setup installs it)", programs.display()));
             return None;
         }
         let directory = directory();
@@ -57,8 +67,8 @@ impl Keystone {
             std::fs::DirBuilder::new().mode(0o700).create(root.join(folder)).expect("a folder");
         }
         manage(&programs, root, &["db_sync"]);
-        let user = output("id", &["-un"]);
-        let group = output("id", &["-gn"]);
+        let user = run(Command::new("id").arg("-un")).ok();
+        let group = run(Command::new("id").arg("-gn")).ok();
         let owner = ["--keystone-user", user.trim(), "--keystone-group", group.trim()];
         manage(&programs, root, &[&["fernet_setup"], owner.as_slice()].concat());
         let bootstrap = ["bootstrap", "--bootstrap-password", ADMIN_PASSWORD, "--bootstrap-public-url", &url];
@@ -68,55 +78,44 @@ impl Keystone {
         command
             .env("OS_KEYSTONE_CONFIG_DIR", root)
             .env("OS_KEYSTONE_CONFIG_FILES", root.join("keystone.conf"));
-        let child = Child::start(command, root.join("keystone.log"));
-        eventually("Keystone listens", async || {
-            tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
-        })
-        .await;
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let mut keystone = Self {
-            url,
-            client,
-            admin: String::new(),
-            roles: json!({}),
-            child: Some(child),
-            _directory: directory,
-        };
+        let log = std::fs::File::create(root.join("keystone.log")).expect("the log can be made");
+        command.stdout(log.try_clone().expect("a second handle")).stderr(log);
+        let child = command.spawn().expect("Python starts");
+        // Python's server closes each connection.
+        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
+        let client = client.build().expect("a client");
+        let mut keystone =
+            Self { url, client, admin: String::new(), roles: json!({}), child: Some(child), directory };
+        eventually("Keystone listens", START_MAX, || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
         keystone.admin =
             keystone.token("admin", "Default", ADMIN_PASSWORD, json!({"system": {"all": true}})).await;
         let roles = keystone.call("GET", "/roles", Value::Null).await;
         for role in roles["roles"].as_array().expect("a list") {
             keystone.roles[role["name"].as_str().expect("a name")] = role["id"].clone();
         }
-        let service = keystone.user("gantry", "default", SERVICE_PASSWORD).await;
+        let service = keystone.user("gantry", "default", Self::SERVICE_PASSWORD).await;
         keystone
             .call("PUT", &format!("/system/users/{service}/roles/{}", keystone.role("reader")), Value::Null)
             .await;
         Some(keystone)
     }
 
-    pub fn config(&self) -> KeystoneConfig {
-        let account = KeystoneAccount {
-            user: "gantry".into(),
-            user_domain: "Default".into(),
-            project: None,
-            project_domain: "Default".into(),
-        };
-        let mut config = KeystoneConfig::new(&self.url, account);
-        config.http.insecure_http = true;
-        config
-    }
-
-    pub fn source(&self, change: impl FnOnce(&mut KeystoneConfig)) -> KeystoneSource {
-        let mut config = self.config();
-        change(&mut config);
-        KeystoneSource::new(config, SERVICE_PASSWORD.into()).expect("the configuration is right")
-    }
-
+    /// Ends it, as a crash would.
     pub fn stop(&mut self) {
-        self.child = None;
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 
+    /// The administrator's token.
+    pub fn admin(&self) -> &str {
+        &self.admin
+    }
+
+    /// The id of a default role.
     pub fn role(&self, name: &str) -> &str {
         self.roles[name].as_str().expect("one of the default roles")
     }
@@ -176,6 +175,17 @@ impl Keystone {
     }
 }
 
+impl Drop for Keystone {
+    fn drop(&mut self) {
+        self.stop();
+        if std::thread::panicking() {
+            let log = std::fs::read(self.directory.path().join("keystone.log")).unwrap_or_default();
+            let tail = &log[log.len().saturating_sub(LOG_BYTES_SHOWN)..];
+            eprintln!("-- Keystone's log:\n{}", String::from_utf8_lossy(tail));
+        }
+    }
+}
+
 /// In memory where there is such a place: SQLite syncs every one of Keystone's many small changes.
 fn directory() -> tempfile::TempDir {
     let memory = tempfile::tempdir_in("/dev/shm");
@@ -190,13 +200,7 @@ fn write(path: &Path, text: &str) {
 fn manage(programs: &Path, root: &Path, arguments: &[&str]) {
     let mut command = Command::new(programs.join("keystone-manage"));
     command.arg("--config-file").arg(root.join("keystone.conf")).args(arguments).current_dir(root);
-    let out = command.output().expect("keystone-manage runs");
-    assert!(out.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
-}
-
-fn output(program: &str, arguments: &[&str]) -> String {
-    let out = Command::new(program).args(arguments).output().expect("it runs");
-    String::from_utf8(out.stdout).expect("text")
+    run(&mut command).ok();
 }
 
 fn configuration(root: &Path) -> String {
