@@ -1,6 +1,7 @@
 //! A real instance of Gantry for one end-to-end test: the built binary, a containerd of its own, real
 //! clients. Every instance has its own name, directories, port, bridge, address ranges and nft table, so
 //! tests run side by side; dropping it runs `gantry down --purge` and looks for anything left on the host.
+//! [`Keystone`] is a real peer that several crates' tests ask.
 //!
 //! ```no_run
 //! use gantry_testkit::Instance;
