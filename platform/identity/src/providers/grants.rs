@@ -31,16 +31,19 @@ pub(super) async fn keep_of_user(
     user: &str,
     grants: &[ExternalGrant],
 ) -> Result<(), IdentityError> {
-    keep(core, built, &format!("{USER}={user}"), &BTreeMap::from([(user.to_owned(), grants.to_vec())])).await
+    let wanted = BTreeMap::from([(user.to_owned(), grants.to_vec())]);
+    keep(core, built, &format!("{USER}={user}"), &wanted, |_| true).await
 }
 
-/// Brings those of all the provider's users into line.
+/// Brings those of all the provider's users into line that were `compared`. Who has come since the source was asked
+/// is not in its answer, and keeps what the sign-in brought.
 pub(super) async fn keep_of_all(
     core: &Core,
     built: &Built,
     grants: &BTreeMap<String, Vec<ExternalGrant>>,
+    compared: impl Fn(&str) -> bool,
 ) -> Result<(), IdentityError> {
-    keep(core, built, &format!("{PROVIDER}={}", provider_label(&built.id())), grants).await
+    keep(core, built, &format!("{PROVIDER}={}", provider_label(&built.id())), grants, compared).await
 }
 
 async fn keep(
@@ -48,6 +51,7 @@ async fn keep(
     built: &Built,
     labels: &str,
     grants: &BTreeMap<String, Vec<ExternalGrant>>,
+    compared: impl Fn(&str) -> bool,
 ) -> Result<(), IdentityError> {
     let wanted: BTreeMap<String, RoleAssignmentSpec> = {
         let state = core.directory.read();
@@ -60,7 +64,8 @@ async fn keep(
     let label = format!("{PROVIDER}={},{labels}", provider_label(&built.id()));
     let listed = api.list(&ListParams::default().labels(&label)).await;
     let listed = listed.map_err(|error| of_kube("role assignment", "", error))?;
-    let had: BTreeSet<String> = listed.items.iter().map(ResourceExt::name_any).collect();
+    let of_compared = |had: &&RoleAssignment| had.spec.user.as_deref().is_some_and(&compared);
+    let had: BTreeSet<String> = listed.items.iter().filter(of_compared).map(ResourceExt::name_any).collect();
     // Rights that end come before rights that begin.
     for gone in had.iter().filter(|name| !wanted.contains_key(*name)) {
         match core.objects.delete::<RoleAssignment>(gone).await {

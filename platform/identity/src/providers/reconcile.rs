@@ -272,7 +272,7 @@ async fn compare(core: &Core, provider: &Arc<IdentityProvider>, confirmed: usize
         let mine = |user: &&ExternalUser| known.users.contains_key(&user_id(&id, &user.id));
         let wanted: BTreeMap<String, _> =
             listing.users.iter().filter(mine).map(|u| (user_id(&id, &u.id), u.grants.clone())).collect();
-        grants::keep_of_all(core, &built, &wanted).await?;
+        grants::keep_of_all(core, &built, &wanted, |user| known.users.contains_key(user)).await?;
     }
     Ok(report)
 }
