@@ -51,6 +51,7 @@ impl Access {
             authenticators: vec![identity.tokens_elsewhere()],
             wrap_authorizer: Some(Box::new(move |engine| wraps.wrap(engine))),
             visibility: vec![identity.visibility()],
+            seldom_read: gantry_identity::SELDOM_READ,
             ..Seams::default()
         };
         let embedded = Embedded::open_with(config, seams).await?;

@@ -10,3 +10,4 @@ pub mod secret;
 pub mod settings;
 pub mod tasks;
 pub mod telemetry;
+pub mod threads;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use gantry_kube_types::{Attributes, Authorizer, Decision, StatusError, UserInfo, groups, users};
+use gantry_kube_types::{Attributes, Authorizer, Decision, StatusError, UserFields, UserInfo, groups, users};
 use http::HeaderMap;
 
 use crate::responses::forbidden;
@@ -48,7 +48,7 @@ fn read(headers: &HeaderMap) -> Result<Option<UserInfo>, StatusError> {
             .map_err(|_| StatusError::bad_request("impersonation headers must be plain text"))
     };
     let one = |name: &str| headers.get(name).map(text).transpose().map(Option::unwrap_or_default);
-    let mut user = UserInfo { username: one(USER)?, uid: one(UID)?, ..UserInfo::default() };
+    let mut user = UserFields { username: one(USER)?, uid: one(UID)?, ..UserFields::default() };
     for group in headers.get_all(GROUP) {
         user.groups.push(text(group)?);
     }
@@ -60,9 +60,9 @@ fn read(headers: &HeaderMap) -> Result<Option<UserInfo>, StatusError> {
     }
     user.extra = extra;
     if !user.username.is_empty() {
-        return Ok(Some(user));
+        return Ok(Some(user.into()));
     }
-    if user == UserInfo::default() {
+    if user == UserFields::default() {
         return Ok(None);
     }
     Err(StatusError::bad_request("groups, uid or extra cannot be impersonated without impersonating a user"))
@@ -100,7 +100,7 @@ fn complete(mut user: UserInfo) -> UserInfo {
     if user.groups.is_empty()
         && let Some((namespace, name)) = service_account(&user.username)
     {
-        user.groups = UserInfo::service_account(namespace, name, "").groups;
+        user.groups = UserInfo::service_account(namespace, name, "").groups.clone();
     }
     if user.username == users::ANONYMOUS {
         if !user.in_group(groups::UNAUTHENTICATED) {

@@ -348,6 +348,17 @@ fn rights_end_where_the_other_begins(people: &BTreeMap<&str, Person>) {
         let really = at(name).kubectl(&["auth", "can-i", verb, resource, "-n", namespace]);
         assert_eq!(really.stdout.trim() == "yes", may, "{name} {verb} {resource} in {namespace}: {really}");
     }
+    // Who administers an organisation asks about its people, there and not elsewhere.
+    for (about, verb, namespace, may) in [
+        ("acme/bob", "create", "web-prod", true),
+        ("acme/carol", "create", "web-dev", false),
+        ("globex/frank", "get", "web-dev", false),
+    ] {
+        let said = at("acme/alice").gantry(&["can", verb, "configmaps", "-n", namespace, "--as", about]);
+        assert_eq!(said.stdout.trim(), if may { "yes" } else { "no" }, "{about} in {namespace}: {said}");
+    }
+    let elsewhere = at("acme/alice").gantry(&["can", "get", "pods", "-n", "lab-dev", "--as", "globex/frank"]);
+    has_all(&elsewhere.fails(), &["cannot create resource \"subjectaccessreviews\""]);
     at("acme/bob").kubectl(&["-n", "web-dev", "create", "configmap", "from-acme-bob"]).ok();
     has_all(
         &at("acme/bob").kubectl(&["-n", "lab-dev", "get", "configmaps"]).fails(),

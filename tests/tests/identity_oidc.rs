@@ -1,5 +1,5 @@
 //! People of a real OpenID provider (npm's oidc-provider) sign in with `gantry login --idp`: code flow with PKCE, back
-//! by the loopback; the groups in their tokens become rights here.
+//! by the loopback, or on another device; the groups in their tokens become rights here.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 use crate::people::Person;
 use crate::support::{SOON, has_all, identity_object};
+
+const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// Ended when dropped.
 struct Provider {
@@ -45,7 +47,7 @@ impl Provider {
             "keys": [{ "pem": signing.serialize_pem(), "kid": "key-1", "alg": "ES256" }],
             "clients": [{
                 "client_id": "cli", "token_endpoint_auth_method": "none", "application_type": "native",
-                "grant_types": ["authorization_code"], "redirect_uris": ["http://127.0.0.1/callback"],
+                "grant_types": ["authorization_code", DEVICE_GRANT], "redirect_uris": ["http://127.0.0.1/callback"],
                 "id_token_signed_response_alg": "ES256",
             }],
         });
@@ -121,8 +123,14 @@ struct Browser {
 }
 
 impl Browser {
-    /// Opens the address as `user` and goes on until it is sent to `back`: the last page's status.
-    async fn sign_in(&mut self, address: &str, user: &str, back: &str) -> reqwest::StatusCode {
+    /// Opens the address as `user` and goes on until it is sent to `back`: the last page's status. `Err`: the page
+    /// that asks for nothing more.
+    async fn sign_in(
+        &mut self,
+        address: &str,
+        user: &str,
+        back: &str,
+    ) -> Result<reqwest::StatusCode, String> {
         let mut url: reqwest::Url = address.parse().expect("an address");
         let mut form: Option<Vec<(String, String)>> = None;
         for _ in 0..30 {
@@ -147,14 +155,14 @@ impl Browser {
                 self.cookies.insert(name.to_owned(), value.to_owned());
             }
             if url.as_str().starts_with(back) {
-                return response.status();
+                return Ok(response.status());
             }
             if let Some(location) = response.headers().get(LOCATION) {
                 url = url.join(location.to_str().expect("text")).expect("a place");
                 continue;
             }
             let page = response.text().await.expect("a page");
-            let (action, fields) = filled_in(&page, user).unwrap_or_else(|| panic!("no form:\n{page}"));
+            let Some((action, fields)) = filled_in(&page, user) else { return Err(page) };
             url = url.join(&action).expect("a place");
             form = Some(fields);
         }
@@ -208,9 +216,35 @@ fn sign_in(gantry: &Instance, provider: &Provider, person: &Person, as_whom: &st
         let foreign = provider.browser().client.get(format!("{back}?code=stolen&state=guessed")).send().await;
         assert_eq!(foreign.expect("an answer").status(), 404);
         let end = provider.browser().sign_in(&address, as_whom, &back).await;
-        assert_eq!(end, 200);
+        assert_eq!(end.expect("it is sent back"), 200);
     });
     login.wait(SOON)
+}
+
+#[test]
+fn who_has_no_browser_here_signs_in_on_another_device() {
+    let Some(gantry) = Instance::builder().no_node().start() else { return };
+    let Some(provider) = Provider::start(&gantry.scratch().join("idp")) else { return };
+    gantry.apply(&provider.organisation());
+    let alice = Person::known(&gantry, "acme/alice", "");
+    let ca = gantry.data_dir().join("pki/ca.crt").display().to_string();
+    let mut command = alice.command(binary("gantry"));
+    command.args(["login", &gantry.registry(), "--idp", "corporate", "--device", "--ca", &ca]);
+    let login = spawn(&mut command);
+    let address = eventually_some("an address is printed", SOON, || {
+        let said = login.stderr();
+        let found = said.lines().map(str::trim).find(|line| line.starts_with("https://")).map(str::to_owned);
+        found.ok_or(said)
+    });
+    let (_, code) = address.split_once("user_code=").expect("the address has the code");
+    has_all(&login.stderr(), &["Open on any machine", &format!("compare the code: {code}")]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let end = runtime.block_on(async { provider.browser().sign_in(&address, "alice", "nowhere:").await });
+    has_all(&end.expect_err("it ends with a page").to_lowercase(), &["success"]);
+    has_all(&login.wait(SOON).ok(), &["Signed in as:  acme/alice"]);
+    eventually("the group's role is hers", SOON, || {
+        alice.kubectl(&["get", "pods", "-n", "web-dev"]).succeeded()
+    });
 }
 
 #[test]

@@ -143,7 +143,10 @@ async fn own_groups(user: &str, client: &kube::Client) -> Vec<String> {
         return Vec::new();
     }
     let lookup = Lookup::new(client.clone());
-    let Ok(found) = lookup.find::<User>(user).await else { return Vec::new() };
+    let Ok(found) = lookup.find::<User>(user).await else {
+        eprintln!("note: {user} is nobody you can see; what comes by groups shows with --as-group");
+        return Vec::new();
+    };
     let (Ok(known), Ok(groups)) = (lookup.known().await, lookup.all::<Group>().await) else {
         return Vec::new();
     };

@@ -7,6 +7,7 @@
 mod history;
 mod key;
 mod log;
+mod packed;
 mod seal;
 mod snapshot;
 mod store;
@@ -15,6 +16,7 @@ mod watch;
 mod writer;
 
 pub use key::{Key, Prefix};
+pub use packed::Packed;
 pub use seal::Sealing;
 pub use snapshot::Snapshot;
 pub use store::{Options, Stats, Store};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::seal::{SealError, is_sealed};
-use crate::{Event, EventKind, Key, Object, OpenError, Revision, Sealing, Snapshot};
+use crate::{Event, EventKind, Key, Object, OpenError, Options, Packed, Revision, Sealing, Snapshot};
 
 /// Keeps committed events. `append` returns once they survive a power cut.
 pub(crate) trait Log: Send {
@@ -63,7 +63,8 @@ macro_rules! database_errors {
 database_errors!(TransactionError, TableError, StorageError, CommitError);
 
 impl DiskLog {
-    pub(crate) fn open(path: &Path, sealing: Option<Arc<Sealing>>) -> Result<(Self, Snapshot), OpenError> {
+    pub(crate) fn open(path: &Path, options: &Options) -> Result<(Self, Snapshot), OpenError> {
+        let sealing = options.sealing.clone();
         let failed = |reason: String| OpenError::Failed { path: path.into(), reason };
         let mut database =
             Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
@@ -76,8 +77,8 @@ impl DiskLog {
         }
         let sealing_now = sealing.as_deref();
         seal_plain(&database, sealing_now).map_err(|error| failed(error.to_string()))?;
-        let (snapshot, live_bytes) =
-            load(&database, sealing_now).map_err(|error| failed(error.to_string()))?;
+        let (snapshot, live_bytes) = load(&database, sealing_now, options.packed.clone())
+            .map_err(|error| failed(error.to_string()))?;
         let file_bytes = std::fs::metadata(path).map_or(0, |meta| meta.len());
         if file_bytes.saturating_sub(live_bytes * 2) > COMPACT_FREE_BYTES_MIN {
             database.compact().map_err(|error| failed(error.to_string()))?;
@@ -142,11 +143,15 @@ fn prepare(database: &Database) -> Result<u64, redb::Error> {
     Ok(found)
 }
 
-fn load(database: &Database, sealing: Option<&Sealing>) -> Result<(Snapshot, u64), FileError> {
+fn load(
+    database: &Database,
+    sealing: Option<&Sealing>,
+    packed: Packed,
+) -> Result<(Snapshot, u64), FileError> {
     let transaction = database.begin_read()?;
     let revision: Revision =
         transaction.open_table(META)?.get(REVISION_KEY)?.map_or(0, |revision| revision.value());
-    let mut snapshot = Snapshot::empty(revision);
+    let mut snapshot = Snapshot::empty(revision, packed);
     let mut live_bytes = 0;
     for entry in transaction.open_table(OBJECTS)?.iter()? {
         let (key, value) = entry?;
@@ -200,18 +205,22 @@ fn sync_directory(path: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
+    fn open(path: &Path, sealing: Option<Arc<Sealing>>) -> Result<(DiskLog, Snapshot), OpenError> {
+        DiskLog::open(path, &Options { sealing, ..Options::default() })
+    }
+
     #[test]
     fn a_newer_schema_is_refused_and_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store.redb");
-        drop(DiskLog::open(&path, None).unwrap());
+        drop(open(&path, None).unwrap());
         let database = Database::open(&path).unwrap();
         let transaction = database.begin_write().unwrap();
         transaction.open_table(META).unwrap().insert(SCHEMA_KEY, SCHEMA + 1).unwrap();
         transaction.commit().unwrap();
         drop(database);
         for _ in 0..2 {
-            let error = DiskLog::open(&path, None).err().unwrap();
+            let error = open(&path, None).err().unwrap();
             assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }), "{error}");
         }
     }
@@ -226,11 +235,11 @@ mod tests {
             let object = Arc::new(Object { key, revision, value });
             vec![Arc::new(Event { revision, kind: EventKind::Put, object, previous: None })]
         };
-        let (mut log, _) = DiskLog::open(&path, None).unwrap();
+        let (mut log, _) = open(&path, None).unwrap();
         log.append(&event("plain", 1)).unwrap();
         drop(log);
         let sealing = Arc::new(Sealing::new(&[1; 32], &[("", "secrets")]));
-        let (mut log, snapshot) = DiskLog::open(&path, Some(sealing.clone())).unwrap();
+        let (mut log, snapshot) = open(&path, Some(sealing.clone())).unwrap();
         assert!(snapshot.get(&Key::new("", "secrets", "n", "plain")).is_some());
         log.append(&event("sealed", 2)).unwrap();
         {
@@ -241,12 +250,12 @@ mod tests {
             }
         }
         drop(log);
-        let (log, snapshot) = DiskLog::open(&path, Some(sealing)).unwrap();
+        let (log, snapshot) = open(&path, Some(sealing)).unwrap();
         let kept = snapshot.get(&Key::new("", "secrets", "n", "sealed")).unwrap();
         assert_eq!(kept.value.as_ref(), b"{\"data\":\"hunter2hunter2\"}");
         drop(log);
         for wrong in [None, Some(Arc::new(Sealing::new(&[2; 32], &[("", "secrets")])))] {
-            assert!(matches!(DiskLog::open(&path, wrong), Err(OpenError::Failed { .. })));
+            assert!(matches!(open(&path, wrong), Err(OpenError::Failed { .. })));
         }
     }
 }

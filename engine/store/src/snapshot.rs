@@ -5,20 +5,40 @@ use std::sync::Arc;
 
 use rpds::RedBlackTreeMapSync;
 
-use crate::{Event, EventKind, Key, Object, Prefix, Revision};
+use crate::packed::{Dictionary, Kept, WORTH_IT};
+use crate::{Event, EventKind, Key, Object, Packed, Prefix, Revision};
 
-type Objects = RedBlackTreeMapSync<Key, Arc<Object>>;
+/// The objects of one kind.
+#[derive(Clone, Default)]
+struct Objects {
+    map: RedBlackTreeMapSync<Key, Kept>,
+    dictionary: Option<Arc<Dictionary>>,
+}
+
+impl Objects {
+    fn insert(&mut self, object: Arc<Object>, packs: bool) {
+        if packs && self.dictionary.is_none() && self.map.size() >= WORTH_IT {
+            let whole = self.map.values().filter_map(|kept| match kept {
+                Kept::Whole(object) => Some(object),
+                Kept::Packed { .. } => None,
+            });
+            self.dictionary = Some(Arc::new(Dictionary::of(whole)));
+        }
+        self.map.insert_mut(object.key.clone(), Kept::new(object, self.dictionary.as_ref()));
+    }
+}
 
 /// Every object at one revision. Cloning shares everything; holding one keeps its objects in memory.
 #[derive(Clone)]
 pub struct Snapshot {
     revision: Revision,
     kinds: RedBlackTreeMapSync<Arc<str>, Objects>,
+    packed: Packed,
 }
 
 impl Snapshot {
-    pub(crate) fn empty(revision: Revision) -> Self {
-        Self { revision, kinds: RedBlackTreeMapSync::new_sync() }
+    pub(crate) fn empty(revision: Revision, packed: Packed) -> Self {
+        Self { revision, kinds: RedBlackTreeMapSync::new_sync(), packed }
     }
 
     /// The revision this is the state of.
@@ -28,7 +48,7 @@ impl Snapshot {
 
     /// The object of this key.
     pub fn get(&self, key: &Key) -> Option<Arc<Object>> {
-        self.kinds.get(key.kind())?.get(key.as_str()).cloned()
+        Some(self.kinds.get(key.kind())?.map.get(key.as_str())?.object(key))
     }
 
     /// The selected objects in key order, beginning behind `after` = (namespace, name).
@@ -54,37 +74,39 @@ impl Snapshot {
             .get(prefix.kind().as_str())
             .zip(span)
             .into_iter()
-            .flat_map(|(objects, span)| objects.range::<str, _>(span).map(|(_, object)| object.clone()))
-            .filter(move |object| name.as_deref().is_none_or(|name| object.key.name() == name))
+            .flat_map(|(objects, span)| objects.map.range::<str, _>(span))
+            .filter(move |(key, _)| name.as_deref().is_none_or(|name| key.name() == name))
+            .map(|(key, kept)| kept.object(key))
     }
 
     /// How many objects are selected. Constant time for a whole resource.
     pub fn count(&self, prefix: &Prefix) -> usize {
         if prefix.namespace.is_none() && prefix.name.is_none() {
-            return self.kinds.get(prefix.kind().as_str()).map_or(0, |objects| objects.size());
+            return self.kinds.get(prefix.kind().as_str()).map_or(0, |objects| objects.map.size());
         }
         self.scan(prefix, None).count()
     }
 
     pub(crate) fn objects(&self) -> usize {
-        self.kinds.values().map(|objects| objects.size()).sum()
+        self.kinds.values().map(|objects| objects.map.size()).sum()
     }
 
     pub(crate) fn insert(&mut self, object: Arc<Object>) {
         let kind = object.key.kind();
+        let packs = self.packed.has(kind);
         if let Some(objects) = self.kinds.get_mut(kind) {
-            objects.insert_mut(object.key.clone(), object);
+            objects.insert(object, packs);
         } else {
-            let mut objects = Objects::new_sync();
+            let mut objects = Objects::default();
             let kind = kind.into();
-            objects.insert_mut(object.key.clone(), object);
+            objects.insert(object, packs);
             self.kinds.insert_mut(kind, objects);
         }
     }
 
     fn remove(&mut self, key: &Key) {
         if let Some(objects) = self.kinds.get_mut(key.kind()) {
-            objects.remove_mut(key.as_str());
+            objects.map.remove_mut(key.as_str());
         }
     }
 

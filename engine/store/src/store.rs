@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::history::History;
 use crate::log::{DiskLog, Log, MemoryLog};
 use crate::writer::{Counters, Reply, Request, Writer};
-use crate::{Compacted, Mutation, Object, OpenError, Prefix, Revision, Snapshot, Watch, WriteError};
+use crate::{Compacted, Mutation, Object, OpenError, Packed, Prefix, Revision, Snapshot, Watch, WriteError};
 
 /// Bounds of a store.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub struct Options {
     pub queued_writes_max: usize,
     /// What is encrypted in the file.
     pub sealing: Option<Arc<crate::Sealing>>,
+    /// What is kept small in memory, for a microsecond more at every read.
+    pub packed: Packed,
 }
 
 impl Default for Options {
@@ -34,6 +36,7 @@ impl Default for Options {
             event_bytes_max: 32 << 20,
             queued_writes_max: 1024,
             sealing: None,
+            packed: Packed::default(),
         }
     }
 }
@@ -68,14 +71,15 @@ pub struct Store {
 impl Store {
     /// Opens or creates the store in this file, which it locks until closed. Blocks while it loads.
     pub fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
-        let (log, head) = DiskLog::open(path, options.sealing.clone())?;
+        let (log, head) = DiskLog::open(path, &options)?;
         Self::start(Box::new(log), head, &options)
             .map_err(|error| OpenError::Failed { path: path.into(), reason: error.to_string() })
     }
 
     /// A store that forgets everything when closed.
     pub fn memory(options: Options) -> std::io::Result<Self> {
-        Self::start(Box::new(MemoryLog), Snapshot::empty(0), &options)
+        let head = Snapshot::empty(0, options.packed.clone());
+        Self::start(Box::new(MemoryLog), head, &options)
     }
 
     pub(crate) fn start(log: Box<dyn Log>, head: Snapshot, options: &Options) -> std::io::Result<Self> {
@@ -190,7 +194,7 @@ mod tests {
     #[tokio::test]
     async fn a_failed_log_write_is_not_shown_and_ends_writing() {
         let log = Box::new(FailingLog(1));
-        let store = Store::start(log, Snapshot::empty(0), &Options::default()).unwrap();
+        let store = Store::start(log, Snapshot::empty(0, Packed::default()), &Options::default()).unwrap();
         let put = || Mutation::Put {
             key: Key::new("", "pods", "a", "b"),
             expect: Expect::Any,
@@ -216,7 +220,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_panicking_log_is_a_failed_one() {
-        let store = Store::start(Box::new(PanickingLog), Snapshot::empty(0), &Options::default()).unwrap();
+        let store =
+            Store::start(Box::new(PanickingLog), Snapshot::empty(0, Packed::default()), &Options::default())
+                .unwrap();
         let key = Key::new("", "pods", "a", "b");
         let put = Mutation::Put { key, expect: Expect::Any, encode: Box::new(|_| Bytes::new()) };
         let said = WriteError::Unavailable("writing panicked: on purpose".into());

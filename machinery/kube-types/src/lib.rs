@@ -24,4 +24,4 @@ pub use request::{RequestId, RequestInfo};
 pub use resource::{GroupVersionKind, GroupVersionResource, ResourceInfo, Scope};
 pub use session::{SESSION_NOTICE, SessionRecorder, SessionStart, SessionTape};
 pub use status::{FieldError, FieldErrorKind, StatusCause, StatusDetails, StatusError};
-pub use user::{UserInfo, groups, users};
+pub use user::{UserFields, UserInfo, groups, users};

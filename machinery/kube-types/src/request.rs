@@ -3,6 +3,8 @@
 //! The rules are those of `k8s.io/apiserver/pkg/endpoints/request`: authorisation, audit and flow
 //! control all decide on this value, so it is computed once, at the front door.
 
+use std::borrow::Cow;
+
 use http::Method;
 
 /// One request's id: `X-Request-Id` of the client where it is well-formed, else a new UUID.
@@ -37,9 +39,9 @@ impl RequestInfo {
     pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Self {
         let mut info =
             Self { path: path.to_owned(), verb: method.as_str().to_ascii_lowercase(), ..Self::default() };
-        let decoded: Vec<String> =
+        let decoded: Vec<Cow<'_, str>> =
             path.trim_matches('/').split('/').filter(|s| !s.is_empty()).map(percent_decode).collect();
-        let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
+        let parts: Vec<&str> = decoded.iter().map(AsRef::as_ref).collect();
         let rest = match parts.as_slice() {
             ["api", version, rest @ ..] if !rest.is_empty() => {
                 info.version = (*version).to_owned();
@@ -141,7 +143,8 @@ fn selected_name(query: &str) -> Option<String> {
         return None;
     }
     // In a query a plus sign is a space, as the handler reads it.
-    let selector = percent_decode(&selector.replace('+', " "));
+    let selector = selector.replace('+', " ");
+    let selector = percent_decode(&selector);
     if selector.contains('\\') {
         return None;
     }
@@ -152,8 +155,11 @@ fn selected_name(query: &str) -> Option<String> {
 
 /// Decodes `%xx`; malformed escapes are kept as they stand. NUL becomes U+FFFD, as in the store's keys:
 /// rights are decided on the very name that is looked up.
-fn percent_decode(part: &str) -> String {
+fn percent_decode(part: &str) -> Cow<'_, str> {
     let bytes = part.as_bytes();
+    if !bytes.iter().any(|byte| matches!(byte, b'%' | 0)) {
+        return Cow::Borrowed(part);
+    }
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
@@ -163,7 +169,7 @@ fn percent_decode(part: &str) -> String {
         out.push(escape.unwrap_or(bytes[at]));
         at += if escape.is_some() { 3 } else { 1 };
     }
-    String::from_utf8_lossy(&out).replace('\0', "\u{fffd}")
+    Cow::Owned(String::from_utf8_lossy(&out).replace('\0', "\u{fffd}"))
 }
 
 #[cfg(test)]

@@ -1,13 +1,21 @@
 //! Who asks.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 /// The authenticated caller, as the Kubernetes `authentication.k8s.io/v1` `UserInfo`.
 ///
-/// The front door puts it into the request's extensions; everything behind it reads it from there.
+/// The front door puts it into the request's extensions; everything behind it reads it from there. A request, the
+/// questions about it and its audit record share one: cloning costs nothing, and who changes a clone gets a copy.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct UserInfo(Arc<UserFields>);
+
+/// What a [`UserInfo`] says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct UserInfo {
+pub struct UserFields {
     /// `alice`, `system:node:NAME`, `system:serviceaccount:NAMESPACE:NAME`, …
     pub username: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -17,6 +25,44 @@ pub struct UserInfo {
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
+impl From<UserFields> for UserInfo {
+    fn from(fields: UserFields) -> Self {
+        Self(Arc::new(fields))
+    }
+}
+
+impl Deref for UserInfo {
+    type Target = UserFields;
+
+    fn deref(&self) -> &UserFields {
+        &self.0
+    }
+}
+
+impl DerefMut for UserInfo {
+    fn deref_mut(&mut self) -> &mut UserFields {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl fmt::Debug for UserInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl serde::Serialize for UserInfo {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for UserInfo {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        UserFields::deserialize(deserializer).map(Self::from)
+    }
+}
+
 impl UserInfo {
     /// A user in `groups` and in `system:authenticated`.
     pub fn authenticated(username: impl Into<String>, groups: &[&str]) -> Self {
@@ -24,16 +70,17 @@ impl UserInfo {
         if !all.iter().any(|g| g == groups::AUTHENTICATED) {
             all.push(groups::AUTHENTICATED.to_owned());
         }
-        Self { username: username.into(), groups: all, ..Self::default() }
+        UserFields { username: username.into(), groups: all, ..UserFields::default() }.into()
     }
 
     /// The caller who showed no credentials.
     pub fn anonymous() -> Self {
-        Self {
+        UserFields {
             username: users::ANONYMOUS.to_owned(),
             groups: vec![groups::UNAUTHENTICATED.to_owned()],
-            ..Self::default()
+            ..UserFields::default()
         }
+        .into()
     }
 
     /// The identity of a service account, with the groups Kubernetes gives it.
@@ -44,6 +91,12 @@ impl UserInfo {
         );
         user.uid = uid.to_owned();
         user
+    }
+
+    /// Where the fields are. While this value or a clone of it lives, no other caller is there and nothing in it
+    /// changes, so that who keeps a clone can know it again by its address.
+    pub fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
     }
 
     pub fn in_group(&self, group: &str) -> bool {

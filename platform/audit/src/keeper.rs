@@ -10,6 +10,7 @@ use gantry_audit_api::chain::{Hash, parse};
 use gantry_audit_api::frame::MAGIC_SEAL;
 use gantry_audit_api::segment::{BLOCK_BYTES, MAGIC_END};
 use gantry_base::fs as durable;
+use gantry_base::threads::stand_back;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
 
@@ -18,6 +19,8 @@ use crate::catalog::{Catalog, Entry, State, follow};
 use crate::index::IndexFile;
 use crate::queue::{Item, RemovedThrough};
 
+/// Indexes and compression can wait; requests are answered first. A search brings up what it needs itself.
+const NICENESS: u8 = 10;
 /// Fast, and most of what can be had: records are alike.
 const COMPRESSION_LEVEL: i32 = 1;
 /// Retention is looked at this often when nothing else happens.
@@ -66,6 +69,7 @@ impl Keeper {
 /// Tends until it is stopped. What fails is tried again at the next call: nothing depends on it but speed
 /// and space.
 pub(crate) fn run(inner: &Arc<Inner>) {
+    stand_back(NICENESS);
     loop {
         if let Err(error) = tend(inner) {
             tracing::error!(%error, "the audit trail's segments cannot be tended");

@@ -11,8 +11,9 @@ use gantry_audit_api::chain::Hash;
 use gantry_kube_types::{AuditClosed, AuditEvent};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
-/// How long the writer waits for more after the first event of a batch.
-const LINGER: Duration = Duration::from_millis(5);
+/// How long the writer waits for more after the first event of a batch. Records are durable by the second; what is
+/// written in large batches costs half of what it costs in small ones.
+const LINGER: Duration = Duration::from_millis(50);
 
 /// What the writer is given.
 pub(crate) enum Item {
@@ -48,6 +49,8 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct State {
     items: Vec<Item>,
+    /// Somebody waits for what is queued to be written, or soon will.
+    urgent: bool,
     closed: bool,
     /// The writer has gone.
     ended: bool,
@@ -106,13 +109,19 @@ impl Queue {
     /// An event into its reserved place.
     pub(crate) fn commit(&self, event: Box<AuditEvent>) {
         let bytes = event.body_bytes();
-        if bytes > 0 {
-            self.body_bytes.fetch_add(bytes, Ordering::Relaxed);
-        }
-        self.put(Item::Event(event));
+        let held = match bytes {
+            0 => 0,
+            _ => self.body_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes,
+        };
+        self.push(Item::Event(event), held >= self.body_bytes_max / 2 && bytes > 0);
     }
 
     pub(crate) fn put(&self, item: Item) {
+        let ordered = matches!(item, Item::Sync(_) | Item::Tombstone(..));
+        self.push(item, ordered);
+    }
+
+    fn push(&self, item: Item, urgent: bool) {
         let mut state = self.lock();
         if state.ended {
             // Dropping an order's sender tells who waits for it; an event comes after the last request
@@ -121,9 +130,11 @@ impl Queue {
         }
         state.items.push(item);
         let waiting = state.items.len();
+        let hurry = urgent && !state.urgent;
+        state.urgent |= urgent;
         drop(state);
-        // The first one wakes the writer; a half-full queue ends its lingering.
-        if waiting == 1 || waiting == self.places_max / 2 {
+        // The first one wakes the writer; a half-full queue and who waits end its lingering.
+        if waiting == 1 || waiting == self.places_max / 2 || hurry {
             self.arrived.notify_one();
         }
     }
@@ -141,7 +152,7 @@ impl Queue {
             if !state.items.is_empty() && !state.closed {
                 let (lingered, _) = self
                     .arrived
-                    .wait_timeout_while(state, LINGER, |s| s.items.len() < half && !s.closed)
+                    .wait_timeout_while(state, LINGER, |s| s.items.len() < half && !s.closed && !s.urgent)
                     .unwrap_or_else(PoisonError::into_inner);
                 state = lingered;
             }
@@ -151,6 +162,7 @@ impl Queue {
             return None;
         }
         std::mem::swap(&mut state.items, into);
+        state.urgent = false;
         Some(())
     }
 
@@ -184,6 +196,26 @@ mod tests {
         queue.close();
         assert!(queue.reserve().await.is_err());
         assert!(queue.take(Duration::ZERO, &mut Vec::new()).is_none());
+    }
+
+    #[test]
+    fn who_waits_ends_the_lingering() {
+        let queue = std::sync::Arc::new(Queue::new(1000, 1 << 20));
+        let hurries = queue.clone();
+        let began = std::time::Instant::now();
+        let thread = std::thread::spawn(move || {
+            hurries.put(Item::Own(Box::default()));
+            hurries.put(Item::Sync(oneshot::channel().0));
+        });
+        let mut taken = Vec::new();
+        while taken.len() < 2 {
+            let mut some = Vec::new();
+            assert!(queue.take(Duration::from_secs(60), &mut some).is_some());
+            taken.append(&mut some);
+        }
+        thread.join().expect("no panic");
+        assert!(began.elapsed() < Duration::from_secs(30));
+        assert!(!queue.lock().urgent);
     }
 
     #[tokio::test]

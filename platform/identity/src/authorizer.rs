@@ -31,29 +31,25 @@ impl IdentityAuthorizer {
     pub(crate) fn new(engine: Arc<dyn Authorizer>, world: Arc<World>) -> Self {
         Self { engine, world }
     }
-}
 
-impl Authorizer for IdentityAuthorizer {
-    fn authorize(&self, asked: &Attributes) -> Decision {
-        let caller = self.world.caller(&asked.user);
+    /// `caller` is who asks, as the directory knows them.
+    pub(crate) fn decide(&self, caller: &Caller, asked: &Attributes) -> Decision {
         if asked.is_resource_request
             && asked.group == GROUP
-            && let Some(why) = own_kinds(&self.world.directory.read(), &caller, asked)
+            && let Some(why) = own_kinds(&self.world.directory.read(), caller, asked)
         {
             return Decision::Allow(why);
         }
         match self.engine.authorize(asked) {
             Decision::Allow(why) if caller.of_platform => self.confirmed(asked, why),
-            Decision::NoOpinion(why) => match repository(&self.world.directory.read(), &caller, asked) {
+            Decision::NoOpinion(why) => match repository(&self.world.directory.read(), caller, asked) {
                 Some(why) => Decision::Allow(why),
-                None => Decision::NoOpinion(explained(asked, &caller, why)),
+                None => Decision::NoOpinion(explained(asked, caller, why)),
             },
             decided => decided,
         }
     }
-}
 
-impl IdentityAuthorizer {
     fn confirmed(&self, asked: &Attributes, why: String) -> Decision {
         let Some((role, namespace)) = component_binding(&why) else { return Decision::Allow(why) };
         let state = self.world.directory.read();

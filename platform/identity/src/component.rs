@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_host::Host;
+use gantry_identity_api::GROUP;
 use gantry_kube_types::{Admission, AuditSink, Authenticator, Authorizer, UserInfo, Visibility, groups};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -175,6 +176,10 @@ fn tend(core: &Arc<Core>, host: &Host) {
         }
     });
 }
+
+/// Kinds of which there are many, and which are read from the directory and not from the store.
+pub const SELDOM_READ: &[(&str, &str)] =
+    &[(GROUP, "roleassignments"), (GROUP, "users"), (GROUP, "groups"), (GROUP, "applicationcredentials")];
 
 /// Whom in-process clients of the component speak as.
 pub fn own_user() -> gantry_kube_types::UserInfo {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use gantry_identity_api::User;
-use gantry_kube_types::{AuditEvent, AuditSink, SecurityEvent, UserInfo};
+use gantry_kube_types::{AuditEvent, AuditSink, SecurityEvent, UserFields, UserInfo};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -200,8 +200,8 @@ impl Core {
         match self.passwords.change(login, new).await {
             Ok(_) => {
                 let own = found.map(|found| crate::session::spoken_name(&self.directory.read(), &found));
-                let own = UserInfo { username: own.unwrap_or_default(), ..UserInfo::default() };
-                self.password_set(user, SecurityEvent::PasswordChanged, own, origin).await
+                let own = UserFields { username: own.unwrap_or_default(), ..UserFields::default() };
+                self.password_set(user, SecurityEvent::PasswordChanged, own.into(), origin).await
             }
             Err(ChangeError::Login(error)) => {
                 Err(self.password_failed(error, found.as_deref(), origin).await?)

@@ -31,4 +31,4 @@ pub mod totp;
 pub mod vault;
 pub mod visibility;
 
-pub use component::{Identity, StartError, installer, own_user};
+pub use component::{Identity, SELDOM_READ, StartError, installer, own_user};

@@ -37,7 +37,7 @@ impl Authorizer for Narrowed {
     fn authorize(&self, asked: &Attributes) -> Decision {
         let caller = self.world.caller(&asked.user);
         if caller.scope == Scope::Whole || is_open(asked) {
-            return self.whole.authorize(asked);
+            return self.whole.decide(&caller, asked);
         }
         {
             let state = self.world.directory.read();
@@ -55,7 +55,7 @@ impl Authorizer for Narrowed {
                 return outside(&caller);
             }
         }
-        self.whole.authorize(asked)
+        self.whole.decide(&caller, asked)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use gantry_identity_api::{DEFAULT_DOMAIN, Domain, Named, Project, Role, User, UserSpec, extra, roles};
-use gantry_kube_types::{UserInfo, groups};
+use gantry_kube_types::{UserFields, UserInfo, groups};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -289,7 +289,7 @@ fn user_info(
     let username = state.kubernetes_name(user)?;
     let mut member_of = state.kubernetes_groups(user);
     member_of.push(groups::AUTHENTICATED.to_owned());
-    Some(UserInfo { username, uid: user.id(), groups: member_of, extra: all })
+    Some(UserFields { username, uid: user.id(), groups: member_of, extra: all }.into())
 }
 
 /// `acme/alice`, for messages.

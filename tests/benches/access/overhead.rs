@@ -121,6 +121,7 @@ impl Doors {
             authenticators: vec![identity.tokens()],
             wrap_authorizer: Some(Box::new(move |engine| wraps.wrap(engine))),
             visibility: vec![identity.visibility()],
+            seldom_read: gantry_identity::SELDOM_READ,
             ..Seams::default()
         };
         let config = EmbeddedConfig {

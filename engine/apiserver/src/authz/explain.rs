@@ -1,7 +1,8 @@
 //! `POST /apis/authorization.gantry.dev/v1alpha1/explain`: why somebody may or may not.
 //!
 //! Takes a SubjectAccessReview-shaped object. Everybody may ask about themselves; about others, who may
-//! create SubjectAccessReviews.
+//! create SubjectAccessReviews, and about others' rights in a namespace, who may create
+//! LocalSubjectAccessReviews there.
 
 use std::sync::Arc;
 
@@ -55,7 +56,7 @@ impl ExplainApi {
         }
         refuse(KIND, &errors)?;
         let user = if own { caller.clone() } else { subject(spec)? };
-        if !own && !self.may(caller, "create", "authorization.k8s.io", "subjectaccessreviews") {
+        if !own && !self.may_ask_about_others(caller, spec) {
             let why = format!(
                 "User {:?} cannot create resource \"subjectaccessreviews\" in API group \"authorization.k8s.io\" at \
                  the cluster scope",
@@ -69,7 +70,7 @@ impl ExplainApi {
             Decision::Deny(reason) => (false, true, reason),
             Decision::NoOpinion(reason) => (false, false, reason),
         };
-        let all = self.may(caller, "list", RBAC_GROUP, "clusterroles");
+        let all = self.may(caller, "list", RBAC_GROUP, "clusterroles", "");
         let mut status = json!({ "allowed": allowed });
         let explanation = self.rbac.explain(&asked, all, &KNOWN_ROLES);
         let explanation = serde_json::to_value(explanation).map_err(StatusError::internal)?;
@@ -90,7 +91,17 @@ impl ExplainApi {
         Ok(review)
     }
 
-    fn may(&self, user: &UserInfo, verb: &str, group: &str, resource: &str) -> bool {
+    fn may_ask_about_others(&self, caller: &UserInfo, spec: &Value) -> bool {
+        let may = |resource: &str, namespace: &str| {
+            self.may(caller, "create", "authorization.k8s.io", resource, namespace)
+        };
+        let namespace =
+            spec.pointer("/resourceAttributes/namespace").and_then(Value::as_str).unwrap_or_default();
+        may("subjectaccessreviews", "")
+            || (!namespace.is_empty() && may("localsubjectaccessreviews", namespace))
+    }
+
+    fn may(&self, user: &UserInfo, verb: &str, group: &str, resource: &str, namespace: &str) -> bool {
         let asked = Attributes {
             user: user.clone(),
             verb: verb.to_owned(),
@@ -98,6 +109,7 @@ impl ExplainApi {
             group: group.to_owned(),
             version: "v1".to_owned(),
             resource: resource.to_owned(),
+            namespace: namespace.to_owned(),
             ..Attributes::default()
         };
         self.authorizer.authorize(&asked).is_allowed()

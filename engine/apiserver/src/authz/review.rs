@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gantry_kube_logic::meta;
 use gantry_kube_logic::rbac::{PolicyRule, parts};
-use gantry_kube_types::{Attributes, Authorizer, Decision, FieldError, StatusError, UserInfo};
+use gantry_kube_types::{Attributes, Authorizer, Decision, FieldError, StatusError, UserFields, UserInfo};
 use serde_json::{Value, json};
 
 use super::RbacAuthorizer;
@@ -212,16 +212,16 @@ pub(super) fn subject(spec: &Value) -> Result<UserInfo, StatusError> {
                 .map_err(|error| StatusError::bad_request(error.to_string())),
         }
     };
-    let mut user = UserInfo {
+    let mut user = UserFields {
         username: spec["user"].as_str().unwrap_or("").to_owned(),
         uid: spec["uid"].as_str().unwrap_or("").to_owned(),
         groups: list(&spec["groups"])?,
-        ..UserInfo::default()
+        ..UserFields::default()
     };
     for (key, values) in spec["extra"].as_object().into_iter().flatten() {
         user.extra.insert(key.to_lowercase(), list(values)?);
     }
-    Ok(user)
+    Ok(user.into())
 }
 
 pub(super) fn subject_errors(spec: &Value) -> Option<FieldError> {

@@ -1,6 +1,8 @@
 //! Who owns whom, and what follows from it: values in, verdicts out.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
@@ -26,6 +28,40 @@ impl Node {
 
     fn orphans_dependents(&self) -> bool {
         self.deleting && self.finalizers.iter().any(|f| f == ORPHAN)
+    }
+
+    /// Owned by nobody and staying: nothing is ever done about it, so nothing more of it is kept than its place.
+    fn is_plain(&self) -> bool {
+        self.owners.is_empty() && !self.deleting
+    }
+}
+
+/// What is kept of every object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    /// As [`Node::resource`].
+    pub resource: u32,
+    pub namespace: Arc<str>,
+}
+
+/// A uid in 16 bytes: there are as many as there are objects.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Uid(u128);
+
+#[derive(Default)]
+struct Uids([RandomState; 2]);
+
+impl Uids {
+    fn of(&self, text: &str) -> Uid {
+        let canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
+        match uuid::Uuid::try_parse(text) {
+            Ok(uuid) if canonical => Uid(uuid.as_u128()),
+            // What somebody wrote into a reference; with keys that nobody knows no two are made alike.
+            _ => {
+                let [high, low] = self.0.each_ref().map(|state| u128::from(state.hash_one(text)));
+                Uid(high << 64 | low)
+            }
+        }
     }
 }
 
@@ -54,6 +90,10 @@ pub enum Verdict {
 /// All objects by uid, with the way back from owner to dependents.
 #[derive(Default)]
 pub struct Graph {
+    objects: HashMap<Uid, Place>,
+    uids: Uids,
+    namespaces: HashSet<Arc<str>>,
+    /// Those that are more than plain.
     nodes: HashMap<String, Node>,
     dependents: HashMap<String, HashSet<String>>,
     /// Owners the server said do not exist.
@@ -61,15 +101,44 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// `None` also for what is plain.
     pub fn get(&self, uid: &str) -> Option<&Node> {
         self.nodes.get(uid)
+    }
+
+    pub fn has(&self, uid: &str) -> bool {
+        self.objects.contains_key(&self.uids.of(uid))
+    }
+
+    /// Takes out what is of a resource and not among these; returns where it was, and the uids to be judged.
+    pub fn retain(&mut self, resource: usize, uids: &[String]) -> (Vec<Place>, Vec<String>) {
+        let listed: HashSet<Uid> = uids.iter().map(|uid| self.uids.of(uid)).collect();
+        let stays = |uid: &Uid, place: &Place| place.resource as usize != resource || listed.contains(uid);
+        let gone: Vec<(Uid, Place)> = self.objects.extract_if(|uid, place| !stays(uid, place)).collect();
+        let texts: HashMap<Uid, String> = match gone.is_empty() {
+            true => HashMap::new(),
+            false => {
+                let texts = self.nodes.keys().chain(self.dependents.keys());
+                texts.map(|text| (self.uids.of(text), text.clone())).collect()
+            }
+        };
+        let mut affected = Vec::new();
+        for uid in gone.iter().filter_map(|(uid, _)| texts.get(uid)) {
+            affected.extend(self.forget(uid));
+        }
+        (gone.into_iter().map(|(_, place)| place).collect(), affected)
     }
 
     /// Puts an object in; returns the uids that have to be judged because of it.
     pub fn put(&mut self, uid: &str, node: Node) -> Vec<String> {
         self.absent.remove(uid);
+        let place = Place { resource: node.resource as u32, namespace: self.namespace(&node.namespace) };
+        self.objects.insert(self.uids.of(uid), place);
         let mut affected = Vec::new();
-        let before = self.nodes.insert(uid.to_owned(), node.clone());
+        let before = match node.is_plain() {
+            true => self.nodes.remove(uid),
+            false => self.nodes.insert(uid.to_owned(), node.clone()),
+        };
         for owner in before.iter().flat_map(|b| &b.owners) {
             if !node.owners.iter().any(|o| o.uid == owner.uid) {
                 self.unlink(&owner.uid, uid);
@@ -90,9 +159,25 @@ impl Graph {
         affected
     }
 
-    /// Takes an object out; returns the uids to be judged: what it owned and what waited for it.
-    pub fn remove(&mut self, uid: &str) -> Vec<String> {
-        let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
+    fn namespace(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.namespaces.get(name) {
+            return known.clone();
+        }
+        let new: Arc<str> = name.into();
+        self.namespaces.insert(new.clone());
+        new
+    }
+
+    /// Takes an object out; returns where it was, and the uids to be judged: what it owned and what waited for it.
+    pub fn remove(&mut self, uid: &str) -> (Option<Place>, Vec<String>) {
+        match self.objects.remove(&self.uids.of(uid)) {
+            Some(place) => (Some(place), self.forget(uid)),
+            None => (None, Vec::new()),
+        }
+    }
+
+    fn forget(&mut self, uid: &str) -> Vec<String> {
+        let node = self.nodes.remove(uid).unwrap_or_default();
         for owner in &node.owners {
             self.unlink(&owner.uid, uid);
         }
@@ -107,7 +192,7 @@ impl Graph {
 
     /// The server says that no object has this uid.
     pub fn mark_absent(&mut self, uid: &str) {
-        if !self.nodes.contains_key(uid) {
+        if !self.has(uid) {
             self.absent.insert(uid.to_owned());
         }
     }
@@ -140,9 +225,7 @@ impl Graph {
         if node.deleting || node.owners.is_empty() {
             return Verdict::Nothing;
         }
-        let unknown = |owner: &&OwnerReference| {
-            !self.nodes.contains_key(&owner.uid) && !self.absent.contains(&owner.uid)
-        };
+        let unknown = |owner: &&OwnerReference| !self.has(&owner.uid) && !self.absent.contains(&owner.uid);
         let unknown: Vec<OwnerReference> = node.owners.iter().filter(unknown).cloned().collect();
         if !unknown.is_empty() {
             return Verdict::CheckOwners(unknown);
@@ -150,12 +233,12 @@ impl Graph {
         let (mut solid, mut gone, mut waiting) = (0, Vec::new(), Vec::new());
         for owner in &node.owners {
             match self.nodes.get(&owner.uid) {
-                None => gone.push(owner.uid.clone()),
+                None if !self.has(&owner.uid) => gone.push(owner.uid.clone()),
                 // An owner waits only for those that block it.
                 Some(o) if o.waits_for_dependents() && owner.block_owner_deletion == Some(true) => {
                     waiting.push(owner.uid.clone());
                 }
-                Some(_) => solid += 1,
+                Some(_) | None => solid += 1,
             }
         }
         if solid > 0 {
@@ -208,7 +291,7 @@ mod tests {
         graph.put("owner", node(&[]));
         assert_eq!(graph.put("pod", node(&[("owner", true)])), ["pod"]);
         assert_eq!(graph.judge("pod"), Verdict::Nothing);
-        assert_eq!(graph.remove("owner"), ["pod"]);
+        assert_eq!(graph.remove("owner").1, ["pod"]);
         assert_eq!(graph.judge("pod"), Verdict::Delete { foreground: false });
     }
 
@@ -233,7 +316,35 @@ mod tests {
         graph.remove("owner");
         assert_eq!(graph.judge("pod"), Verdict::Delete { foreground: false });
         graph.remove("pod");
+        assert!(graph.absent.is_empty() && graph.dependents.is_empty());
+        assert!(graph.nodes.is_empty() && graph.objects.is_empty());
+    }
+
+    #[test]
+    fn what_a_list_does_not_show_any_more_is_gone() {
+        let mut graph = Graph::default();
+        let of = |resource: usize, node: Node| Node { resource, ..node };
+        graph.put("owner", of(1, node(&[])));
+        graph.put("plain", of(1, node(&[])));
+        graph.put("other", of(2, node(&[])));
+        graph.put("pod", of(2, node(&[("owner", true)])));
+        let (gone, affected) = graph.retain(1, &["plain".to_owned()]);
+        assert_eq!((gone.len(), affected), (1, vec!["pod".to_owned()]));
+        assert_eq!(graph.judge("pod"), Verdict::Delete { foreground: false });
+        assert!(graph.has("plain") && graph.has("other") && !graph.has("owner"));
+        assert_eq!(graph.retain(2, &[]).0.len(), 2);
         assert!(graph.absent.is_empty() && graph.dependents.is_empty() && graph.nodes.is_empty());
+    }
+
+    #[test]
+    fn uids_that_differ_are_different() {
+        let uids = Uids::default();
+        let uid = "0b4e6c9e-7f0b-4b0e-9a83-1d4f0a6b2c11";
+        for other in ["", "late", "0b4e6c9e7f0b4b0e9a831d4f0a6b2c11", "0B4E6C9E-7F0B-4B0E-9A83-1D4F0A6B2C11"]
+        {
+            assert!(uids.of(uid) != uids.of(other), "{other}");
+            assert!(uids.of(other) == uids.of(other), "{other}");
+        }
     }
 
     #[test]
@@ -261,7 +372,7 @@ mod tests {
         leaving.deleting = true;
         graph.put("pod", leaving);
         assert_eq!(graph.judge("set"), Verdict::Nothing);
-        assert!(graph.remove("pod").contains(&"set".to_owned()));
+        assert!(graph.remove("pod").1.contains(&"set".to_owned()));
         assert_eq!(graph.judge("set"), Verdict::FinishForeground);
     }
 

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::resources::{self, Resource};
 use crate::shared::{Shared, gone_is_fine};
-use graph::{FOREGROUND, Graph, Node, ORPHAN, Verdict};
+use graph::{FOREGROUND, Graph, Node, ORPHAN, Place, Verdict};
 
 const WORKERS: usize = 4;
 /// The one key of the queue that re-reads discovery.
@@ -116,27 +116,21 @@ impl Collector {
             let mut events =
                 std::pin::pin!(watcher::watcher(api, watcher::Config::default()).default_backoff());
             let mut listed: Vec<String> = Vec::new();
-            let mut known: std::collections::HashSet<String> = std::collections::HashSet::new();
             loop {
                 let event = tokio::select! {
                     event = events.next() => event,
                     () = stop.cancelled() => return,
                 };
                 match event {
-                    Some(Ok(Event::Init)) => listed.clear(),
+                    Some(Ok(Event::Init)) => listed = Vec::new(),
                     Some(Ok(Event::InitApply(object))) => listed.extend(this.put(index, &object)),
                     Some(Ok(Event::InitDone)) => {
                         this.shared.tally.complete(&counted);
-                        let now: std::collections::HashSet<String> = listed.drain(..).collect();
-                        for uid in known.difference(&now) {
-                            this.remove(uid);
-                        }
-                        known = now;
+                        this.retain(index, &std::mem::take(&mut listed));
                     }
-                    Some(Ok(Event::Apply(object))) => known.extend(this.put(index, &object)),
+                    Some(Ok(Event::Apply(object))) => drop(this.put(index, &object)),
                     Some(Ok(Event::Delete(object))) => {
                         if let Some(uid) = object.uid() {
-                            known.remove(&uid);
                             this.remove(&uid);
                         }
                     }
@@ -160,7 +154,7 @@ impl Collector {
         let namespace = node.namespace.clone();
         let (fresh, affected) = {
             let mut graph = self.graph();
-            (graph.get(&uid).is_none(), graph.put(&uid, node))
+            (!graph.has(&uid), graph.put(&uid, node))
         };
         if fresh {
             self.shared.tally.add(&self.counted(resource), &namespace, 1);
@@ -176,12 +170,19 @@ impl Collector {
     }
 
     fn remove(&self, uid: &str) {
-        let (gone, affected) = {
-            let mut graph = self.graph();
-            (graph.get(uid).cloned(), graph.remove(uid))
-        };
-        if let Some(node) = gone {
-            self.shared.tally.add(&self.counted(node.resource), &node.namespace, -1);
+        let (gone, affected) = self.graph().remove(uid);
+        self.taken_out(gone, affected);
+    }
+
+    /// After a list of a resource: what is not in it has gone while nobody watched.
+    fn retain(&self, resource: usize, listed: &[String]) {
+        let (gone, affected) = self.graph().retain(resource, listed);
+        self.taken_out(gone, affected);
+    }
+
+    fn taken_out(&self, places: impl IntoIterator<Item = Place>, affected: Vec<String>) {
+        for place in places {
+            self.shared.tally.add(&self.counted(place.resource as usize), &place.namespace, -1);
         }
         affected.into_iter().for_each(|uid| self.queue.add(uid));
     }

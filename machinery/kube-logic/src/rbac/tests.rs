@@ -106,8 +106,8 @@ fn rights_cover_rights() {
         let rules: Vec<PolicyRule> = owner.iter().cloned().map(policy).collect();
         assert_eq!(covers(&rules, &[policy(requested.clone())]).is_ok(), want, "{owner:?} over {requested}");
     }
-    let user =
-        UserInfo { username: "eve".into(), groups: vec!["a".into(), "b".into()], ..UserInfo::default() };
+    let mut user = UserInfo::default();
+    (user.username, user.groups) = ("eve".into(), vec!["a".into(), "b".into()]);
     let refused = confirm_no_escalation(&user, &[], &[policy(pods)], &[]).expect_err("eve holds nothing");
     assert_eq!(
         refused,

@@ -138,7 +138,7 @@ pub fn resource_terms(record: &Record<'_>) -> [Option<String>; 4] {
 
 fn has_words(record: &Record<'_>, wanted: &[Vec<u8>]) -> bool {
     let mut missing: Vec<&[u8]> = wanted.iter().map(Vec::as_slice).collect();
-    record.texts(|text| words(text, |word| missing.retain(|w| *w != word)));
+    record.texts(|text, _| words(text, |word| missing.retain(|w| *w != word)));
     missing.is_empty()
 }
 

@@ -1,10 +1,11 @@
 //! A record as it is kept, and what is searched in it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::fmt;
 
 use gantry_kube_types::audit_annotations;
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The fields of an `audit.k8s.io/v1` event that tables and searches look at.
@@ -25,8 +26,8 @@ pub struct Record<'a> {
     pub user: User<'a>,
     #[serde(borrow)]
     pub impersonated_user: Option<User<'a>>,
-    #[serde(rename = "sourceIPs")]
-    pub source_ips: Vec<String>,
+    #[serde(borrow, rename = "sourceIPs")]
+    pub source_ips: Vec<Text<'a>>,
     #[serde(borrow)]
     pub user_agent: Cow<'a, str>,
     #[serde(borrow)]
@@ -39,7 +40,41 @@ pub struct Record<'a> {
     pub response_object: Option<&'a RawValue>,
     #[serde(borrow)]
     pub request_received_timestamp: Cow<'a, str>,
-    pub annotations: BTreeMap<String, String>,
+    #[serde(borrow)]
+    pub annotations: Annotations<'a>,
+}
+
+/// A text that stands in the record as it is, or is made from what stands there escaped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
+/// A record has few, so they are looked through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Annotations<'a>(pub Vec<(Text<'a>, Text<'a>)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Annotations<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(PairsVisitor)
+    }
+}
+
+struct PairsVisitor;
+
+impl<'de> Visitor<'de> for PairsVisitor {
+    type Value = Annotations<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("texts by name")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        let mut all = Vec::with_capacity(8);
+        while let Some(pair) = map.next_entry()? {
+            all.push(pair);
+        }
+        Ok(Annotations(all))
+    }
 }
 
 /// Who.
@@ -117,7 +152,7 @@ impl<'a> Record<'a> {
     }
 
     pub fn annotation(&self, key: &str) -> &str {
-        self.annotations.get(key).map_or("", String::as_str)
+        self.annotations.0.iter().find(|(name, _)| name.0 == key).map_or("", |(_, value)| &value.0)
     }
 
     pub fn outcome(&self) -> Outcome {
@@ -155,30 +190,30 @@ impl<'a> Record<'a> {
         target
     }
 
-    /// Every text whose words are searched.
-    pub fn texts(&self, mut visit: impl FnMut(&str)) {
+    /// Every text whose words are searched, and whether the same text is in many records.
+    pub fn texts(&self, mut visit: impl FnMut(&str, bool)) {
         let object = &self.object_ref;
-        for text in [
-            &self.user.username,
-            &self.request_uri,
-            &self.user_agent,
-            &object.resource,
-            &object.namespace,
-            &object.name,
-            &object.api_group,
-            &self.response_status.reason,
-            &self.response_status.message,
+        for (text, common) in [
+            (&self.user.username, true),
+            (&self.request_uri, false),
+            (&self.user_agent, true),
+            (&object.resource, true),
+            (&object.namespace, true),
+            (&object.name, false),
+            (&object.api_group, true),
+            (&self.response_status.reason, true),
+            (&self.response_status.message, false),
         ] {
-            visit(text);
+            visit(text, common);
         }
         if let Some(user) = &self.impersonated_user {
-            visit(&user.username);
+            visit(&user.username, true);
         }
-        self.source_ips.iter().for_each(|ip| visit(ip));
-        for (key, value) in &self.annotations {
+        self.source_ips.iter().for_each(|ip| visit(&ip.0, true));
+        for (Text(key), Text(value)) in &self.annotations.0 {
             // A number that is of no use in a search, and different in every record.
             if key != audit_annotations::LATENCY_US {
-                visit(value);
+                visit(value, true);
             }
         }
         for body in [self.request_object, self.response_object].into_iter().flatten() {
@@ -187,7 +222,7 @@ impl<'a> Record<'a> {
             while !text.is_char_boundary(end) {
                 end -= 1;
             }
-            visit(&text[..end]);
+            visit(&text[..end], false);
         }
     }
 }

@@ -7,7 +7,7 @@ use gantry_audit_api::frame::{Frame, Kind};
 use gantry_audit_api::record::Record;
 
 use super::bits::Bits;
-use super::terms::{self, Field, Term, term};
+use super::terms::{self, Field, Term, Texts, term};
 
 /// Frames that have a term: in order, mostly few.
 #[derive(Clone, Debug)]
@@ -64,6 +64,7 @@ pub(crate) struct MemoryIndex {
     pub(super) times_us: Vec<i64>,
     /// Where the next frame begins.
     pub(crate) next_place: u64,
+    texts: Texts,
 }
 
 impl MemoryIndex {
@@ -86,7 +87,7 @@ impl MemoryIndex {
             Kind::Record => match Record::parse(frame.payload) {
                 Some(record) => {
                     time_us = record.received_us();
-                    terms::of_record(&record, add);
+                    terms::of_record(&record, &mut self.texts, add);
                 }
                 None => add(term(Field::Kind, b"record")),
             },

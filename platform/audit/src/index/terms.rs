@@ -1,5 +1,7 @@
 //! Terms of records and of queries. Their numbers are on disk: they must not change.
 
+use std::collections::HashMap;
+
 use gantry_audit_api::query::{Query, resource_terms};
 use gantry_audit_api::record::{Record, words};
 
@@ -35,8 +37,34 @@ pub(crate) fn term(field: Field, value: &[u8]) -> Term {
     hash ^ (hash >> 33)
 }
 
+/// Texts whose terms are remembered.
+const TEXTS_MAX: usize = 2048;
+const TEXT_BYTES_MAX: usize = 512;
+
+/// Terms of the words of texts that come again and again: users, programs, namespaces, reasons.
+#[derive(Default)]
+pub(crate) struct Texts(HashMap<Box<str>, Box<[Term]>>);
+
+impl Texts {
+    fn visit(&mut self, text: &str, common: bool, mut visit: impl FnMut(Term)) {
+        if !common || text.len() > TEXT_BYTES_MAX {
+            return words(text, |word| visit(term(Field::Word, word)));
+        }
+        if let Some(terms) = self.0.get(text) {
+            return terms.iter().for_each(|term| visit(*term));
+        }
+        let mut terms = Vec::new();
+        words(text, |word| terms.push(term(Field::Word, word)));
+        terms.iter().for_each(|term| visit(*term));
+        if self.0.len() >= TEXTS_MAX {
+            self.0.clear();
+        }
+        self.0.insert(text.into(), terms.into());
+    }
+}
+
 /// Every term of a record; some come more than once.
-pub(crate) fn of_record(record: &Record<'_>, mut visit: impl FnMut(Term)) {
+pub(crate) fn of_record(record: &Record<'_>, texts: &mut Texts, mut visit: impl FnMut(Term)) {
     let object = &record.object_ref;
     let mut field = |field: Field, value: &str| {
         if !value.is_empty() {
@@ -58,7 +86,7 @@ pub(crate) fn of_record(record: &Record<'_>, mut visit: impl FnMut(Term)) {
     field(Field::Name, &object.name);
     field(Field::Outcome, record.outcome().name());
     field(Field::Event, record.event());
-    record.texts(|text| words(text, |word| visit(term(Field::Word, word))));
+    record.texts(|text, common| texts.visit(text, common, &mut visit));
 }
 
 /// The terms that a record must all have.

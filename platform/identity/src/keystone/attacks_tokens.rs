@@ -193,7 +193,8 @@ async fn a_call_is_made_by_whom_the_trail_says() {
     let (alice, bob) = (platform.token("alice", TokenScope::System), platform.token("bob", project("web")));
     let info = |token: &str| platform.core.validate(token).expect("good").info.clone();
     let somebody = UserInfo::authenticated("system:serviceaccount:web-dev:robot", &[]);
-    let acting = UserInfo { extra: BTreeMap::new(), ..info(&bob) };
+    let mut acting = info(&bob);
+    acting.extra = BTreeMap::new();
     for (said_by_door, want) in [
         (Some(info(&alice)), 200),
         (None, 200),

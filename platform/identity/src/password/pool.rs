@@ -199,7 +199,7 @@ impl Shared {
     }
 
     fn serve(&self) {
-        stand_back(self.settings.niceness);
+        gantry_base::threads::stand_back(self.settings.niceness);
         let mut workspace = Workspace::new();
         while let Some(job) = self.next(&mut workspace) {
             if job.reply.is_closed() {
@@ -253,13 +253,5 @@ impl Work {
                 Ok(Done::Found(found))
             }
         }
-    }
-}
-
-/// Lowers the priority of the calling thread.
-fn stand_back(niceness: u8) {
-    if niceness > 0 {
-        // SAFETY: nice(2) takes a number and touches no memory of ours. On Linux it is of the thread.
-        unsafe { nix::libc::nice(i32::from(niceness.min(19))) };
     }
 }

@@ -15,6 +15,8 @@ use crate::rights::OWN_USER;
 
 /// Callers remembered between two changes of the directory.
 const REMEMBERED_MAX: usize = 4096;
+/// Of them, those that are known by their address: they are kept whole.
+const ADDRESSES_MAX: usize = 1024;
 
 /// What a credential is good for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,18 +154,28 @@ pub struct Callers(Mutex<Remembered>);
 struct Remembered {
     generation: u64,
     callers: HashMap<String, Arc<Caller>>,
+    /// Those asked about lately, by [`UserInfo::address`]. A request asks several times with the same value, and a
+    /// token's session hands out the same value for every request.
+    by_address: HashMap<usize, (UserInfo, Arc<Caller>)>,
 }
 
 impl Callers {
     /// [`Caller::of`], remembered until the directory is at another generation.
     pub fn get(&self, generation: u64, state: &State, info: &UserInfo) -> Arc<Caller> {
-        let key = fingerprint(info);
         let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.generation != generation || remembered.callers.len() >= REMEMBERED_MAX {
-            remembered.generation = generation;
-            remembered.callers.clear();
+            *remembered = Remembered { generation, ..Remembered::default() };
         }
-        remembered.callers.entry(key).or_insert_with(|| Arc::new(Caller::of(state, info))).clone()
+        if let Some((_, caller)) = remembered.by_address.get(&info.address()) {
+            return caller.clone();
+        }
+        let made = || Arc::new(Caller::of(state, info));
+        let caller = remembered.callers.entry(fingerprint(info)).or_insert_with(made).clone();
+        if remembered.by_address.len() >= ADDRESSES_MAX {
+            remembered.by_address.clear();
+        }
+        remembered.by_address.insert(info.address(), (info.clone(), caller.clone()));
+        caller
     }
 }
 

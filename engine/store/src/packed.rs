@@ -1,0 +1,159 @@
+//! Objects that are many and seldom read, kept small.
+//!
+//! Objects of one kind look alike: the same fields, managers, roles. A few of them serve as a dictionary, and what
+//! is kept of another one is what it does not share with these. Unpacking takes about a microsecond, so this is for
+//! kinds whose readers keep what they need of them: see [`crate::Options::packed`].
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use zstd::zstd_safe::{CCtx, CDict, DCtx, DDict};
+
+use crate::{Key, Object, Prefix, Revision};
+
+/// A dictionary is made of so many objects, when a kind has so many.
+const SAMPLES: usize = 16;
+const SAMPLE_EVERY: usize = 4;
+pub(crate) const WORTH_IT: usize = SAMPLES * SAMPLE_EVERY;
+/// Of one object.
+const SAMPLE_BYTES_MAX: usize = 4 << 10;
+const LEVEL: i32 = 3;
+
+/// Which kinds are packed.
+#[derive(Clone, Debug, Default)]
+pub struct Packed(Arc<HashSet<String>>);
+
+impl Packed {
+    /// `kinds`: group and resource.
+    pub fn new(kinds: &[(&str, &str)]) -> Self {
+        Self(Arc::new(
+            kinds.iter().map(|(group, resource)| Prefix::resource(group, resource).kind()).collect(),
+        ))
+    }
+
+    pub(crate) fn has(&self, kind: &str) -> bool {
+        self.0.contains(kind)
+    }
+}
+
+/// What the objects of a kind have in common.
+pub(crate) struct Dictionary {
+    pack: CDict<'static>,
+    unpack: DDict<'static>,
+    context: Mutex<CCtx<'static>>,
+}
+
+impl Dictionary {
+    /// Made from some of the kind's objects.
+    pub(crate) fn of<'a>(objects: impl Iterator<Item = &'a Arc<Object>>) -> Self {
+        let samples = objects.step_by(SAMPLE_EVERY).take(SAMPLES);
+        let text: Vec<u8> = samples
+            .flat_map(|object| object.value.iter().take(SAMPLE_BYTES_MAX).copied().collect::<Vec<u8>>())
+            .collect();
+        Self {
+            pack: CDict::create(&text, LEVEL),
+            unpack: DDict::create(&text),
+            context: Mutex::new(CCtx::create()),
+        }
+    }
+
+    fn pack(&self, value: &[u8]) -> Option<Vec<u8>> {
+        let mut out = Vec::with_capacity(zstd::zstd_safe::compress_bound(value.len()));
+        let mut context = self.context.lock().unwrap_or_else(PoisonError::into_inner);
+        context.compress_using_cdict(&mut out, value, &self.pack).ok()?;
+        Some(out)
+    }
+}
+
+thread_local! {
+    /// 160 KiB, for threads that read something packed.
+    static UNPACKING: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+}
+
+/// One object in a snapshot.
+#[derive(Clone)]
+pub(crate) enum Kept {
+    Whole(Arc<Object>),
+    Packed { revision: Revision, value_bytes: u32, packed: Arc<[u8]>, dictionary: Arc<Dictionary> },
+}
+
+impl Kept {
+    pub(crate) fn new(object: Arc<Object>, dictionary: Option<&Arc<Dictionary>>) -> Self {
+        let packed = dictionary.and_then(|dictionary| Some((dictionary, dictionary.pack(&object.value)?)));
+        match packed {
+            Some((dictionary, packed)) if packed.len() < object.value.len() / 2 => {
+                let kept = Self::Packed {
+                    revision: object.revision,
+                    // A value is bounded far below 4 GiB.
+                    value_bytes: object.value.len() as u32,
+                    packed: packed.into(),
+                    dictionary: dictionary.clone(),
+                };
+                // What we packed is what we unpack, or it is kept as it is.
+                let back = kept.object(&object.key);
+                if back.value == object.value { kept } else { Self::Whole(object) }
+            }
+            _ => Self::Whole(object),
+        }
+    }
+
+    pub(crate) fn object(&self, key: &Key) -> Arc<Object> {
+        match self {
+            Self::Whole(object) => object.clone(),
+            Self::Packed { revision, value_bytes, packed, dictionary } => {
+                let mut value = Vec::with_capacity(*value_bytes as usize);
+                let unpacked = UNPACKING.with_borrow_mut(|context| {
+                    context.decompress_using_ddict(&mut value, packed, &dictionary.unpack)
+                });
+                // Looked at when it was packed; memory that changed since is no case to go on in.
+                if let Err(code) = unpacked {
+                    tracing::error!(%key, error = zstd::zstd_safe::get_error_name(code), "an object in memory is damaged");
+                }
+                Arc::new(Object { key: key.clone(), revision: *revision, value: Bytes::from(value) })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn object(number: usize, text: &str) -> Arc<Object> {
+        let value = format!(
+            r#"{{"apiVersion":"identity.gantry.dev/v1alpha1","kind":"RoleAssignment","metadata":{{"name":"a{number}","managedFields":[{{"manager":"gantry","operation":"Update","fieldsType":"FieldsV1","fieldsV1":{{"f:spec":{{"f:role":{{}},"f:user":{{}}}}}}}}]}},"spec":{{"role":"member","user":"{text}"}}}}"#
+        );
+        let key = Key::new("identity.gantry.dev", "roleassignments", "", &format!("a{number}"));
+        Arc::new(Object { key, revision: number as u64, value: value.into() })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_packed_comes_back(texts in proptest::collection::vec(".{0,200}", 1..100)) {
+            let objects: Vec<_> = texts.iter().enumerate().map(|(n, text)| object(n, text)).collect();
+            let dictionary = Arc::new(Dictionary::of(objects.iter()));
+            for object in &objects {
+                let kept = Kept::new(object.clone(), Some(&dictionary));
+                prop_assert_eq!(&kept.object(&object.key), object);
+            }
+        }
+    }
+
+    #[test]
+    fn likes_become_small_and_others_stay_as_they_are() {
+        let samples: Vec<_> = (0..WORTH_IT).map(|n| object(n, &format!("user-{n}"))).collect();
+        let dictionary = Arc::new(Dictionary::of(samples.iter()));
+        let like = object(1000, "somebody-else");
+        match Kept::new(like.clone(), Some(&dictionary)) {
+            Kept::Packed { packed, .. } => assert!(packed.len() * 4 < like.value.len(), "{}", packed.len()),
+            Kept::Whole(_) => panic!("it is like the others"),
+        }
+        let noise: Vec<u8> = (0..200_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let other = Arc::new(Object { value: noise.into(), ..(*like).clone() });
+        assert!(matches!(Kept::new(other, Some(&dictionary)), Kept::Whole(_)));
+    }
+}
