@@ -24,6 +24,9 @@ pub enum Command {
     Image(commands::image::ImageCommand),
     #[command(flatten)]
     Identity(commands::identity::IdentityCommand),
+    /// List, show, change and share repositories of the registry
+    #[command(subcommand, visible_alias = "repo")]
+    Repository(commands::repository::RepositoryCommand),
     /// Explain where a pod was placed, node by node, and why
     Why(commands::why::WhyArgs),
 }
@@ -35,6 +38,9 @@ pub async fn run(command: Command, flags: &ClientFlags) -> anyhow::Result<()> {
         Command::Can(can) => commands::can::run(can, &Context::load(flags).await?).await,
         Command::Image(image) => commands::image::run(image, flags).await,
         Command::Identity(identity) => commands::identity::run(identity, flags).await,
+        Command::Repository(command) => {
+            commands::repository::run(command, &Context::load(flags).await?).await
+        }
         Command::Why(why) => commands::why::run(why, &Context::load(flags).await?).await,
     }
 }

@@ -4,4 +4,5 @@ pub mod audit;
 pub mod can;
 pub mod identity;
 pub mod image;
+pub mod repository;
 pub mod why;

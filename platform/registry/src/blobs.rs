@@ -91,8 +91,9 @@ pub(crate) async fn delete(
     name: RepositoryName,
     digest: Digest,
 ) -> Result<Response, ApiError> {
-    let named = digest.to_string();
+    let (named, changed) = (digest.to_string(), name.clone());
     if registry.blocking(move |r| r.store().unlink_blob(&name, &digest)).await? {
+        registry.note(&changed);
         let response = Response::builder().status(StatusCode::ACCEPTED).header(CONTENT_LENGTH, 0);
         return Ok(build(response.header("Docker-Content-Digest", named), Body::empty()));
     }

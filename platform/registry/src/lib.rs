@@ -2,16 +2,22 @@
 //!
 //! [`build`] gives a [`Registry`]; its [`Registry::router`] serves `/v2/…` and `/token`. Who may do what is
 //! asked of the platform's authoriser as rights on the virtual resource `repositories` of the group
-//! `registry.gantry.dev` (verbs `pull`, `push`, `delete`, `list`).
+//! `registry.gantry.dev` (verbs `pull`, `push`, `delete`, `list`). Whose a repository is, its object says
+//! ([`gantry_registry_api::Repository`]), which is made with the first push.
 
 mod access;
+mod admission;
 mod blobs;
+mod catalogue;
 mod config;
 mod errors;
 mod lists;
 mod manifests;
+mod reconcile;
+mod rights;
 mod routes;
 mod seed;
+mod status;
 mod store;
 mod tokens;
 mod uploads;
@@ -20,8 +26,12 @@ mod validate;
 use std::io;
 use std::sync::Arc;
 
-pub use access::{Access, GROUP, RESOURCE};
-pub use config::{Config, Limits};
+pub use access::Access;
+pub use admission::RepositoryAdmission;
+pub use catalogue::Catalogue;
+pub use config::{Config, Limits, Settings};
+pub use reconcile::{OWN_USER, StartError};
+pub use rights::{RepositoryRights, RepositoryVisibility};
 pub use seed::SeedError;
 pub use store::Collected;
 pub use tokens::{JwtIssuer, NotBeyondRegistry, PasswordIsToken, RegistryTokens, Scope, TokenIssuer};
@@ -35,6 +45,8 @@ pub struct Registry {
 struct Inner {
     store: store::Store,
     access: Access,
+    catalogue: Catalogue,
+    changed: reconcile::Changed,
     /// Bounds the request bodies that are written at the same time.
     streams: tokio::sync::Semaphore,
 }
@@ -42,10 +54,12 @@ struct Inner {
 /// Opens the registry below `config.root`, which is made if it is not there.
 ///
 /// Reads the names of everything stored: run it on a blocking thread when the registry may be large.
-pub fn build(config: Config, access: Access) -> io::Result<Registry> {
+/// `catalogue` is the one that [`RepositoryRights`] in the way of `access.authorizer` asks.
+pub fn build(config: Config, access: Access, catalogue: Catalogue) -> io::Result<Registry> {
     let streams = tokio::sync::Semaphore::new(config.limits.streams_max);
     let store = store::Store::open(config)?;
-    Ok(Registry { inner: Arc::new(Inner { store, access, streams }) })
+    let changed = reconcile::Changed::default();
+    Ok(Registry { inner: Arc::new(Inner { store, access, catalogue, changed, streams }) })
 }
 
 impl Registry {

@@ -87,6 +87,7 @@ pub(crate) async fn put(
         let missing: Vec<_> = missing.0.iter().map(|digest| json!({ "digest": digest })).collect();
         return Err(ApiError::new(ErrorCode::ManifestBlobUnknown).detail(missing.into()));
     }
+    registry.note(&name);
     let mut response = Response::builder()
         .status(StatusCode::CREATED)
         .header(LOCATION, format!("/v2/{name}/manifests/{digest}"))
@@ -104,7 +105,7 @@ pub(crate) async fn delete(
     name: RepositoryName,
     reference: ManifestName,
 ) -> Result<Response, ApiError> {
-    let named = reference.to_string();
+    let (named, changed) = (reference.to_string(), name.clone());
     let deleted = registry.blocking(move |r| match &reference {
         ManifestName::Tag(tag) => r.store().delete_tag(&name, tag),
         ManifestName::Digest(digest) => r.store().delete_manifest(&name, digest),
@@ -112,6 +113,7 @@ pub(crate) async fn delete(
     if !deleted.await? {
         return Err(ApiError::new(ErrorCode::ManifestUnknown).detail(json!({ "reference": named })));
     }
+    registry.note(&changed);
     Ok(build(Response::builder().status(StatusCode::ACCEPTED).header(CONTENT_LENGTH, 0), Body::empty()))
 }
 

@@ -95,8 +95,11 @@ async fn dispatch(registry: &Registry, request: Request<Body>) -> Result<Respons
             Ok((StatusCode::OK, [(http::header::CONTENT_TYPE, "application/json")], "{}").into_response())
         }
         Route::Catalog if reads => {
-            caller.require("list", "")?;
-            crate::lists::catalog(registry, request.uri())
+            let all = caller.may("list", "");
+            if !all {
+                caller.require_catalog()?;
+            }
+            crate::lists::catalog(registry, &caller, all, request.uri())
         }
         Route::Tags(name) if reads => {
             caller.require("pull", name.as_str())?;
@@ -117,7 +120,10 @@ async fn dispatch(registry: &Registry, request: Request<Body>) -> Result<Respons
         Route::Manifest(name, reference) => {
             caller.require(verb(request.method())?, name.as_str())?;
             match *request.method() {
-                Method::PUT => crate::manifests::put(registry, name, reference, request).await,
+                Method::PUT => {
+                    registry.inner.catalogue.admit(&name).await?;
+                    crate::manifests::put(registry, name, reference, request).await
+                }
                 Method::DELETE => crate::manifests::delete(registry, name, reference).await,
                 _ => crate::manifests::get(registry, name, reference, request.headers(), head).await,
             }

@@ -26,9 +26,13 @@ impl Registry {
     ) -> Result<(), SeedError> {
         let (repository, tag, image) = (repository.clone(), tag.clone(), image.clone());
         let registry = self.clone();
-        tokio::task::spawn_blocking(move || registry.put_image_now(&repository, &tag, &image))
-            .await
-            .map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || {
+            registry.put_image_now(&repository, &tag, &image)?;
+            registry.note(&repository);
+            Ok(())
+        })
+        .await
+        .map_err(io::Error::other)?
     }
 
     fn put_image_now(&self, repository: &RepositoryName, tag: &Tag, image: &Image) -> Result<(), SeedError> {

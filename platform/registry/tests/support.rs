@@ -8,7 +8,7 @@ use axum::middleware::Next;
 use gantry_kube_types::{
     Attributes, Authenticator, Authorizer, ConnectionInfo, Decision, StatusError, UserInfo,
 };
-use gantry_registry::{Access, Config, JwtIssuer, PasswordIsToken, Registry, RegistryTokens};
+use gantry_registry::{Access, Catalogue, Config, JwtIssuer, PasswordIsToken, Registry, RegistryTokens};
 use http::{HeaderMap, Method, Response};
 use http_body_util::BodyExt;
 use tower::ServiceExt;
@@ -58,8 +58,14 @@ pub fn open(directory: Arc<tempfile::TempDir>, change: impl FnOnce(&mut Config))
     let mut config = Config::new(directory.path().join("registry"));
     change(&mut config);
     let issuer = Arc::new(JwtIssuer::open(&directory.path().join("token.key")).expect("a key"));
-    let access = Access { authorizer: Arc::new(Rules), issuer, passwords: Arc::new(UserTokens) };
-    TestRegistry { registry: gantry_registry::build(config, access).expect("a registry"), directory }
+    let access = Access {
+        authorizer: Arc::new(Rules),
+        issuer,
+        passwords: Arc::new(PasswordIsToken(Arc::new(UserTokens))),
+        bearers: Arc::new(UserTokens),
+    };
+    let registry = gantry_registry::build(config, access, Catalogue::default()).expect("a registry");
+    TestRegistry { registry, directory }
 }
 
 pub fn new() -> TestRegistry {

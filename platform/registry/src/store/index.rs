@@ -41,6 +41,8 @@ pub(crate) struct Repository {
     pub(crate) tags: BTreeMap<Tag, Digest>,
     /// Subject → the manifests that refer to it.
     pub(crate) referrers: HashMap<Digest, BTreeSet<Digest>>,
+    /// When a manifest or a tag was last written.
+    pub(crate) pushed: Option<SystemTime>,
 }
 
 impl Repository {
@@ -129,6 +131,7 @@ impl Index {
             }
         }
         for (digest, entry) in digests(&directory.join("_manifests"))? {
+            repository.pushed = repository.pushed.max(written(&entry));
             let mut line = String::new();
             io::BufReader::new(fs::File::open(entry.path())?).read_line(&mut line)?;
             match serde_json::from_str(&line) {
@@ -141,6 +144,7 @@ impl Index {
                 discard_temporary(&entry)?;
                 continue;
             };
+            repository.pushed = repository.pushed.max(written(&entry));
             let digest = fs::read_to_string(entry.path())?.trim().parse::<Digest>();
             if let Ok(digest) = digest
                 && repository.manifests.contains_key(&digest)
@@ -150,6 +154,10 @@ impl Index {
         }
         Ok(repository)
     }
+}
+
+fn written(entry: &fs::DirEntry) -> Option<SystemTime> {
+    entry.metadata().ok()?.modified().ok()
 }
 
 fn digests(directory: &Path) -> io::Result<Vec<(Digest, fs::DirEntry)>> {

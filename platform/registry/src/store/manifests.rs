@@ -1,9 +1,11 @@
 //! Manifests, tags and what refers to what.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use gantry_oci::{Digest, RepositoryName, Tag};
@@ -57,6 +59,7 @@ impl Store {
             let mut index = self.index_mut();
             let entry = index.repositories.entry(repository.clone()).or_default();
             entry.insert_manifest(digest.clone(), Arc::new(record));
+            entry.pushed = Some(SystemTime::now());
             if let Some(tag) = tag {
                 entry.tags.insert(tag.clone(), digest.clone());
             }
@@ -180,6 +183,56 @@ impl Store {
             .range::<Digest, _>((from, Bound::Unbounded))
             .filter_map(|digest| Some((digest.clone(), entry.manifests.get(digest)?.clone())))
             .collect()
+    }
+}
+
+/// How much a repository holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Contents {
+    pub(crate) tags: usize,
+    pub(crate) manifests: usize,
+    /// Of manifests, and of the blobs they name, each once.
+    pub(crate) size_bytes: u64,
+    pub(crate) pushed: Option<SystemTime>,
+}
+
+impl Store {
+    /// What the repository holds; nothing if there is none.
+    pub(crate) fn contents(&self, repository: &RepositoryName) -> Contents {
+        let index = self.index();
+        let Some(entry) = index.repositories.get(repository) else { return Contents::default() };
+        let blobs: HashSet<&Digest> = entry.manifests.values().flat_map(|m| &m.blobs).collect();
+        let blobs = blobs.into_iter().filter_map(|digest| index.blobs.get(digest));
+        let manifests = entry.manifests.values().map(|m| m.size);
+        Contents {
+            tags: entry.tags.len(),
+            manifests: entry.manifests.len(),
+            size_bytes: blobs.map(|blob| blob.size_bytes).chain(manifests).sum(),
+            pushed: entry.pushed.filter(|_| !entry.manifests.is_empty()),
+        }
+    }
+
+    /// The names of all repositories that hold a manifest.
+    pub(crate) fn names(&self) -> Vec<RepositoryName> {
+        let index = self.index();
+        let held = index.repositories.iter().filter(|(_, entry)| !entry.manifests.is_empty());
+        held.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Removes every manifest and tag of the repository, and what makes its blobs seen there.
+    pub(crate) fn clear(&self, repository: &RepositoryName) -> io::Result<()> {
+        let (manifests, blobs): (Vec<Digest>, Vec<Digest>) = {
+            let index = self.index();
+            let Some(entry) = index.repositories.get(repository) else { return Ok(()) };
+            (entry.manifests.keys().cloned().collect(), entry.blobs.iter().cloned().collect())
+        };
+        for digest in &manifests {
+            self.delete_manifest(repository, digest)?;
+        }
+        for digest in &blobs {
+            self.unlink_blob(repository, digest)?;
+        }
+        Ok(())
     }
 }
 

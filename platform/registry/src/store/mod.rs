@@ -29,6 +29,7 @@ use gantry_oci::{Digest, RepositoryName};
 
 pub use gc::Collected;
 pub(crate) use index::{Index, ManifestRecord};
+pub(crate) use manifests::Contents;
 pub(crate) use uploads::{Upload, UploadHandle};
 
 use crate::config::Config;
