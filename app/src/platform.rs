@@ -313,6 +313,7 @@ fn front_door(
         .health(checks)
         .route_with("/v2", AuthPolicy::Delegated, access.hold(registry.router()))
         .route_with("/token", AuthPolicy::Delegated, access.hold(registry.router()))
+        .route_with("/registry", AuthPolicy::Authenticated, access.hold(registry.router()))
         .route_with("/identity", AuthPolicy::Delegated, identity.router())
         .route_with("/apis/audit.gantry.dev", AuthPolicy::Authenticated, access.hold(access.audit.router()))
         .route_with(routes::PATH, AuthPolicy::Authenticated, access.hold(routes::router()))

@@ -24,6 +24,9 @@ pub enum Command {
     Image(commands::image::ImageCommand),
     #[command(flatten)]
     Identity(commands::identity::IdentityCommand),
+    /// Collect the garbage of the registry, and check it
+    #[command(subcommand)]
+    Registry(commands::registry::RegistryCommand),
     /// List, show, change and share repositories of the registry
     #[command(subcommand, visible_alias = "repo")]
     Repository(commands::repository::RepositoryCommand),
@@ -38,6 +41,7 @@ pub async fn run(command: Command, flags: &ClientFlags) -> anyhow::Result<()> {
         Command::Can(can) => commands::can::run(can, &Context::load(flags).await?).await,
         Command::Image(image) => commands::image::run(image, flags).await,
         Command::Identity(identity) => commands::identity::run(identity, flags).await,
+        Command::Registry(command) => commands::registry::run(command, &Context::load(flags).await?).await,
         Command::Repository(command) => {
             commands::repository::run(command, &Context::load(flags).await?).await
         }

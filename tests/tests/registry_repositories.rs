@@ -204,6 +204,32 @@ fn the_content_goes_with_the_object(stage: &Stage, alices: &str) {
 }
 
 #[test]
+fn operators_collect_garbage_and_check_the_store() {
+    let Some(stage) = Stage::set() else { return };
+    let Stage { gantry, alice, .. } = &stage;
+    stage.push(&stage.token_of(alice), "acme/web/front:1").ok();
+    has_all(&gantry.gantry(&["registry", "gc"]).ok(), &["0 blobs removed"]);
+    has_all(&gantry.gantry(&["registry", "fsck"]).ok(), &["1 repositories, 1 manifests, 2 blobs"]);
+    for command in ["gc", "fsck"] {
+        has_all(&alice.gantry(&["registry", command]).fails(), &["forbidden", "operator"]);
+    }
+    // What was damaged on the disk is found, and named.
+    let text = gantry.gantry(&["image", "inspect", "acme/web/front:1"]).ok();
+    let shown: Value = serde_json::from_str(&text).expect("JSON");
+    let digest = shown[0]["manifest"]["layers"][0]["digest"].as_str().expect("a layer");
+    let hex = digest.strip_prefix("sha256:").expect("a digest");
+    let path = gantry.data_dir().join("registry/blobs/sha256").join(&hex[..2]).join(hex);
+    let mut content = std::fs::read(&path).expect("the layer");
+    content[100] ^= 1;
+    std::fs::write(&path, content).expect("written");
+    gantry.gantry(&["registry", "fsck", "--quick"]).ok();
+    let checked = gantry.gantry(&["registry", "fsck", "-o", "json"]);
+    let found: Value = serde_json::from_str(&checked.stdout).expect("JSON");
+    assert_eq!((&found["problems"], &found["listed"][0]["digest"]), (&1.into(), &digest.into()));
+    has_all(&checked.fails(), &["1 problems"]);
+}
+
+#[test]
 fn robots_do_what_their_credential_says_until_it_is_revoked() {
     let Some(stage) = Stage::set() else { return };
     let alice = &stage.alice;

@@ -25,6 +25,8 @@ pub struct Config {
     /// Garbage collection leaves alone what was pushed or asked for within this time: a client may have seen
     /// that a blob exists and be about to push the manifest that names it.
     pub garbage_age: Duration,
+    /// Files that garbage collection removes in a second: bounds what pushes and pulls notice of it.
+    pub garbage_removals_per_second_max: u32,
 }
 
 impl Config {
@@ -35,6 +37,7 @@ impl Config {
             limits: Limits::default(),
             upload_expiry: Duration::from_secs(24 * 3600),
             garbage_age: Duration::from_secs(3600),
+            garbage_removals_per_second_max: 10_000,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! ([`gantry_registry_api::Repository`]), which is made with the first push.
 
 mod access;
+mod admin;
 mod admission;
 mod blobs;
 mod catalogue;
@@ -33,7 +34,7 @@ pub use config::{Config, Limits, Settings};
 pub use reconcile::{OWN_USER, StartError};
 pub use rights::{RepositoryRights, RepositoryVisibility};
 pub use seed::SeedError;
-pub use store::Collected;
+pub use store::{Checked, Collected, Collecting, Problem};
 pub use tokens::{JwtIssuer, NotBeyondRegistry, PasswordIsToken, RegistryTokens, Scope, TokenIssuer};
 
 /// A cheap handle on one registry.
@@ -49,6 +50,8 @@ struct Inner {
     changed: reconcile::Changed,
     /// Bounds the request bodies that are written at the same time.
     streams: tokio::sync::Semaphore,
+    /// One collection or check at a time: both read all there is.
+    tending: tokio::sync::Mutex<()>,
 }
 
 /// Opens the registry below `config.root`, which is made if it is not there.
@@ -59,13 +62,42 @@ pub fn build(config: Config, access: Access, catalogue: Catalogue) -> io::Result
     let streams = tokio::sync::Semaphore::new(config.limits.streams_max);
     let store = store::Store::open(config)?;
     let changed = reconcile::Changed::default();
-    Ok(Registry { inner: Arc::new(Inner { store, access, catalogue, changed, streams }) })
+    Ok(Registry {
+        inner: Arc::new(Inner {
+            store,
+            access,
+            catalogue,
+            changed,
+            streams,
+            tending: tokio::sync::Mutex::default(),
+        }),
+    })
 }
 
 impl Registry {
     /// Removes blobs that no manifest names and uploads that nobody goes on with. Safe beside pushes.
     pub async fn gc(&self) -> io::Result<Collected> {
-        self.blocking(|registry| registry.inner.store.collect_garbage()).await
+        self.gc_watched(|_| true).await
+    }
+
+    /// [`Registry::gc`], with `watch` told how far it is; it ends early when that returns false.
+    pub async fn gc_watched(
+        &self,
+        watch: impl Fn(Collecting) -> bool + Send + 'static,
+    ) -> io::Result<Collected> {
+        let _alone = self.inner.tending.lock().await;
+        self.blocking(move |registry| registry.inner.store.collect_garbage(&watch)).await
+    }
+
+    /// Looks whether everything that was acknowledged is there; with `content`, also whether it is what its digest
+    /// says. `watch` is told how far it is; it ends early when that returns false.
+    pub async fn fsck(
+        &self,
+        content: bool,
+        watch: impl Fn(usize, usize) -> bool + Send + 'static,
+    ) -> io::Result<Checked> {
+        let _alone = self.inner.tending.lock().await;
+        self.blocking(move |registry| registry.inner.store.check(content, &watch)).await
     }
 
     fn store(&self) -> &store::Store {

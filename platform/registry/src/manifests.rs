@@ -12,6 +12,7 @@ use crate::Registry;
 use crate::blobs::{build, matches};
 use crate::errors::{ApiError, ErrorCode};
 use crate::routes::ManifestName;
+use crate::store::Removed;
 
 /// `GET` and `HEAD /v2/NAME/manifests/REFERENCE`.
 pub(crate) async fn get(
@@ -62,7 +63,7 @@ pub(crate) async fn put(
             .message(format!("the manifest broke off or is larger than {max} bytes"))
     })?;
     let content_type = parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
-    let checked = crate::validate::check(&bytes, content_type, limits.manifest_references_max)
+    let record = crate::validate::check(&bytes, content_type, limits.manifest_references_max)
         .map_err(|message| ApiError::new(ErrorCode::ManifestInvalid).message(message))?;
     let (digest, tag) = match reference {
         ManifestName::Tag(tag) => (Digest::of(&bytes), Some(tag)),
@@ -77,12 +78,10 @@ pub(crate) async fn put(
             (expected, None)
         }
     };
-    let subject = checked.record.subject.clone();
+    let subject = record.subject.clone();
     let (repository, stored) = (name.clone(), digest.clone());
-    let put = registry.blocking(move |r| {
-        let references = (checked.record, checked.manifests.as_slice());
-        r.store().put_manifest(&repository, &stored, references, &bytes, tag.as_ref())
-    });
+    let put = registry
+        .blocking(move |r| r.store().put_manifest(&repository, &stored, record, &bytes, tag.as_ref()));
     if let Err(missing) = put.await? {
         let missing: Vec<_> = missing.0.iter().map(|digest| json!({ "digest": digest })).collect();
         return Err(ApiError::new(ErrorCode::ManifestBlobUnknown).detail(missing.into()));
@@ -107,11 +106,22 @@ pub(crate) async fn delete(
 ) -> Result<Response, ApiError> {
     let (named, changed) = (reference.to_string(), name.clone());
     let deleted = registry.blocking(move |r| match &reference {
-        ManifestName::Tag(tag) => r.store().delete_tag(&name, tag),
+        ManifestName::Tag(tag) => match r.store().delete_tag(&name, tag)? {
+            true => Ok(Removed::Done),
+            false => Ok(Removed::Unknown),
+        },
         ManifestName::Digest(digest) => r.store().delete_manifest(&name, digest),
     });
-    if !deleted.await? {
-        return Err(ApiError::new(ErrorCode::ManifestUnknown).detail(json!({ "reference": named })));
+    match deleted.await? {
+        Removed::Done => {}
+        Removed::Unknown => {
+            return Err(ApiError::new(ErrorCode::ManifestUnknown).detail(json!({ "reference": named })));
+        }
+        Removed::InUse => {
+            return Err(ApiError::new(ErrorCode::Denied)
+                .status(StatusCode::CONFLICT)
+                .message(format!("an index names {named}: delete the index first")));
+        }
     }
     registry.note(&changed);
     Ok(build(Response::builder().status(StatusCode::ACCEPTED).header(CONTENT_LENGTH, 0), Body::empty()))

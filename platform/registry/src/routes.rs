@@ -36,13 +36,15 @@ pub(crate) enum ManifestName {
 }
 
 impl Registry {
-    /// `/v2/…` and `/token`. The caller's `UserInfo` is read from the request's extensions.
+    /// `/v2/…`, `/token` and `/registry/…`. The caller's `UserInfo` is read from the request's extensions.
     pub fn router(&self) -> Router {
         Router::new()
             .route("/v2", axum::routing::any(serve))
             .route("/v2/", axum::routing::any(serve))
             .route("/v2/{*path}", axum::routing::any(serve))
             .route("/token", axum::routing::any(serve_token))
+            .route("/registry/v1/gc", axum::routing::post(crate::admin::collect))
+            .route("/registry/v1/fsck", axum::routing::post(crate::admin::check))
             .with_state(self.clone())
     }
 }

@@ -61,12 +61,11 @@ impl Registry {
                 .map_err(|found| SeedError::Invalid(format!("{} has the digest {found}", blob.digest)))?;
         }
         let limits = &self.config().limits;
-        let checked =
+        let record =
             crate::validate::check(&image.manifest, Some(&image.media_type), limits.manifest_references_max)
                 .map_err(SeedError::Invalid)?;
-        let references = (checked.record, checked.manifests.as_slice());
         store
-            .put_manifest(repository, &digest, references, &image.manifest, Some(tag))?
+            .put_manifest(repository, &digest, record, &image.manifest, Some(tag))?
             .map_err(|missing| SeedError::Invalid(format!("blobs are missing: {:?}", missing.0)))
     }
 }

@@ -1,5 +1,6 @@
 //! A registry behind a plain-HTTP listener.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -51,13 +52,19 @@ impl Authenticator for UserTokens {
 
 pub struct TestRegistry {
     pub registry: Registry,
-    pub directory: Arc<tempfile::TempDir>,
+    directory: Option<Arc<tempfile::TempDir>>,
 }
 
 pub fn open(directory: Arc<tempfile::TempDir>, change: impl FnOnce(&mut Config)) -> TestRegistry {
-    let mut config = Config::new(directory.path().join("registry"));
+    let test = open_at(directory.path(), change);
+    TestRegistry { directory: Some(directory), ..test }
+}
+
+/// In a directory that somebody else keeps.
+pub fn open_at(directory: &Path, change: impl FnOnce(&mut Config)) -> TestRegistry {
+    let mut config = Config::new(directory.join("registry"));
     change(&mut config);
-    let issuer = Arc::new(JwtIssuer::open(&directory.path().join("token.key")).expect("a key"));
+    let issuer = Arc::new(JwtIssuer::open(&directory.join("token.key")).expect("a key"));
     let access = Access {
         authorizer: Arc::new(Rules),
         issuer,
@@ -65,7 +72,7 @@ pub fn open(directory: Arc<tempfile::TempDir>, change: impl FnOnce(&mut Config))
         bearers: Arc::new(UserTokens),
     };
     let registry = gantry_registry::build(config, access, Catalogue::default()).expect("a registry");
-    TestRegistry { registry, directory }
+    TestRegistry { registry, directory: None }
 }
 
 pub fn new() -> TestRegistry {
@@ -95,6 +102,11 @@ impl Answer {
 }
 
 impl TestRegistry {
+    /// The directory it is in, which lives as long as somebody has this.
+    pub fn directory(&self) -> Arc<tempfile::TempDir> {
+        self.directory.clone().expect("a directory of its own")
+    }
+
     /// One request of `user`, without a socket.
     pub async fn ask(
         &self,

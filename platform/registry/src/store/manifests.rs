@@ -10,8 +10,9 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use gantry_oci::{Digest, RepositoryName, Tag};
 
+use super::blobs::Removed;
 use super::index::{ManifestRecord, Repository};
-use super::{Store, file_name, remove_file};
+use super::{Store, file_name, race, remove_file};
 
 /// What a manifest names and the repository lacks.
 #[derive(Debug)]
@@ -23,52 +24,61 @@ impl Store {
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-        (record, manifests): (ManifestRecord, &[Digest]),
+        record: ManifestRecord,
         bytes: &[u8],
         tag: Option<&Tag>,
     ) -> io::Result<Result<(), Missing>> {
-        let (directory, tags) = (
-            self.repository_directory(repository, "_manifests"),
-            self.repository_directory(repository, "_tags"),
-        );
+        let directory = self.repository_directory(repository, "_manifests");
         self.directories.ensure(&directory)?;
         let mut head = serde_json::to_vec(&record)?;
         head.push(b'\n');
-        let manifest_file = self.write_temporary(&directory, &[&head, bytes])?;
-        let tag_file = match tag {
-            Some(_) => {
-                self.directories.ensure(&tags)?;
-                Some(self.write_temporary(&tags, &[digest.to_string().as_bytes(), b"\n"])?)
+        let record = Arc::new(record);
+        loop {
+            let file = self.write_temporary(&directory, &[&head, bytes])?;
+            race();
+            {
+                let _repository = self.lock_repository(repository);
+                let missing = missing(self.index().repositories.get(repository), &record);
+                if !missing.is_empty() {
+                    remove_file(&file)?;
+                    return Ok(Err(Missing(missing)));
+                }
+                fs::rename(&file, directory.join(file_name(digest)))?;
+                let mut index = self.index_mut();
+                let entry = index.repositories.entry(repository.clone()).or_default();
+                entry.insert_manifest(digest.clone(), record.clone());
+                entry.pushed = Some(SystemTime::now());
             }
-            None => None,
-        };
+            race();
+            self.directories.sync(&directory)?;
+            // Only now: a tag that is durable before its manifest would take the place of one that was good.
+            let Some(tag) = tag else { return Ok(Ok(())) };
+            if self.put_tag(repository, digest, tag)? {
+                return Ok(Ok(()));
+            }
+            // Deleted again before it had its tag.
+        }
+    }
+
+    /// Points a tag to a manifest of the repository; false if there is none such.
+    fn put_tag(&self, repository: &RepositoryName, digest: &Digest, tag: &Tag) -> io::Result<bool> {
+        let directory = self.repository_directory(repository, "_tags");
+        self.directories.ensure(&directory)?;
+        let file = self.write_temporary(&directory, &[digest.to_string().as_bytes(), b"\n"])?;
+        race();
         {
             let _repository = self.lock_repository(repository);
-            let missing = missing(self.index().repositories.get(repository), &record.blobs, manifests);
-            if !missing.is_empty() {
-                remove_file(&manifest_file)?;
-                if let Some(file) = tag_file {
-                    remove_file(&file)?;
-                }
-                return Ok(Err(Missing(missing)));
+            let there = |e: &Repository| e.manifests.contains_key(digest);
+            if !self.index().repositories.get(repository).is_some_and(there) {
+                remove_file(&file)?;
+                return Ok(false);
             }
-            fs::rename(&manifest_file, directory.join(file_name(digest)))?;
-            if let (Some(tag), Some(file)) = (tag, &tag_file) {
-                fs::rename(file, tags.join(tag.as_str()))?;
-            }
-            let mut index = self.index_mut();
-            let entry = index.repositories.entry(repository.clone()).or_default();
-            entry.insert_manifest(digest.clone(), Arc::new(record));
-            entry.pushed = Some(SystemTime::now());
-            if let Some(tag) = tag {
+            fs::rename(&file, directory.join(tag.as_str()))?;
+            if let Some(entry) = self.index_mut().repositories.get_mut(repository) {
                 entry.tags.insert(tag.clone(), digest.clone());
             }
         }
-        self.directories.sync(&directory)?;
-        if tag.is_some() {
-            self.directories.sync(&tags)?;
-        }
-        Ok(Ok(()))
+        self.directories.sync(&directory).map(|()| true)
     }
 
     /// What a tag points to.
@@ -94,8 +104,12 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// Removes a manifest and every tag that points to it; false if there was none.
-    pub(crate) fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> io::Result<bool> {
+    /// Removes a manifest and every tag that points to it.
+    pub(crate) fn delete_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> io::Result<Removed> {
         let (directory, tags) = (
             self.repository_directory(repository, "_manifests"),
             self.repository_directory(repository, "_tags"),
@@ -105,12 +119,18 @@ impl Store {
             let _repository = self.lock_repository(repository);
             {
                 let mut index = self.index_mut();
-                let Some(entry) = index.repositories.get_mut(repository) else { return Ok(false) };
+                let Some(entry) = index.repositories.get_mut(repository) else {
+                    return Ok(Removed::Unknown);
+                };
+                if entry.manifests.values().any(|m| m.manifests.contains(digest)) {
+                    return Ok(Removed::InUse);
+                }
                 tagged = entry.tags.iter().filter(|(_, d)| *d == digest).map(|(t, _)| t.clone()).collect();
                 if !entry.remove_manifest(digest) {
-                    return Ok(false);
+                    return Ok(Removed::Unknown);
                 }
             }
+            race();
             for tag in &tagged {
                 remove_file(&tags.join(tag.as_str()))?;
             }
@@ -119,7 +139,7 @@ impl Store {
         if !tagged.is_empty() {
             self.directories.sync(&tags)?;
         }
-        self.directories.sync(&directory).map(|()| true)
+        self.directories.sync(&directory).map(|()| Removed::Done)
     }
 
     /// Removes a tag and leaves the manifest; false if there was none.
@@ -221,13 +241,24 @@ impl Store {
 
     /// Removes every manifest and tag of the repository, and what makes its blobs seen there.
     pub(crate) fn clear(&self, repository: &RepositoryName) -> io::Result<()> {
-        let (manifests, blobs): (Vec<Digest>, Vec<Digest>) = {
+        let (mut manifests, blobs): (Vec<Digest>, Vec<Digest>) = {
             let index = self.index();
             let Some(entry) = index.repositories.get(repository) else { return Ok(()) };
             (entry.manifests.keys().cloned().collect(), entry.blobs.iter().cloned().collect())
         };
-        for digest in &manifests {
-            self.delete_manifest(repository, digest)?;
+        // Indexes before what they name: each round takes what nothing names any more.
+        while !manifests.is_empty() {
+            let before = manifests.len();
+            let mut named = Vec::new();
+            for digest in manifests {
+                if self.delete_manifest(repository, &digest)? == Removed::InUse {
+                    named.push(digest);
+                }
+            }
+            manifests = named;
+            if manifests.len() == before {
+                return Err(io::Error::other(format!("indexes of {repository} name each other")));
+            }
         }
         for digest in &blobs {
             self.unlink_blob(repository, digest)?;
@@ -236,9 +267,9 @@ impl Store {
     }
 }
 
-fn missing(repository: Option<&Repository>, blobs: &[Digest], manifests: &[Digest]) -> Vec<Digest> {
+fn missing(repository: Option<&Repository>, record: &ManifestRecord) -> Vec<Digest> {
     let has_blob = |d: &Digest| repository.is_some_and(|r| r.blobs.contains(d));
     let has_manifest = |d: &Digest| repository.is_some_and(|r| r.manifests.contains_key(d));
-    let blobs = blobs.iter().filter(|d| !has_blob(d));
-    blobs.chain(manifests.iter().filter(|d| !has_manifest(d))).cloned().collect()
+    let blobs = record.blobs.iter().filter(|d| !has_blob(d));
+    blobs.chain(record.manifests.iter().filter(|d| !has_manifest(d))).cloned().collect()
 }

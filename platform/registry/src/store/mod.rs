@@ -14,6 +14,7 @@
 //! here blocks and is called from blocking threads.
 
 mod blobs;
+mod fsck;
 mod gc;
 mod index;
 mod manifests;
@@ -27,7 +28,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 
 use gantry_oci::{Digest, RepositoryName};
 
-pub use gc::Collected;
+pub(crate) use blobs::Removed;
+pub use fsck::{Checked, Problem};
+pub use gc::{Collected, Collecting};
 pub(crate) use index::{Index, ManifestRecord};
 pub(crate) use manifests::Contents;
 pub(crate) use uploads::{Upload, UploadHandle};
@@ -135,6 +138,18 @@ impl Store {
         written.map(|()| path)
     }
 }
+
+/// A place where another thread's step may come in between: tests make that likely.
+#[cfg(not(test))]
+fn race() {}
+
+#[cfg(test)]
+fn race() {
+    simulation::race();
+}
+
+#[cfg(test)]
+mod simulation;
 
 /// `sha256-HEX`, a digest as a file name.
 fn file_name(digest: &Digest) -> String {
