@@ -374,6 +374,7 @@ fn tend_registry(tasks: &Tasks, registry: &Registry) {
         let (registry, shutdown) = (registry.clone(), shutdown.clone());
         async move {
             loop {
+                registry.retain_all().await.map_err(|error| error.to_string())?;
                 let collected = registry.gc().await.map_err(|error| error.to_string())?;
                 if collected != Collected::default() {
                     tracing::info!(?collected, "the registry's garbage was collected");

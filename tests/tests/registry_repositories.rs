@@ -52,9 +52,21 @@ impl Stage {
         format!("docker://{}/{repository}", self.gantry.registry())
     }
 
+    /// An archive with an image of the program.
+    fn packed(&self, program: &str) -> String {
+        let name = program.replace('/', "-");
+        let archive = self.gantry.scratch().join(format!("{name}.tar")).display().to_string();
+        self.gantry.gantry(&["image", "pack", program, "--tag", "x:1", "--output", &archive]).ok();
+        archive
+    }
+
     /// skopeo with `NAME:PASSWORD`.
     fn push(&self, credentials: &str, repository: &str) -> Output {
-        let (from, to) = (format!("oci-archive:{}", self.archive), self.image(repository));
+        self.push_archive(&self.archive, credentials, repository)
+    }
+
+    fn push_archive(&self, archive: &str, credentials: &str, repository: &str) -> Output {
+        let (from, to) = (format!("oci-archive:{archive}"), self.image(repository));
         run(Command::new("skopeo")
             .args(["--insecure-policy", "copy", "--dest-cert-dir", &self.certs])
             .args(["--dest-creds", credentials, &from, &to]))
@@ -227,6 +239,77 @@ fn operators_collect_garbage_and_check_the_store() {
     let found: Value = serde_json::from_str(&checked.stdout).expect("JSON");
     assert_eq!((&found["problems"], &found["listed"][0]["digest"]), (&1.into(), &digest.into()));
     has_all(&checked.fails(), &["1 problems"]);
+}
+
+#[test]
+fn rules_hold_for_tags_sizes_rates_and_quotas() {
+    let Some(stage) = Stage::set() else { return };
+    let Stage { gantry, alice, .. } = &stage;
+    let alices = stage.token_of(alice);
+    let set = |arguments: &[&str]| {
+        let words = [&["repository", "set", "acme/web/front"], arguments].concat();
+        alice.gantry(&words).ok();
+    };
+    let (other, third) = (stage.packed("/bin/ls"), stage.packed("/bin/cat"));
+    // A rule holds when the registry has seen it: until then a push may still go through.
+    let refused = |archive: &str, tag: &str, word: &str| {
+        eventually_some(&format!("{tag} is refused: {word}"), SOON, || {
+            let out = stage.push_archive(archive, &alices, tag);
+            if out.stderr.contains(word) { Ok(()) } else { Err(out.to_string()) }
+        });
+    };
+    for tag in ["v1", "v2", "dev"] {
+        stage.push(&alices, &format!("acme/web/front:{tag}")).ok();
+    }
+    set(&["--immutable-tags", "v*"]);
+    eventually_some("v1 is immutable", SOON, || {
+        let out = alice.gantry(&["image", "rm", "acme/web/front:v1"]);
+        // Where the rule came late, the tag is put back.
+        if out.succeeded() {
+            stage.push(&alices, "acme/web/front:v1").ok();
+        }
+        if out.stderr.contains("immutable") { Ok(()) } else { Err(out.to_string()) }
+    });
+    refused(&other, "acme/web/front:v1", "immutable");
+    stage.push(&alices, "acme/web/front:v1").ok();
+    stage.push_archive(&other, &alices, "acme/web/front:dev").ok();
+
+    set(&["--max-image-size", "10Ki"]);
+    refused(&other, "acme/web/front:big", "at most");
+    set(&["--max-image-size", "", "--quota", "10Ki"]);
+    refused(&third, "acme/web/front:big", "quota of repository acme/web/front");
+    // What is there already takes no more room.
+    stage.push_archive(&other, &alices, "acme/web/front:again").ok();
+    set(&["--quota", ""]);
+    gantry.gantry(&["project", "set", "acme/web", "--quota", "images=1Ki"]).ok();
+    refused(&third, "acme/web/elsewhere:1", "the quota of project acme/web is 1.0 KiB");
+    gantry.gantry(&["project", "set", "acme/web", "--quota", "images="]).ok();
+
+    let keep = ["repository", "retention", "acme/web/front", "--keep", "newest=0"];
+    let tried = alice.gantry(&[&keep[..], &["--dry-run"]].concat()).ok();
+    has_all(&tried, &["dev\n", "would go"]);
+    assert!(!tried.contains("v1"), "immutable: {tried}");
+    has_all(
+        &alice.gantry(&["repository", "retention", "acme/web/front", "--dry-run"]).ok(),
+        &["0 tags and 0 images"],
+    );
+    alice.gantry(&keep).ok();
+    eventually_some("dev goes", SOON, || {
+        let out = alice.gantry(&["repository", "retention", "acme/web/front", "--now"]).ok();
+        if out.contains("dev\n") { Ok(()) } else { Err(out) }
+    });
+    has_all(&stage.pull(&alices, "acme/web/front:dev").fails().to_lowercase(), &["unknown"]);
+    stage.pull(&alices, "acme/web/front:v1").ok();
+    set(&["--pulls-per-minute", "1"]);
+    eventually_some("pulls are counted", SOON, || {
+        let path = "/v2/acme/web/front/manifests/v1";
+        let (status, body) = stage.ask(&["-u", &alices], path);
+        if status == "429" && body.contains("1 pulls a minute") { Ok(()) } else { Err(status) }
+    });
+    has_all(
+        &alice.gantry(&["repository", "show", "acme/web/front"]).ok(),
+        &["v*", "keep newest=0", "Pulls a minute:"],
+    );
 }
 
 #[test]

@@ -10,17 +10,21 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream::unfold;
 use gantry_kube_types::{Attributes, StatusError, UserInfo};
-use gantry_registry_api::GROUP;
+use gantry_oci::RepositoryName;
+use gantry_registry_api::{GROUP, RESOURCE, Retention};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, Sender, error::TrySendError};
 
 use crate::Registry;
+use crate::rules::Retain;
 use crate::tokens::parse_form;
 
 /// The virtual resource of everything that is stored, with the verbs `collect` and `check`.
 const BLOBS: &str = "blobs";
+/// Longest body with retention rules to try.
+const RULES_BYTES_MAX: usize = 64 << 10;
 /// How often somebody who watches is told something.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 /// Lines that wait for a slow reader; further ones are left out.
@@ -52,6 +56,50 @@ pub(crate) async fn check(State(registry): State<Registry>, request: Request) ->
         });
         done.await.map(|checked| json!({ "checked": checked }))
     })
+}
+
+/// `POST /registry/v1/retention?repository=NAME&dryRun=true`: what goes, or would; with rules in the body, by those.
+pub(crate) async fn retain(State(registry): State<Registry>, request: Request) -> Response {
+    let query = parse_form(request.uri().query().unwrap_or_default().as_bytes());
+    let field = |name: &str| query.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value.as_str());
+    let Ok(repository) = field("repository").parse::<RepositoryName>() else {
+        return refused(&StatusError::bad_request("repository must be the name of a repository"));
+    };
+    let user = request.extensions().get::<UserInfo>().cloned().unwrap_or_else(UserInfo::anonymous);
+    let narrow = user.extra.contains_key(crate::tokens::SCOPES_KEY);
+    // Who may change the rules may see and do what they say.
+    if narrow || !registry.inner.access.allows(&user, "update", repository.as_str()) {
+        let why = "it needs the role manager where it belongs";
+        return refused(&StatusError::forbidden(GROUP, RESOURCE, repository.as_str(), why));
+    }
+    let dry_run = field("dryRun") == "true";
+    let Ok(body) = axum::body::to_bytes(request.into_body(), RULES_BYTES_MAX).await else {
+        return refused(&StatusError::too_large("retention rules are shorter"));
+    };
+    let how = match (dry_run, body.is_empty(), serde_json::from_slice::<Retention>(&body)) {
+        (false, true, _) => Retain::Do,
+        (true, true, _) => Retain::DryRun,
+        (true, false, Ok(retention)) => Retain::Try(retention),
+        (true, false, Err(error)) => {
+            return refused(&StatusError::bad_request(format!("the rules are not valid: {error}")));
+        }
+        (false, false, _) => {
+            return refused(&StatusError::bad_request(
+                "rules are tried with dryRun=true, and kept in the object",
+            ));
+        }
+    };
+    match registry.retain(&repository, how).await {
+        Ok(plan) => {
+            let manifests: Vec<String> = plan.manifests.iter().map(ToString::to_string).collect();
+            let tags: Vec<&str> = plan.tags.iter().map(gantry_oci::Tag::as_str).collect();
+            axum::Json(json!({ "dryRun": dry_run, "tags": tags, "manifests": manifests })).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, %repository, "retention failed");
+            refused(&StatusError::internal("the registry's storage failed"))
+        }
+    }
 }
 
 fn require(registry: &Registry, request: &Request, verb: &str) -> Result<(), StatusError> {

@@ -7,6 +7,8 @@ use gantry_oci::RepositoryName;
 use gantry_registry_api::{GROUP, RESOURCE, RepositorySpec, object_name};
 use serde_json::Value;
 
+use crate::quota::quantity;
+
 /// Keeps names and owners, and shares that make sense.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RepositoryAdmission;
@@ -65,6 +67,11 @@ fn problems(object: &str, spec: &RepositorySpec, old: Option<&RepositorySpec>) -
     if spec.owner.project.is_some() && spec.owner.domain.is_some() {
         invalid("spec.owner", spec.owner.to_string().into(), "a repository has one owner");
     }
+    for (field, value) in [("maxImageSize", &spec.rules.max_image_size), ("quota", &spec.rules.quota)] {
+        if let Some(text) = value.as_deref().filter(|text| quantity(text).is_none()) {
+            invalid(&format!("spec.rules.{field}"), text.into(), "it is no quantity such as 500Mi or 20Gi");
+        }
+    }
     for (place, share) in spec.shares.iter().enumerate() {
         if share.project.is_some() == share.domain.is_some() {
             let field = format!("spec.shares[{place}]");
@@ -118,6 +125,13 @@ mod tests {
                 "owner of a repository cannot",
             ),
             ("acme.web.x", &with(|s| s.owner.domain = Some("d".to_owned())), None, "one owner"),
+            (
+                "acme.web.x",
+                &with(|s| s.rules.quota = Some("much".to_owned())),
+                Some(&good),
+                "spec.rules.quota",
+            ),
+            ("acme.web.x", &with(|s| s.rules.quota = Some("20Gi".to_owned())), Some(&good), ""),
             ("acme.web.x", &shared, Some(&good), "spec.shares[1] spec.shares[2]"),
         ] {
             let found = problems(object, spec, old);

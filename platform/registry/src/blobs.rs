@@ -102,7 +102,7 @@ pub(crate) async fn delete(
         Removed::Unknown => {
             Err(ApiError::new(ErrorCode::BlobUnknown).detail(serde_json::json!({ "digest": named })))
         }
-        Removed::InUse => Err(ApiError::new(ErrorCode::Denied)
+        Removed::Kept | Removed::InUse => Err(ApiError::new(ErrorCode::Denied)
             .status(StatusCode::CONFLICT)
             .message(format!("a manifest names {named}: delete the manifest, and the blob goes with it"))),
     }

@@ -4,19 +4,22 @@
 //! `DOMAIN/…` the domain's, everything else the platform's. With the first image the object is made, and from then on
 //! a project that comes later, or is renamed, takes nothing over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use gantry_host::Host;
 use gantry_identity_api::{Domain, Named, Project};
 use gantry_oci::RepositoryName;
 use gantry_reconcile::{Change, Informer};
-use gantry_registry_api::{FINALIZER, Owner, Repository, RepositorySpec, Share, Visibility, object_name};
+use gantry_registry_api::{
+    FINALIZER, Owner, Repository, RepositorySpec, Rules, Share, Visibility, object_name,
+};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use tokio::sync::watch;
 
 use crate::errors::{ApiError, ErrorCode};
+use crate::quota::{Bound, quantity};
 
 /// A cheap handle on what is known of repositories and their owners. Knows nothing before the registry is started.
 #[derive(Clone, Default)]
@@ -42,6 +45,7 @@ pub(crate) struct Facts {
     pub(crate) owner: Owner,
     pub(crate) visibility: Visibility,
     pub(crate) shares: Vec<Share>,
+    pub(crate) rules: Rules,
 }
 
 impl Facts {
@@ -52,6 +56,7 @@ impl Facts {
             owner: spec.owner.clone(),
             visibility: spec.visibility,
             shares: spec.shares.clone(),
+            rules: spec.rules.clone(),
         }
     }
 }
@@ -104,6 +109,7 @@ impl Catalogue {
             owner: self.owner_by_name(repository),
             visibility: Visibility::Private,
             shares: Vec::new(),
+            rules: Rules::default(),
         })
     }
 
@@ -115,6 +121,35 @@ impl Catalogue {
 
     fn owner_by_name(&self, repository: &str) -> Owner {
         self.0.names.read().unwrap_or_else(PoisonError::into_inner).owner(repository)
+    }
+
+    /// Every bound in bytes that holds for the repository, with the repositories that it bounds together.
+    /// `all` is asked where there is a quota above the repository.
+    pub(crate) fn bounds(&self, facts: &Facts, all: impl FnOnce() -> Vec<RepositoryName>) -> Vec<Bound> {
+        let mut bounds = Vec::new();
+        let own = facts.rules.quota.as_deref().and_then(quantity);
+        if let (Some(bytes_max), Ok(name)) = (own, facts.name.parse()) {
+            let whose = format!("repository {}", facts.name);
+            bounds.push(Bound { whose, bytes_max, repositories: HashSet::from([name]) });
+        }
+        let above = {
+            let names = self.0.names.read().unwrap_or_else(PoisonError::into_inner);
+            names.bounds(&facts.owner)
+        };
+        if above.is_empty() {
+            return bounds;
+        }
+        let all = all();
+        // The one that is pushed to may have no image yet: it adds nothing but what is pushed.
+        let owners: Vec<(&RepositoryName, Owner)> =
+            all.iter().filter_map(|name| Some((name, self.facts(name.as_str())?.owner))).collect();
+        let names = self.0.names.read().unwrap_or_else(PoisonError::into_inner);
+        for (place, bytes_max) in above {
+            let inside = owners.iter().filter(|(_, owner)| names.above(owner).contains(&place));
+            let repositories = inside.map(|(name, _)| (*name).clone()).collect();
+            bounds.push(Bound { whose: names.shown(&place), bytes_max, repositories });
+        }
+        bounds
     }
 
     /// The owner as people call it.
@@ -166,7 +201,14 @@ struct Names {
     /// Id → name; of a project with its domain's id.
     domain_names: BTreeMap<String, String>,
     project_names: BTreeMap<String, (String, String)>,
+    /// Project → the one above.
+    parents: BTreeMap<String, String>,
+    /// Bytes of images that a project or domain may have.
+    quotas: HashMap<Owner, u64>,
 }
+
+/// A tree that is deeper is no tree.
+const PARENTS_MAX: usize = 64;
 
 impl Names {
     fn domain(&mut self, change: &Change<Domain>) {
@@ -178,6 +220,9 @@ impl Names {
             self.domains.entry(new.display_name()).or_default().insert(new.name_any());
             self.domain_names.insert(new.name_any(), new.display_name());
         }
+        let object = change.object().map(|o| Owner::of_domain(o.name_any()));
+        let quota = change.new.as_ref().and_then(|new| new.spec.quota.images.as_deref());
+        self.set_quota(object, quota);
     }
 
     fn project(&mut self, change: &Change<Project>) {
@@ -190,6 +235,42 @@ impl Names {
             self.projects.entry(key(new)).or_default().insert(new.name_any());
             self.project_names.insert(new.name_any(), key(new));
         }
+        if let Some(object) = change.object() {
+            match change.new.as_ref().and_then(|new| new.spec.parent.clone()) {
+                Some(parent) => drop(self.parents.insert(object.name_any(), parent)),
+                None => drop(self.parents.remove(&object.name_any())),
+            }
+        }
+        let object = change.object().map(|o| Owner::of_project(o.name_any()));
+        let quota = change.new.as_ref().and_then(|new| new.spec.quota.images.as_deref());
+        self.set_quota(object, quota);
+    }
+
+    fn set_quota(&mut self, owner: Option<Owner>, images: Option<&str>) {
+        let Some(owner) = owner else { return };
+        match images.and_then(quantity) {
+            Some(bytes) => drop(self.quotas.insert(owner, bytes)),
+            None => drop(self.quotas.remove(&owner)),
+        }
+    }
+
+    /// The owner, and what it lies in: projects above it, and the domain.
+    fn above(&self, owner: &Owner) -> Vec<Owner> {
+        let mut all = vec![owner.clone()];
+        let Some(mut project) = owner.project.clone() else { return all };
+        let domain = self.project_names.get(&project).map(|(domain, _)| Owner::of_domain(domain));
+        while let Some(parent) = self.parents.get(&project).filter(|_| all.len() < PARENTS_MAX) {
+            all.push(Owner::of_project(parent));
+            project.clone_from(parent);
+        }
+        all.extend(domain);
+        all
+    }
+
+    /// Who of them has a quota.
+    fn bounds(&self, owner: &Owner) -> Vec<(Owner, u64)> {
+        let above = self.above(owner).into_iter();
+        above.filter_map(|place| self.quotas.get(&place).copied().map(|bytes| (place, bytes))).collect()
     }
 
     fn owner(&self, repository: &str) -> Owner {
@@ -243,6 +324,36 @@ mod tests {
         Some(Arc::new(Project::new(id, spec)))
     }
 
+    fn quotas_hold_for_what_lies_below() {
+        let mut names = Names::default();
+        let images =
+            |bytes: &str| gantry_identity_api::Quota { images: Some(bytes.to_owned()), ..Default::default() };
+        let with_quota = |id: &str, parent: Option<&str>, bytes: Option<&str>| {
+            let mut project = project(id, "d1", id).as_deref().cloned().expect("a project");
+            project.spec.parent = parent.map(str::to_owned);
+            project.spec.quota = bytes.map(images).unwrap_or_default();
+            Change { old: None, new: Some(Arc::new(project)) }
+        };
+        names.project(&with_quota("top", None, Some("10Gi")));
+        names.project(&with_quota("below", Some("top"), None));
+        names.project(&with_quota("beside", None, Some("1Gi")));
+        let mut acme = domain("d1", "acme").as_deref().cloned().expect("a domain");
+        acme.spec.quota = images("100Gi");
+        names.domain(&Change { old: None, new: Some(Arc::new(acme)) });
+        let shown = |owner: Owner| {
+            let bounds = names.bounds(&owner);
+            bounds
+                .iter()
+                .map(|(place, bytes)| format!("{place}={}Gi", bytes >> 30))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(shown(Owner::of_project("below")), "project:top=10Gi domain:d1=100Gi");
+        assert_eq!(shown(Owner::of_project("beside")), "project:beside=1Gi domain:d1=100Gi");
+        assert_eq!(shown(Owner::of_domain("d1")), "domain:d1=100Gi");
+        assert_eq!(shown(Owner::default()), "");
+    }
+
     #[test]
     fn names_say_whose_a_new_repository_is() {
         let mut names = Names::default();
@@ -261,6 +372,7 @@ mod tests {
             let found = names.owner(repository);
             assert_eq!((found.to_string().as_str(), names.shown(&found).as_str()), (owner, shown));
         }
+        quotas_hold_for_what_lies_below();
         names.project(&Change { old: project("p1", "d1", "web"), new: project("p1", "d1", "site") });
         names.project(&Change { old: None, new: project("p2", "d1", "web") });
         assert_eq!(names.owner("acme/web/front").to_string(), "project:p2");

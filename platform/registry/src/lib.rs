@@ -14,9 +14,14 @@ mod config;
 mod errors;
 mod lists;
 mod manifests;
+mod pattern;
+mod quota;
+mod rate;
 mod reconcile;
+mod retention;
 mod rights;
 mod routes;
+mod rules;
 mod seed;
 mod status;
 mod store;
@@ -52,6 +57,9 @@ struct Inner {
     streams: tokio::sync::Semaphore,
     /// One collection or check at a time: both read all there is.
     tending: tokio::sync::Mutex<()>,
+    rates: rate::Rates,
+    /// One push at a time counts what is left of a quota: two must not both take it.
+    counting: tokio::sync::Mutex<()>,
 }
 
 /// Opens the registry below `config.root`, which is made if it is not there.
@@ -70,6 +78,8 @@ pub fn build(config: Config, access: Access, catalogue: Catalogue) -> io::Result
             changed,
             streams,
             tending: tokio::sync::Mutex::default(),
+            rates: rate::Rates::default(),
+            counting: tokio::sync::Mutex::default(),
         }),
     })
 }

@@ -194,6 +194,7 @@ mod tests {
                     Share { project: owner.project, domain: owner.domain, access: *access }
                 })
                 .collect(),
+            rules: gantry_registry_api::Rules::default(),
         };
         let private = facts(Visibility::Private, &[]);
         let public = facts(Visibility::Public, &[]);

@@ -45,6 +45,7 @@ impl Registry {
             .route("/token", axum::routing::any(serve_token))
             .route("/registry/v1/gc", axum::routing::post(crate::admin::collect))
             .route("/registry/v1/fsck", axum::routing::post(crate::admin::check))
+            .route("/registry/v1/retention", axum::routing::post(crate::admin::retain))
             .with_state(self.clone())
     }
 }
@@ -124,10 +125,10 @@ async fn dispatch(registry: &Registry, request: Request<Body>) -> Result<Respons
             match *request.method() {
                 Method::PUT => {
                     registry.inner.catalogue.admit(&name).await?;
-                    crate::manifests::put(registry, name, reference, request).await
+                    crate::manifests::put(registry, &caller, name, reference, request).await
                 }
                 Method::DELETE => crate::manifests::delete(registry, name, reference).await,
-                _ => crate::manifests::get(registry, name, reference, request.headers(), head).await,
+                _ => crate::manifests::get(registry, &caller, name, reference, request.headers(), head).await,
             }
         }
         Route::Uploads(name) if request.method() == Method::POST => {

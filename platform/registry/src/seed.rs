@@ -6,6 +6,7 @@ use gantry_oci::image::{Image, MediaSource};
 use gantry_oci::{RepositoryName, Tag};
 
 use crate::Registry;
+use crate::store::Tagging;
 
 /// Why an image could not be put in.
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +66,14 @@ impl Registry {
             crate::validate::check(&image.manifest, Some(&image.media_type), limits.manifest_references_max)
                 .map_err(SeedError::Invalid)?;
         store
-            .put_manifest(repository, &digest, record, &image.manifest, Some(tag))?
-            .map_err(|missing| SeedError::Invalid(format!("blobs are missing: {:?}", missing.0)))
+            .put_manifest(
+                repository,
+                &digest,
+                record,
+                &image.manifest,
+                Some(&Tagging { tag: tag.clone(), immutable: false }),
+            )?
+            .map_err(|refused| SeedError::Invalid(format!("{refused:?}")))
     }
 }
 

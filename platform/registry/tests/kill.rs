@@ -32,26 +32,28 @@ fn what_was_acknowledged_is_whole_after_a_kill() {
             .stderr(Stdio::null())
             .spawn()
             .expect("a child");
-        let mut told = 0;
-        for line in BufReader::new(child.stdout.take().expect("its output")).lines() {
-            let line = line.expect("a line");
-            match line.split(' ').collect::<Vec<_>>().as_slice() {
+        let mut output = BufReader::new(child.stdout.take().expect("its output"));
+        let (mut told, mut line) = (0, String::new());
+        // What it said before it died counts, also what was not read yet; of a line that broke off, nothing.
+        while output.read_line(&mut line).expect("a line") > 0 && line.ends_with('\n') {
+            match line.trim_end().split(' ').collect::<Vec<_>>().as_slice() {
                 ["pushed", path, digest] => {
-                    drop(acknowledged.insert((*path).to_owned(), (*digest).to_owned()))
+                    drop(acknowledged.insert((*path).to_owned(), (*digest).to_owned()));
+                    told += 1;
                 }
                 // Said before it is done: it may be gone, and may be there.
                 ["deletes", path] => drop(acknowledged.remove(*path)),
-                _ => continue,
+                _ => {}
             }
-            told += 1;
             // At another point of the child's work in every round.
-            if told > 20 + round * 7 {
-                break;
+            if told == 20 + round * 7 {
+                child.kill().expect("killed");
+                told += 1;
             }
+            line.clear();
         }
-        assert!(told > 20, "the child pushed nothing in round {round}");
-        child.kill().expect("killed");
         child.wait().expect("gone");
+        assert!(told > 20, "the child pushed nothing in round {round}");
         whole(directory.path(), &acknowledged, round);
     }
     assert!(acknowledged.len() > 20, "{}", acknowledged.len());

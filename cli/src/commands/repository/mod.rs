@@ -1,6 +1,7 @@
 //! `gantry repository …`: whose the repositories of the registry are, and who else may use them.
 
 mod list;
+mod retention;
 mod set;
 mod share;
 mod show;
@@ -35,6 +36,13 @@ pub enum RepositoryCommand {
     Share(share::ShareArgs),
     /// Take a share back
     Unshare(share::UnshareArgs),
+    /// Say which tags and images stay; try it first with --dry-run
+    #[command(
+        after_help = "Examples:\n  gantry repository retention acme/web/front --keep 'tags=v*' --keep newest=10 --dry-run\n  \
+                      gantry repository retention acme/web/front --keep newest=10 --untagged-days 7\n  \
+                      gantry repository retention acme/web/front --now"
+    )]
+    Retention(retention::RetentionArgs),
 }
 
 pub async fn run(command: RepositoryCommand, context: &Context) -> anyhow::Result<()> {
@@ -43,6 +51,7 @@ pub async fn run(command: RepositoryCommand, context: &Context) -> anyhow::Resul
         RepositoryCommand::List(arguments) => list::run(arguments, client).await,
         RepositoryCommand::Show(arguments) => show::run(arguments, client).await,
         RepositoryCommand::Set(arguments) => set::run(arguments, client).await,
+        RepositoryCommand::Retention(arguments) => retention::run(arguments, context, client).await,
         RepositoryCommand::Share(arguments) => share::share(arguments, &Lookup::new(client)).await,
         RepositoryCommand::Unshare(arguments) => share::unshare(arguments, &Lookup::new(client)).await,
     }

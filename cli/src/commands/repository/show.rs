@@ -60,6 +60,16 @@ fn fields(repository: &Repository, known: &Known) -> Vec<(&'static str, String)>
         ("Manifests", status.manifests.to_string()),
         ("Last push", status.last_push.map(|at| at.0.to_string()).unwrap_or_default()),
     ];
+    let rules = &spec.rules;
+    let texts = [
+        ("Immutable tags", rules.immutable_tags.join("\n")),
+        ("Quota", rules.quota.clone().unwrap_or_default()),
+        ("Largest image", rules.max_image_size.clone().unwrap_or_default()),
+        ("Pulls a minute", rules.pulls_per_minute.map(|n| n.to_string()).unwrap_or_default()),
+        ("Pushes a minute", rules.pushes_per_minute.map(|n| n.to_string()).unwrap_or_default()),
+        ("Retention", rules.retention.as_ref().map(super::retention::shown).unwrap_or_default()),
+    ];
+    rows.extend(texts.into_iter().filter(|(_, text)| !text.is_empty()));
     if !spec.description.is_empty() {
         rows.push(("Description", spec.description.clone()));
     }

@@ -5,11 +5,13 @@
 
 mod name;
 mod repository;
+mod rules;
 
 pub use name::object_name;
 pub use repository::{
     Access, Owner, Repository, RepositorySpec, RepositoryStatus, Share, Visibility, conditions,
 };
+pub use rules::{Keep, Retention, Rules};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;

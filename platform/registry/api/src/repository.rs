@@ -5,6 +5,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::Rules;
+
 /// Types of a repository's conditions.
 pub mod conditions {
     /// The object stands for the repository that it names.
@@ -45,6 +47,8 @@ pub struct RepositorySpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000))]
     pub shares: Vec<Share>,
+    /// What may be pushed, how much of it, and how long it stays.
+    pub rules: Rules,
     /// What people read beside it.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 4096))]

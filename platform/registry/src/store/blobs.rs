@@ -127,6 +127,8 @@ pub(crate) enum Removed {
     Unknown,
     /// A manifest of the repository names it.
     InUse,
+    /// What was a condition of it does not hold.
+    Kept,
 }
 
 /// Keeps a blob from being collected while it is about to be linked.

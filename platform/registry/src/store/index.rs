@@ -9,6 +9,8 @@ use std::time::SystemTime;
 
 use gantry_oci::{Algorithm, Digest, RepositoryName, Tag};
 
+use super::history::Times;
+
 /// What lists and referrers need to know of a manifest without reading it again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,6 +58,7 @@ pub(crate) struct Repository {
     pub(crate) referrers: HashMap<Digest, BTreeSet<Digest>>,
     /// When a manifest or a tag was last written.
     pub(crate) pushed: Option<SystemTime>,
+    pub(crate) times: Times,
 }
 
 impl Repository {
@@ -77,6 +80,8 @@ impl Repository {
             }
         }
         self.tags.retain(|_, tagged| tagged != digest);
+        self.times.tags.retain(|tag, _| self.tags.contains_key(tag));
+        self.times.forget_manifest(digest);
         true
     }
 }
@@ -166,7 +171,11 @@ impl Index {
             }
         }
         for (digest, entry) in digests(&directory.join("_manifests"))? {
-            repository.pushed = repository.pushed.max(written(&entry));
+            let at = written(&entry);
+            repository.pushed = repository.pushed.max(at);
+            if let Some(at) = at {
+                repository.times.manifests.insert(digest.clone(), at);
+            }
             let mut line = String::new();
             let mut file = io::BufReader::new(fs::File::open(entry.path())?);
             file.read_line(&mut line)?;
@@ -186,14 +195,19 @@ impl Index {
                 discard_temporary(&entry)?;
                 continue;
             };
-            repository.pushed = repository.pushed.max(written(&entry));
+            let at = written(&entry);
+            repository.pushed = repository.pushed.max(at);
             let digest = fs::read_to_string(entry.path())?.trim().parse::<Digest>();
             if let Ok(digest) = digest
                 && repository.manifests.contains_key(&digest)
             {
+                if let Some(at) = at {
+                    repository.times.tags.insert(tag.clone(), at);
+                }
                 repository.tags.insert(tag, digest);
             }
         }
+        repository.times.load_pulls(directory)?;
         Ok(repository)
     }
 }

@@ -14,9 +14,36 @@ use super::blobs::Removed;
 use super::index::{ManifestRecord, Repository};
 use super::{Store, file_name, race, remove_file};
 
-/// What a manifest names and the repository lacks.
-#[derive(Debug)]
-pub(crate) struct Missing(pub(crate) Vec<Digest>);
+/// Why a manifest is not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It names what the repository lacks.
+    Missing(Vec<Digest>),
+    /// The tag is another manifest's and stays so.
+    Immutable,
+}
+
+/// A tag to be pushed.
+#[derive(Clone, Debug)]
+pub(crate) struct Tagging {
+    pub(crate) tag: Tag,
+    /// Once pushed, it is not moved.
+    pub(crate) immutable: bool,
+}
+
+impl Tagging {
+    fn refuses(&self, entry: &Repository, digest: &Digest) -> bool {
+        self.immutable && entry.tags.get(&self.tag).is_some_and(|tagged| tagged != digest)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tagged {
+    Done,
+    /// The manifest was deleted meanwhile.
+    Gone,
+    Immutable,
+}
 
 impl Store {
     /// Stores a manifest that was validated, and points `tag` to it, once everything it names is there.
@@ -26,8 +53,8 @@ impl Store {
         digest: &Digest,
         record: ManifestRecord,
         bytes: &[u8],
-        tag: Option<&Tag>,
-    ) -> io::Result<Result<(), Missing>> {
+        tag: Option<&Tagging>,
+    ) -> io::Result<Result<(), Refused>> {
         let directory = self.repository_directory(repository, "_manifests");
         self.directories.ensure(&directory)?;
         let mut head = serde_json::to_vec(&record)?;
@@ -38,47 +65,66 @@ impl Store {
             race();
             {
                 let _repository = self.lock_repository(repository);
-                let missing = missing(self.index().repositories.get(repository), &record);
-                if !missing.is_empty() {
+                let refused = {
+                    let index = self.index();
+                    let entry = index.repositories.get(repository);
+                    let missing = missing(entry, &record);
+                    let moved = |t: &Tagging| entry.is_some_and(|entry| t.refuses(entry, digest));
+                    match missing.is_empty() {
+                        false => Some(Refused::Missing(missing)),
+                        true => tag.is_some_and(moved).then_some(Refused::Immutable),
+                    }
+                };
+                if let Some(refused) = refused {
                     remove_file(&file)?;
-                    return Ok(Err(Missing(missing)));
+                    return Ok(Err(refused));
                 }
                 fs::rename(&file, directory.join(file_name(digest)))?;
                 let mut index = self.index_mut();
                 let entry = index.repositories.entry(repository.clone()).or_default();
                 entry.insert_manifest(digest.clone(), record.clone());
-                entry.pushed = Some(SystemTime::now());
+                let now = SystemTime::now();
+                entry.pushed = Some(now);
+                entry.times.manifests.insert(digest.clone(), now);
             }
             race();
             self.directories.sync(&directory)?;
             // Only now: a tag that is durable before its manifest would take the place of one that was good.
             let Some(tag) = tag else { return Ok(Ok(())) };
-            if self.put_tag(repository, digest, tag)? {
-                return Ok(Ok(()));
+            match self.put_tag(repository, digest, tag)? {
+                Tagged::Done => return Ok(Ok(())),
+                Tagged::Immutable => return Ok(Err(Refused::Immutable)),
+                // Deleted again before it had its tag.
+                Tagged::Gone => {}
             }
-            // Deleted again before it had its tag.
         }
     }
 
-    /// Points a tag to a manifest of the repository; false if there is none such.
-    fn put_tag(&self, repository: &RepositoryName, digest: &Digest, tag: &Tag) -> io::Result<bool> {
+    /// Points a tag to a manifest of the repository.
+    fn put_tag(&self, repository: &RepositoryName, digest: &Digest, wanted: &Tagging) -> io::Result<Tagged> {
+        let tag = &wanted.tag;
         let directory = self.repository_directory(repository, "_tags");
         self.directories.ensure(&directory)?;
         let file = self.write_temporary(&directory, &[digest.to_string().as_bytes(), b"\n"])?;
         race();
         {
             let _repository = self.lock_repository(repository);
-            let there = |e: &Repository| e.manifests.contains_key(digest);
-            if !self.index().repositories.get(repository).is_some_and(there) {
+            let refused = match self.index().repositories.get(repository) {
+                Some(entry) if wanted.refuses(entry, digest) => Some(Tagged::Immutable),
+                Some(entry) if entry.manifests.contains_key(digest) => None,
+                _ => Some(Tagged::Gone),
+            };
+            if let Some(refused) = refused {
                 remove_file(&file)?;
-                return Ok(false);
+                return Ok(refused);
             }
             fs::rename(&file, directory.join(tag.as_str()))?;
             if let Some(entry) = self.index_mut().repositories.get_mut(repository) {
                 entry.tags.insert(tag.clone(), digest.clone());
+                entry.times.tags.insert(tag.clone(), SystemTime::now());
             }
         }
-        self.directories.sync(&directory).map(|()| true)
+        self.directories.sync(&directory).map(|()| Tagged::Done)
     }
 
     /// What a tag points to.
@@ -110,6 +156,16 @@ impl Store {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> io::Result<Removed> {
+        self.delete_manifest_if(repository, digest, &|_| true)
+    }
+
+    /// [`Store::delete_manifest`], if `condition` holds in the moment of it.
+    pub(crate) fn delete_manifest_if(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        condition: &dyn Fn(&Repository) -> bool,
+    ) -> io::Result<Removed> {
         let (directory, tags) = (
             self.repository_directory(repository, "_manifests"),
             self.repository_directory(repository, "_tags"),
@@ -124,6 +180,9 @@ impl Store {
                 };
                 if entry.manifests.values().any(|m| m.manifests.contains(digest)) {
                     return Ok(Removed::InUse);
+                }
+                if !condition(entry) {
+                    return Ok(Removed::Kept);
                 }
                 tagged = entry.tags.iter().filter(|(_, d)| *d == digest).map(|(t, _)| t.clone()).collect();
                 if !entry.remove_manifest(digest) {
@@ -147,11 +206,10 @@ impl Store {
         let directory = self.repository_directory(repository, "_tags");
         {
             let _repository = self.lock_repository(repository);
-            let removed = self
-                .index_mut()
-                .repositories
-                .get_mut(repository)
-                .is_some_and(|entry| entry.tags.remove(tag).is_some());
+            let removed = self.index_mut().repositories.get_mut(repository).is_some_and(|entry| {
+                entry.times.tags.remove(tag);
+                entry.tags.remove(tag).is_some()
+            });
             if !removed {
                 return Ok(false);
             }

@@ -7,6 +7,7 @@
 //! repositories/NAME/_blobs/ALGORITHM-HEX          empty: the blob may be seen in this repository
 //! repositories/NAME/_manifests/ALGORITHM-HEX      one line of JSON (`ManifestRecord`), then the manifest
 //! repositories/NAME/_tags/TAG                     a digest
+//! repositories/NAME/_pulled                       when manifests were last pulled, written now and then
 //! ```
 //!
 //! A file is written under another name, fsynced, renamed, and its directory fsynced, before anybody is told
@@ -16,6 +17,7 @@
 mod blobs;
 mod fsck;
 mod gc;
+mod history;
 mod index;
 mod manifests;
 mod sync;
@@ -31,8 +33,10 @@ use gantry_oci::{Digest, RepositoryName};
 pub(crate) use blobs::Removed;
 pub use fsck::{Checked, Problem};
 pub use gc::{Collected, Collecting};
+#[cfg(test)]
+pub(crate) use index::{BlobInfo, Repository};
 pub(crate) use index::{Index, ManifestRecord};
-pub(crate) use manifests::Contents;
+pub(crate) use manifests::{Contents, Refused, Tagging};
 pub(crate) use uploads::{Upload, UploadHandle};
 
 use crate::config::Config;

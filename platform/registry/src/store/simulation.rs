@@ -17,7 +17,7 @@ use gantry_oci::{Digest, RepositoryName, Tag};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::{ManifestRecord, Removed, Store};
+use super::{ManifestRecord, Removed, Store, Tagging};
 use crate::Config;
 
 thread_local! {
@@ -94,6 +94,7 @@ fn push(store: &Store, pusher: u64, seed: u64, acknowledged: &Mutex<Acknowledged
         let repository = name(&mut rng);
         let blobs: Vec<Vec<u8>> = (0..3).map(|_| blob(rng.random_range(0..BLOBS))).collect();
         let tag: Tag = format!("t{pusher}-{turn}").parse().expect("a tag");
+        let tagging = Tagging { tag: tag.clone(), immutable: false };
         let bytes = format!("{pusher} {turn}").into_bytes();
         let digest = Digest::of(&bytes);
         let record = ManifestRecord {
@@ -114,7 +115,7 @@ fn push(store: &Store, pusher: u64, seed: u64, acknowledged: &Mutex<Acknowledged
                 }
             }
             store
-                .put_manifest(&repository, &digest, record.clone(), &bytes, Some(&tag))
+                .put_manifest(&repository, &digest, record.clone(), &bytes, Some(&tagging))
                 .expect("disk")
                 .is_ok()
         });
