@@ -4,7 +4,7 @@
 //! records in the trail, which asks the engine who may read it. So identity is opened first, knowing nobody; then
 //! the engine; then the trail; and identity begins its work when the API is served.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -17,7 +17,8 @@ use gantry_identity::admin::Admin;
 use gantry_identity::core::Config as IdentityConfig;
 use gantry_identity::password::Password;
 use gantry_identity::{Identity, installer, own_user};
-use gantry_kube_types::{Authenticator, ConnectionInfo, StatusError, UserInfo};
+use gantry_kube_types::{Authenticator, Authorizer, ConnectionInfo, StatusError, UserInfo};
+use gantry_registry::{Catalogue, Registry, RepositoryAdmission, RepositoryRights, RepositoryVisibility};
 use http::HeaderMap;
 
 use crate::commands::up::Report;
@@ -31,6 +32,10 @@ pub struct Access {
     pub identity: Identity,
     pub audit: Audit,
     pub embedded: Embedded,
+    /// Whose each repository is.
+    pub repositories: Catalogue,
+    /// Who may do what, before the engine opens its filtered lists to everybody who is signed in.
+    pub rights: Arc<dyn Authorizer>,
 }
 
 impl Access {
@@ -45,16 +50,26 @@ impl Access {
         };
         let opened = tokio::task::spawn_blocking(move || Identity::open(identity_config));
         let identity = opened.await?.context("identity")?;
-        let wraps = identity.clone();
+        let (wraps, repositories) = (identity.clone(), Catalogue::default());
+        let (catalogue, anonymous_pull) = (repositories.clone(), settings.config.registry.anonymous_pull);
+        let rights: Arc<OnceLock<Arc<dyn Authorizer>>> = Arc::default();
+        let known = rights.clone();
+        let visible = RepositoryVisibility::new(repositories.clone(), rights.clone(), identity.visibility());
+        let mut admission = identity.admission();
+        admission.push(Arc::new(RepositoryAdmission));
         let seams = Seams {
-            admission: identity.admission(),
+            admission,
             authenticators: vec![identity.tokens_elsewhere()],
-            wrap_authorizer: Some(Box::new(move |engine| wraps.wrap(engine))),
-            visibility: vec![identity.visibility()],
+            wrap_authorizer: Some(Box::new(move |engine| {
+                let rights = RepositoryRights::new(catalogue, wraps.wrap(engine), anonymous_pull);
+                known.get_or_init(|| Arc::new(rights)).clone()
+            })),
+            visibility: vec![identity.visibility(), Arc::new(visible)],
             seldom_read: gantry_identity::SELDOM_READ,
             ..Seams::default()
         };
         let embedded = Embedded::open_with(config, seams).await?;
+        let rights = rights.get().context("the engine asks nobody")?.clone();
         let mut audit_config = gantry_audit::Config::new(dirs.data.join("audit"));
         audit_config.key = dirs.pki().join("audit.key");
         let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
@@ -63,14 +78,15 @@ impl Access {
         let built = tokio::task::spawn_blocking(move || gantry_audit::build(audit_config, authorizer));
         let audit = built.await?.context("the audit trail")?;
         identity.audit_to(audit.sink());
-        Ok(Self { identity, audit, embedded })
+        Ok(Self { identity, audit, embedded, repositories, rights })
     }
 
-    /// Starts the loops of identity and audit, each as its own user, and says where the first administrator's
-    /// password is.
+    /// Starts the loops of identity, audit and the registry, each as its own user, and says where the first
+    /// administrator's password is.
     pub async fn start(
         &self,
         settings: &Settings,
+        registry: &Registry,
         front_door: &FrontDoor,
         tasks: &Tasks,
         report: &Report,
@@ -94,6 +110,9 @@ impl Access {
         }
         self.audit.install(&masters).await.context("the rights of the audit trail")?;
         self.audit.start(&host(UserInfo::authenticated(gantry_audit::OWN_USER, &[])));
+        let registry_host = host(UserInfo::authenticated(gantry_registry::OWN_USER, &[]));
+        let starting = tokio::time::timeout(START_TIMEOUT, registry.start(&registry_host, &masters)).await;
+        starting.context("the registry does not come up")?.context("the registry")?;
         Ok(())
     }
 }
@@ -105,6 +124,11 @@ impl Access {
             let acting = all.get::<ImpersonatedBy>().map(|by| &by.0);
             acting.or_else(|| all.get::<UserInfo>())
         })
+    }
+
+    /// Knows names with passwords, application credentials, and tokens in the place of a password.
+    pub fn passwords(&self) -> Arc<dyn Authenticator> {
+        Arc::new(FirstOf(vec![self.embedded.basic_authenticator(), self.identity.passwords()]))
     }
 
     /// Knows every kind of bearer token there is: service accounts' and users'.

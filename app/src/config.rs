@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct ConfigFile {
     pub identity: gantry_identity::core::Settings,
     pub audit: gantry_audit::Settings,
+    pub registry: gantry_registry::Settings,
 }
 
 impl ConfigFile {

@@ -90,7 +90,7 @@ impl Platform {
         embedded
             .start_loops(&front_door, addresses.api_service(), settings.node.then(|| addresses.dns()))
             .await?;
-        access.start(&settings, &front_door, &tasks, report).await?;
+        access.start(&settings, &registry, &front_door, &tasks, report).await?;
         health.set("api", Health::Ok);
         let admin = authority.client_certificate("admin", "gantry-admin", &[groups::MASTERS])?;
         kubeconfig::write(
@@ -255,13 +255,15 @@ fn now() -> String {
 /// The registry, and what recognises its own tokens.
 fn open_registry(settings: &Settings, access: &Access) -> anyhow::Result<(Registry, Arc<dyn Authenticator>)> {
     let issuer = Arc::new(gantry_registry::JwtIssuer::open(&settings.dirs.pki().join("registry-token.key"))?);
+    let repositories = access.repositories.clone();
     let access = gantry_registry::Access {
-        authorizer: access.embedded.authorizer(),
+        authorizer: access.rights.clone(),
         issuer: issuer.clone(),
-        passwords: access.bearer(),
+        passwords: access.passwords(),
+        bearers: access.bearer(),
     };
     let root = settings.dirs.data.join("registry");
-    let registry = gantry_registry::build(gantry_registry::Config::new(root), access)?;
+    let registry = gantry_registry::build(gantry_registry::Config::new(root), access, repositories)?;
     Ok((registry, Arc::new(gantry_registry::RegistryTokens(issuer))))
 }
 
@@ -311,6 +313,7 @@ fn front_door(
         .health(checks)
         .route_with("/v2", AuthPolicy::Delegated, access.hold(registry.router()))
         .route_with("/token", AuthPolicy::Delegated, access.hold(registry.router()))
+        .route_with("/registry", AuthPolicy::Authenticated, access.hold(registry.router()))
         .route_with("/identity", AuthPolicy::Delegated, identity.router())
         .route_with("/apis/audit.gantry.dev", AuthPolicy::Authenticated, access.hold(access.audit.router()))
         .route_with(routes::PATH, AuthPolicy::Authenticated, access.hold(routes::router()))
@@ -371,6 +374,7 @@ fn tend_registry(tasks: &Tasks, registry: &Registry) {
         let (registry, shutdown) = (registry.clone(), shutdown.clone());
         async move {
             loop {
+                registry.retain_all().await.map_err(|error| error.to_string())?;
                 let collected = registry.gc().await.map_err(|error| error.to_string())?;
                 if collected != Collected::default() {
                     tracing::info!(?collected, "the registry's garbage was collected");

@@ -24,6 +24,12 @@ pub enum Command {
     Image(commands::image::ImageCommand),
     #[command(flatten)]
     Identity(commands::identity::IdentityCommand),
+    /// Collect the garbage of the registry, and check it
+    #[command(subcommand)]
+    Registry(commands::registry::RegistryCommand),
+    /// List, show, change and share repositories of the registry
+    #[command(subcommand, visible_alias = "repo")]
+    Repository(commands::repository::RepositoryCommand),
     /// Explain where a pod was placed, node by node, and why
     Why(commands::why::WhyArgs),
 }
@@ -35,6 +41,10 @@ pub async fn run(command: Command, flags: &ClientFlags) -> anyhow::Result<()> {
         Command::Can(can) => commands::can::run(can, &Context::load(flags).await?).await,
         Command::Image(image) => commands::image::run(image, flags).await,
         Command::Identity(identity) => commands::identity::run(identity, flags).await,
+        Command::Registry(command) => commands::registry::run(command, &Context::load(flags).await?).await,
+        Command::Repository(command) => {
+            commands::repository::run(command, &Context::load(flags).await?).await
+        }
         Command::Why(why) => commands::why::run(why, &Context::load(flags).await?).await,
     }
 }

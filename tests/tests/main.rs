@@ -22,6 +22,7 @@ mod people;
 mod recorded;
 mod refusals;
 mod registry;
+mod registry_repositories;
 mod settings;
 mod support;
 mod survival;

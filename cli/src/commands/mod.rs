@@ -4,4 +4,6 @@ pub mod audit;
 pub mod can;
 pub mod identity;
 pub mod image;
+pub mod registry;
+pub mod repository;
 pub mod why;

@@ -32,7 +32,7 @@ fn service_of(path: &str) -> (&'static str, &str) {
         |prefix: &str| path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'));
     match below("/identity") {
         Some(rest) => (IDENTITY, rest),
-        None if below("/v2").is_some() || below("/token").is_some() => (REGISTRY, path),
+        None if ["/v2", "/token", "/registry"].iter().any(|p| below(p).is_some()) => (REGISTRY, path),
         None => (KUBERNETES, path),
     }
 }

@@ -21,7 +21,8 @@ use crate::token::{Checks, TokenError};
 const X_AUTH_TOKEN: &str = "x-auth-token";
 /// A longer header is no credential of ours.
 const BASIC_BYTES_MAX: usize = 8 << 10;
-/// Before the id of an application credential used as a user name (`docker login -u app:ID`).
+/// Before an application credential used as a user name: its id (`docker login -u app:ID`), or whose it is and what it
+/// is called (`app:acme/alice/ci`).
 pub const APPLICATION_CREDENTIAL_PREFIX: &str = "app:";
 
 /// Recognises tokens.
@@ -92,8 +93,8 @@ impl Authenticator for PasswordAuthenticator {
         }
         let password = Password::new(secret);
         let (method, scope) = match name.strip_prefix(APPLICATION_CREDENTIAL_PREFIX) {
-            Some(id) => {
-                let credential = CredentialRef::Id(id.to_owned());
+            Some(shown) => {
+                let credential = credential(shown);
                 (Method::ApplicationCredential { credential, secret: password }, ScopeRequest::Default)
             }
             // Names of other authenticators have no organisation in them.
@@ -107,6 +108,14 @@ impl Authenticator for PasswordAuthenticator {
             Err(error @ IdentityError::TooMany { .. }) => Err(StatusError::from(&error)),
             Err(_) => Err(StatusError::unauthorized()),
         }
+    }
+}
+
+/// `ID` or `DOMAIN/USER/NAME`.
+fn credential(shown: &str) -> CredentialRef {
+    match shown.rsplit_once('/') {
+        Some((user, name)) => CredentialRef::Name { name: name.to_owned(), user: UserRef::parse(user) },
+        None => CredentialRef::Id(shown.to_owned()),
     }
 }
 
@@ -146,6 +155,9 @@ mod tests {
             let want = want.map(|(name, secret)| (name.to_owned(), secret.to_owned()));
             assert_eq!(got, want, "{text}");
         }
+        assert_eq!(credential("0123"), CredentialRef::Id("0123".to_owned()));
+        let named = CredentialRef::Name { name: "ci".to_owned(), user: UserRef::parse("acme/alice") };
+        assert_eq!(credential("acme/alice/ci"), named);
         assert_eq!(decoded("not base64 !"), None);
         assert_eq!(scheme("BEARER  x", "bearer"), Some("x"));
         assert_eq!(scheme("Bearerx", "bearer"), None);

@@ -10,16 +10,18 @@ use std::sync::Arc;
 use gantry_identity_api::{GROUP, Named, roles};
 use gantry_kube_logic::rbac::matching::allows;
 use gantry_kube_types::{Attributes, Authorizer, Decision};
+use gantry_registry_api::Owner;
 
 use crate::directory::State;
 use crate::directory::assignments::Target;
+use crate::directory::resolve::Roles;
 use crate::directory::table::Entry;
 use crate::policy::{Act, Subject, may};
 use crate::tenancy::World;
 use crate::tenancy::callers::{self, Caller, Scope};
 
-/// Group and resource of the registry's virtual resource, whose names are `<domain>/<project>/<repository>`.
-const REPOSITORIES: (&str, &str) = ("registry.gantry.dev", "repositories");
+/// Group and resource of the registry's virtual resource.
+const REPOSITORIES: (&str, &str) = (gantry_registry_api::GROUP, gantry_registry_api::RESOURCE);
 
 /// The engine's authoriser with identity's rules before and behind it.
 pub struct IdentityAuthorizer {
@@ -161,21 +163,45 @@ pub(crate) fn record_subject(spec: &gantry_identity_api::KeystoneRecordSpec) -> 
     }
 }
 
-/// Why the caller may do it with a repository: by a role in the project the repository is named after.
+/// Why the caller may do it with a repository: by a role where the repository belongs. The registry says whose it is in
+/// the place of a namespace (see [`Owner`]); where nobody says it, the name does.
 pub(crate) fn repository(state: &State, caller: &Caller, asked: &Attributes) -> Option<String> {
     if (asked.group.as_str(), asked.resource.as_str()) != REPOSITORIES || !asked.is_resource_request {
         return None;
     }
-    let mut parts = asked.name.splitn(3, '/');
+    let owner = match asked.namespace.as_str() {
+        "" => Owner::of_project(named_after(state, &asked.name)?),
+        said => said.parse().ok()?,
+    };
+    let grants = &caller.authority.grants;
+    let allowed = |has: &Roles| {
+        let mut rules = has.iter().filter_map(|id| state.roles.get(id)).flat_map(|r| r.spec.rules.iter());
+        rules.any(|rule| allows(rule, asked))
+    };
+    if let Some(id) = &owner.project {
+        let project = state.projects.get(id)?;
+        let has = grants.projects.get(id).is_some_and(allowed);
+        return has.then(|| format!("identity: a role in project {:?}", project.display_name()));
+    }
+    let id = owner.domain.as_ref()?;
+    let domain = state.domains.get(id)?;
+    if grants.domains.get(id).is_some_and(allowed) {
+        return Some(format!("identity: a role in domain {:?}", domain.display_name()));
+    }
+    // What belongs to an organisation is there for all its projects to read.
+    let inside = |project: &str| state.projects.get(project).is_some_and(|p| p.spec.domain == *id);
+    let mut projects = grants.projects.iter().filter(|(project, _)| inside(project));
+    (asked.verb == "pull" && projects.any(|(_, has)| allowed(has)))
+        .then(|| format!("identity: a role in a project of domain {:?}", domain.display_name()))
+}
+
+/// The project that a repository is named after: `<domain>/<project>/<repository>`.
+fn named_after(state: &State, repository: &str) -> Option<String> {
+    let mut parts = repository.splitn(3, '/');
     let (domain, project) = (parts.next()?, parts.next()?);
     parts.next().filter(|rest| !rest.is_empty())?;
     let domain = state.domains.by_name(None, domain)?;
-    let project = state.projects.by_name(Some(&domain.id()), project)?;
-    let has = caller.authority.grants.projects.get(&project.id())?;
-    let mut rules = has.iter().filter_map(|id| state.roles.get(id)).flat_map(|r| r.spec.rules.iter());
-    rules
-        .any(|rule| allows(rule, asked))
-        .then(|| format!("identity: a role in project {:?}", project.display_name()))
+    Some(state.projects.by_name(Some(&domain.id()), project)?.id())
 }
 
 /// A refusal that says how it is done, where that is not by this request.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use gantry_kube_types::{Attributes, Authenticator, Authorizer, UserInfo};
+use gantry_registry_api::{GROUP, RESOURCE};
 use http::HeaderMap;
 use http::header::HOST;
 
@@ -10,19 +11,15 @@ use crate::errors::{ApiError, ErrorCode};
 use crate::tokens::{SCOPES_KEY, Scope, TokenIssuer};
 use crate::{Config, Registry};
 
-/// Group of the registry's virtual resources.
-pub const GROUP: &str = "registry.gantry.dev";
-/// The virtual resource whose names are the repositories' names; it has no namespace.
-pub const RESOURCE: &str = "repositories";
-
 /// Who decides on rights, and who makes tokens.
 #[derive(Clone)]
 pub struct Access {
     pub authorizer: Arc<dyn Authorizer>,
     pub issuer: Arc<dyn TokenIssuer>,
-    /// Recognises the token a client sends as its password to `POST /token`, shown to it as
-    /// `Authorization: Bearer`.
+    /// Recognises the name and password of a client's `POST /token`, shown to it as `Authorization: Basic`.
     pub passwords: Arc<dyn Authenticator>,
+    /// Recognises the token that such a client comes back with, shown to it as `Authorization: Bearer`.
+    pub bearers: Arc<dyn Authenticator>,
 }
 
 impl Access {
@@ -85,6 +82,22 @@ impl<'a> Caller<'a> {
             },
             Err,
         )
+    }
+
+    /// The catalogue shows each caller what they may pull; strangers, and tokens for something else, are sent away.
+    pub(crate) fn require_catalog(&self) -> Result<(), ApiError> {
+        let scoped = |scopes: &Vec<String>| {
+            scopes.iter().filter_map(|s| s.parse::<Scope>().ok()).any(|s| s.covers("list", ""))
+        };
+        if !self.user.is_anonymous() && self.scopes().is_none_or(scoped) {
+            return Ok(());
+        }
+        Err(self.refuse("registry:catalog:*").unwrap_or_else(|| ApiError::new(ErrorCode::Denied)))
+    }
+
+    /// Whether the caller has the right, by whatever token they have it.
+    pub(crate) fn has(&self, verb: &str, repository: &str) -> bool {
+        self.registry.inner.access.allows(&self.user, verb, repository)
     }
 
     /// `GET /v2/`: strangers are told where tokens are made, because clients look only here.

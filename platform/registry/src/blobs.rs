@@ -18,6 +18,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::Registry;
 use crate::errors::{ApiError, ErrorCode};
+use crate::store::Removed;
 
 /// One read from the disk; a download holds two (one being sent, one being read).
 const CHUNK_BYTES: u64 = 256 * 1024;
@@ -91,12 +92,20 @@ pub(crate) async fn delete(
     name: RepositoryName,
     digest: Digest,
 ) -> Result<Response, ApiError> {
-    let named = digest.to_string();
-    if registry.blocking(move |r| r.store().unlink_blob(&name, &digest)).await? {
-        let response = Response::builder().status(StatusCode::ACCEPTED).header(CONTENT_LENGTH, 0);
-        return Ok(build(response.header("Docker-Content-Digest", named), Body::empty()));
+    let (named, changed) = (digest.to_string(), name.clone());
+    match registry.blocking(move |r| r.store().unlink_blob(&name, &digest)).await? {
+        Removed::Done => {
+            registry.note(&changed);
+            let response = Response::builder().status(StatusCode::ACCEPTED).header(CONTENT_LENGTH, 0);
+            Ok(build(response.header("Docker-Content-Digest", named), Body::empty()))
+        }
+        Removed::Unknown => {
+            Err(ApiError::new(ErrorCode::BlobUnknown).detail(serde_json::json!({ "digest": named })))
+        }
+        Removed::Kept | Removed::InUse => Err(ApiError::new(ErrorCode::Denied)
+            .status(StatusCode::CONFLICT)
+            .message(format!("a manifest names {named}: delete the manifest, and the blob goes with it"))),
     }
-    Err(ApiError::new(ErrorCode::BlobUnknown).detail(serde_json::json!({ "digest": named })))
 }
 
 /// Chunks from `start` to `end`, the next one read while one is sent.

@@ -3,6 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// What an operator sets in `config.toml`.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Who is not signed in may pull from public repositories.
+    pub anonymous_pull: bool,
+}
+
 /// Settings of one registry.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -17,6 +25,8 @@ pub struct Config {
     /// Garbage collection leaves alone what was pushed or asked for within this time: a client may have seen
     /// that a blob exists and be about to push the manifest that names it.
     pub garbage_age: Duration,
+    /// Files that garbage collection removes in a second: bounds what pushes and pulls notice of it.
+    pub garbage_removals_per_second_max: u32,
 }
 
 impl Config {
@@ -27,6 +37,7 @@ impl Config {
             limits: Limits::default(),
             upload_expiry: Duration::from_secs(24 * 3600),
             garbage_age: Duration::from_secs(3600),
+            garbage_removals_per_second_max: 10_000,
         }
     }
 }
@@ -42,6 +53,8 @@ pub struct Limits {
     pub streams_max: usize,
     /// Longest page of a list, and the page where the client names no length.
     pub page_max_items: usize,
+    /// Repositories one page of the catalogue looks at to find those its caller may see.
+    pub catalog_scan_max: usize,
     /// Descriptors one manifest may name.
     pub manifest_references_max: usize,
 }
@@ -54,6 +67,7 @@ impl Default for Limits {
             uploads_max: 10_000,
             streams_max: 64,
             page_max_items: 1000,
+            catalog_scan_max: 20_000,
             manifest_references_max: 10_000,
         }
     }

@@ -2,16 +2,28 @@
 //!
 //! [`build`] gives a [`Registry`]; its [`Registry::router`] serves `/v2/…` and `/token`. Who may do what is
 //! asked of the platform's authoriser as rights on the virtual resource `repositories` of the group
-//! `registry.gantry.dev` (verbs `pull`, `push`, `delete`, `list`).
+//! `registry.gantry.dev` (verbs `pull`, `push`, `delete`, `list`). Whose a repository is, its object says
+//! ([`gantry_registry_api::Repository`]), which is made with the first push.
 
 mod access;
+mod admin;
+mod admission;
 mod blobs;
+mod catalogue;
 mod config;
 mod errors;
 mod lists;
 mod manifests;
+mod pattern;
+mod quota;
+mod rate;
+mod reconcile;
+mod retention;
+mod rights;
 mod routes;
+mod rules;
 mod seed;
+mod status;
 mod store;
 mod tokens;
 mod uploads;
@@ -20,10 +32,14 @@ mod validate;
 use std::io;
 use std::sync::Arc;
 
-pub use access::{Access, GROUP, RESOURCE};
-pub use config::{Config, Limits};
+pub use access::Access;
+pub use admission::RepositoryAdmission;
+pub use catalogue::Catalogue;
+pub use config::{Config, Limits, Settings};
+pub use reconcile::{OWN_USER, StartError};
+pub use rights::{RepositoryRights, RepositoryVisibility};
 pub use seed::SeedError;
-pub use store::Collected;
+pub use store::{Checked, Collected, Collecting, Problem};
 pub use tokens::{JwtIssuer, NotBeyondRegistry, PasswordIsToken, RegistryTokens, Scope, TokenIssuer};
 
 /// A cheap handle on one registry.
@@ -35,23 +51,63 @@ pub struct Registry {
 struct Inner {
     store: store::Store,
     access: Access,
+    catalogue: Catalogue,
+    changed: reconcile::Changed,
     /// Bounds the request bodies that are written at the same time.
     streams: tokio::sync::Semaphore,
+    /// One collection or check at a time: both read all there is.
+    tending: tokio::sync::Mutex<()>,
+    rates: rate::Rates,
+    /// One push at a time counts what is left of a quota: two must not both take it.
+    counting: tokio::sync::Mutex<()>,
 }
 
 /// Opens the registry below `config.root`, which is made if it is not there.
 ///
 /// Reads the names of everything stored: run it on a blocking thread when the registry may be large.
-pub fn build(config: Config, access: Access) -> io::Result<Registry> {
+/// `catalogue` is the one that [`RepositoryRights`] in the way of `access.authorizer` asks.
+pub fn build(config: Config, access: Access, catalogue: Catalogue) -> io::Result<Registry> {
     let streams = tokio::sync::Semaphore::new(config.limits.streams_max);
     let store = store::Store::open(config)?;
-    Ok(Registry { inner: Arc::new(Inner { store, access, streams }) })
+    let changed = reconcile::Changed::default();
+    Ok(Registry {
+        inner: Arc::new(Inner {
+            store,
+            access,
+            catalogue,
+            changed,
+            streams,
+            tending: tokio::sync::Mutex::default(),
+            rates: rate::Rates::default(),
+            counting: tokio::sync::Mutex::default(),
+        }),
+    })
 }
 
 impl Registry {
     /// Removes blobs that no manifest names and uploads that nobody goes on with. Safe beside pushes.
     pub async fn gc(&self) -> io::Result<Collected> {
-        self.blocking(|registry| registry.inner.store.collect_garbage()).await
+        self.gc_watched(|_| true).await
+    }
+
+    /// [`Registry::gc`], with `watch` told how far it is; it ends early when that returns false.
+    pub async fn gc_watched(
+        &self,
+        watch: impl Fn(Collecting) -> bool + Send + 'static,
+    ) -> io::Result<Collected> {
+        let _alone = self.inner.tending.lock().await;
+        self.blocking(move |registry| registry.inner.store.collect_garbage(&watch)).await
+    }
+
+    /// Looks whether everything that was acknowledged is there; with `content`, also whether it is what its digest
+    /// says. `watch` is told how far it is; it ends early when that returns false.
+    pub async fn fsck(
+        &self,
+        content: bool,
+        watch: impl Fn(usize, usize) -> bool + Send + 'static,
+    ) -> io::Result<Checked> {
+        let _alone = self.inner.tending.lock().await;
+        self.blocking(move |registry| registry.inner.store.check(content, &watch)).await
     }
 
     fn store(&self) -> &store::Store {

@@ -8,6 +8,7 @@ use http::header::{CONTENT_TYPE, LINK};
 use serde_json::json;
 
 use crate::Registry;
+use crate::access::Caller;
 use crate::blobs::build;
 use crate::errors::{ApiError, ErrorCode};
 use crate::tokens::parse_form;
@@ -61,15 +62,38 @@ fn escape(text: &str) -> String {
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
-/// `GET /v2/_catalog`.
-pub(crate) fn catalog(registry: &Registry, uri: &Uri) -> Result<Response, ApiError> {
+/// `GET /v2/_catalog`: every repository, or those the caller may pull. A page may be shorter than asked for, also
+/// where another follows.
+pub(crate) fn catalog(
+    registry: &Registry,
+    caller: &Caller<'_>,
+    all: bool,
+    uri: &Uri,
+) -> Result<Response, ApiError> {
     let page = Page::of(registry, uri)?;
     let last = page.last.as_deref().map(|last| {
         last.parse::<RepositoryName>()
             .map_err(|error| ApiError::new(ErrorCode::NameInvalid).message(error.to_string()))
     });
-    let (names, more) = registry.store().repositories(last.transpose()?.as_ref(), page.count);
-    let next = names.last().cloned().filter(|_| more);
+    let last = last.transpose()?;
+    let (names, next) = if all {
+        let (names, more) = registry.store().repositories(last.as_ref(), page.count);
+        let next = names.last().cloned().filter(|_| more);
+        (names, next)
+    } else {
+        let (mut names, more) =
+            registry.store().repositories(last.as_ref(), registry.config().limits.catalog_scan_max);
+        let scanned = names.last().cloned().filter(|_| more);
+        names.retain(|name| caller.has("pull", name));
+        match names.len() > page.count {
+            true => {
+                names.truncate(page.count);
+                let next = names.last().cloned();
+                (names, next)
+            }
+            false => (names, scanned),
+        }
+    };
     let body = json!({ "repositories": names });
     Ok(build(page.respond("/v2/_catalog", &body, next.as_deref()), Body::from(body.to_string())))
 }

@@ -3,19 +3,25 @@
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
+use bytes::Bytes;
 use gantry_oci::{Digest, Hasher, RepositoryName};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION};
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 
 use crate::Registry;
+use crate::access::Caller;
 use crate::blobs::{build, matches};
+use crate::catalogue::Facts;
 use crate::errors::{ApiError, ErrorCode};
 use crate::routes::ManifestName;
+use crate::rules::{Counted, immutable, is_immutable};
+use crate::store::{ManifestRecord, Refused, Removed, Tagging};
 
 /// `GET` and `HEAD /v2/NAME/manifests/REFERENCE`.
 pub(crate) async fn get(
     registry: &Registry,
+    caller: &Caller<'_>,
     name: RepositoryName,
     reference: ManifestName,
     headers: &HeaderMap,
@@ -41,6 +47,8 @@ pub(crate) async fn get(
     if head {
         return Ok(build(response, Body::empty()));
     }
+    registry.take_rate(&name, &registry.rules(&name), &caller.user.username, Counted::Pull)?;
+    registry.store().note_pull(&name, &digest);
     let repository = name.clone();
     let manifest = registry.blocking(move |r| r.store().manifest(&repository, &digest)).await?;
     Ok(build(response, Body::from(manifest.ok_or_else(unknown)?)))
@@ -49,11 +57,15 @@ pub(crate) async fn get(
 /// `PUT /v2/NAME/manifests/REFERENCE`.
 pub(crate) async fn put(
     registry: &Registry,
+    caller: &Caller<'_>,
     name: RepositoryName,
     reference: ManifestName,
     request: Request,
 ) -> Result<Response, ApiError> {
     let limits = &registry.config().limits;
+    let facts = registry.facts(&name);
+    let rules = facts.as_ref().map(|facts| facts.rules.clone()).unwrap_or_default();
+    registry.take_rate(&name, &rules, &caller.user.username, Counted::Push)?;
     let (parts, body) = request.into_parts();
     let max = limits.manifest_size_max_bytes;
     let bytes = axum::body::to_bytes(body, max).await.map_err(|_| {
@@ -62,7 +74,7 @@ pub(crate) async fn put(
             .message(format!("the manifest broke off or is larger than {max} bytes"))
     })?;
     let content_type = parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
-    let checked = crate::validate::check(&bytes, content_type, limits.manifest_references_max)
+    let record = crate::validate::check(&bytes, content_type, limits.manifest_references_max)
         .map_err(|message| ApiError::new(ErrorCode::ManifestInvalid).message(message))?;
     let (digest, tag) = match reference {
         ManifestName::Tag(tag) => (Digest::of(&bytes), Some(tag)),
@@ -77,16 +89,11 @@ pub(crate) async fn put(
             (expected, None)
         }
     };
-    let subject = checked.record.subject.clone();
-    let (repository, stored) = (name.clone(), digest.clone());
-    let put = registry.blocking(move |r| {
-        let references = (checked.record, checked.manifests.as_slice());
-        r.store().put_manifest(&repository, &stored, references, &bytes, tag.as_ref())
-    });
-    if let Err(missing) = put.await? {
-        let missing: Vec<_> = missing.0.iter().map(|digest| json!({ "digest": digest })).collect();
-        return Err(ApiError::new(ErrorCode::ManifestBlobUnknown).detail(missing.into()));
-    }
+    let subject = record.subject.clone();
+    let tag = tag.map(|tag| Tagging { immutable: is_immutable(&rules, &tag), tag });
+    let stored = store(registry, &name, facts, (&digest, record), bytes, tag).await;
+    registry.note(&name);
+    stored?;
     let mut response = Response::builder()
         .status(StatusCode::CREATED)
         .header(LOCATION, format!("/v2/{name}/manifests/{digest}"))
@@ -98,20 +105,73 @@ pub(crate) async fn put(
     Ok(build(response, Body::empty()))
 }
 
+/// Stores the manifest if it fits.
+async fn store(
+    registry: &Registry,
+    name: &RepositoryName,
+    facts: Option<Facts>,
+    (digest, record): (&Digest, ManifestRecord),
+    bytes: Bytes,
+    tag: Option<Tagging>,
+) -> Result<(), ApiError> {
+    let _counting = match facts {
+        Some(facts) => {
+            let counting = registry.inner.counting.lock().await;
+            registry.fits(&facts, digest, &record)?;
+            Some(counting)
+        }
+        None => None,
+    };
+    let tagged = tag.as_ref().map(|tag| tag.tag.to_string()).unwrap_or_default();
+    let (repository, stored) = (name.clone(), digest.clone());
+    let put = registry
+        .blocking(move |r| r.store().put_manifest(&repository, &stored, record, &bytes, tag.as_ref()));
+    match put.await? {
+        Ok(()) => Ok(()),
+        Err(Refused::Missing(missing)) => {
+            let missing: Vec<_> = missing.iter().map(|digest| json!({ "digest": digest })).collect();
+            Err(ApiError::new(ErrorCode::ManifestBlobUnknown).detail(missing.into()))
+        }
+        Err(Refused::Immutable) => Err(immutable(name, &tagged)),
+    }
+}
+
 /// `DELETE /v2/NAME/manifests/REFERENCE`: a tag alone, or a manifest with all its tags.
 pub(crate) async fn delete(
     registry: &Registry,
     name: RepositoryName,
     reference: ManifestName,
 ) -> Result<Response, ApiError> {
-    let named = reference.to_string();
-    let deleted = registry.blocking(move |r| match &reference {
-        ManifestName::Tag(tag) => r.store().delete_tag(&name, tag),
-        ManifestName::Digest(digest) => r.store().delete_manifest(&name, digest),
-    });
-    if !deleted.await? {
-        return Err(ApiError::new(ErrorCode::ManifestUnknown).detail(json!({ "reference": named })));
+    let (named, changed) = (reference.to_string(), name.clone());
+    let rules = registry.rules(&name);
+    if let ManifestName::Tag(tag) = &reference
+        && is_immutable(&rules, tag)
+    {
+        return Err(immutable(&name, tag.as_str()));
     }
+    let deleted = registry.blocking(move |r| match &reference {
+        ManifestName::Tag(tag) => match r.store().delete_tag(&name, tag)? {
+            true => Ok(Removed::Done),
+            false => Ok(Removed::Unknown),
+        },
+        ManifestName::Digest(digest) => r.store().delete_manifest_if(&name, digest, &|entry| {
+            let mut tags = entry.tags.iter().filter(|(_, tagged)| *tagged == digest);
+            !tags.any(|(tag, _)| is_immutable(&rules, tag))
+        }),
+    });
+    match deleted.await? {
+        Removed::Done => {}
+        Removed::Unknown => {
+            return Err(ApiError::new(ErrorCode::ManifestUnknown).detail(json!({ "reference": named })));
+        }
+        Removed::Kept => return Err(immutable(&changed, &format!("a tag of {named}"))),
+        Removed::InUse => {
+            return Err(ApiError::new(ErrorCode::Denied)
+                .status(StatusCode::CONFLICT)
+                .message(format!("an index names {named}: delete the index first")));
+        }
+    }
+    registry.note(&changed);
     Ok(build(Response::builder().status(StatusCode::ACCEPTED).header(CONTENT_LENGTH, 0), Body::empty()))
 }
 

@@ -36,13 +36,16 @@ pub(crate) enum ManifestName {
 }
 
 impl Registry {
-    /// `/v2/…` and `/token`. The caller's `UserInfo` is read from the request's extensions.
+    /// `/v2/…`, `/token` and `/registry/…`. The caller's `UserInfo` is read from the request's extensions.
     pub fn router(&self) -> Router {
         Router::new()
             .route("/v2", axum::routing::any(serve))
             .route("/v2/", axum::routing::any(serve))
             .route("/v2/{*path}", axum::routing::any(serve))
             .route("/token", axum::routing::any(serve_token))
+            .route("/registry/v1/gc", axum::routing::post(crate::admin::collect))
+            .route("/registry/v1/fsck", axum::routing::post(crate::admin::check))
+            .route("/registry/v1/retention", axum::routing::post(crate::admin::retain))
             .with_state(self.clone())
     }
 }
@@ -95,8 +98,11 @@ async fn dispatch(registry: &Registry, request: Request<Body>) -> Result<Respons
             Ok((StatusCode::OK, [(http::header::CONTENT_TYPE, "application/json")], "{}").into_response())
         }
         Route::Catalog if reads => {
-            caller.require("list", "")?;
-            crate::lists::catalog(registry, request.uri())
+            let all = caller.may("list", "");
+            if !all {
+                caller.require_catalog()?;
+            }
+            crate::lists::catalog(registry, &caller, all, request.uri())
         }
         Route::Tags(name) if reads => {
             caller.require("pull", name.as_str())?;
@@ -117,9 +123,12 @@ async fn dispatch(registry: &Registry, request: Request<Body>) -> Result<Respons
         Route::Manifest(name, reference) => {
             caller.require(verb(request.method())?, name.as_str())?;
             match *request.method() {
-                Method::PUT => crate::manifests::put(registry, name, reference, request).await,
+                Method::PUT => {
+                    registry.inner.catalogue.admit(&name).await?;
+                    crate::manifests::put(registry, &caller, name, reference, request).await
+                }
                 Method::DELETE => crate::manifests::delete(registry, name, reference).await,
-                _ => crate::manifests::get(registry, name, reference, request.headers(), head).await,
+                _ => crate::manifests::get(registry, &caller, name, reference, request.headers(), head).await,
             }
         }
         Route::Uploads(name) if request.method() == Method::POST => {

@@ -6,6 +6,7 @@ use gantry_oci::image::{Image, MediaSource};
 use gantry_oci::{RepositoryName, Tag};
 
 use crate::Registry;
+use crate::store::Tagging;
 
 /// Why an image could not be put in.
 #[derive(Debug, thiserror::Error)]
@@ -26,9 +27,13 @@ impl Registry {
     ) -> Result<(), SeedError> {
         let (repository, tag, image) = (repository.clone(), tag.clone(), image.clone());
         let registry = self.clone();
-        tokio::task::spawn_blocking(move || registry.put_image_now(&repository, &tag, &image))
-            .await
-            .map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || {
+            registry.put_image_now(&repository, &tag, &image)?;
+            registry.note(&repository);
+            Ok(())
+        })
+        .await
+        .map_err(io::Error::other)?
     }
 
     fn put_image_now(&self, repository: &RepositoryName, tag: &Tag, image: &Image) -> Result<(), SeedError> {
@@ -57,13 +62,18 @@ impl Registry {
                 .map_err(|found| SeedError::Invalid(format!("{} has the digest {found}", blob.digest)))?;
         }
         let limits = &self.config().limits;
-        let checked =
+        let record =
             crate::validate::check(&image.manifest, Some(&image.media_type), limits.manifest_references_max)
                 .map_err(SeedError::Invalid)?;
-        let references = (checked.record, checked.manifests.as_slice());
         store
-            .put_manifest(repository, &digest, references, &image.manifest, Some(tag))?
-            .map_err(|missing| SeedError::Invalid(format!("blobs are missing: {:?}", missing.0)))
+            .put_manifest(
+                repository,
+                &digest,
+                record,
+                &image.manifest,
+                Some(&Tagging { tag: tag.clone(), immutable: false }),
+            )?
+            .map_err(|refused| SeedError::Invalid(format!("{refused:?}")))
     }
 }
 

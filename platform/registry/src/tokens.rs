@@ -58,7 +58,8 @@ impl Scope {
                 let verbs = ["pull", "push", "delete"].into_iter().filter(asked);
                 verbs.filter(|verb| access.allows(user, verb, name)).map(str::to_owned).collect()
             }
-            ("registry", "catalog") if access.allows(user, "list", "") => vec!["*".to_owned()],
+            // What the list shows is looked up when it is made.
+            ("registry", "catalog") if !user.is_anonymous() => vec!["*".to_owned()],
             _ => Vec::new(),
         };
         (!actions.is_empty()).then_some(Self { actions, ..self })
@@ -199,7 +200,7 @@ pub struct NotBeyondRegistry(pub Arc<dyn Authorizer>);
 
 impl Authorizer for NotBeyondRegistry {
     fn authorize(&self, attributes: &Attributes) -> Decision {
-        if attributes.user.extra.contains_key(SCOPES_KEY) && attributes.group != crate::GROUP {
+        if attributes.user.extra.contains_key(SCOPES_KEY) && attributes.group != gantry_registry_api::GROUP {
             return Decision::Deny("a registry token is good for the registry only".to_owned());
         }
         self.0.authorize(attributes)
@@ -211,8 +212,16 @@ async fn authenticate_password(
     password: &str,
     connection: &ConnectionInfo,
 ) -> Result<UserInfo, StatusError> {
-    let mut value =
-        HeaderValue::from_str(&format!("Bearer {password}")).map_err(|_| StatusError::unauthorized())?;
+    authenticate_alone(authenticator, &format!("Bearer {password}"), connection).await
+}
+
+/// By one header and nothing else of the request.
+async fn authenticate_alone(
+    authenticator: &dyn Authenticator,
+    header: &str,
+    connection: &ConnectionInfo,
+) -> Result<UserInfo, StatusError> {
+    let mut value = HeaderValue::from_str(header).map_err(|_| StatusError::unauthorized())?;
     value.set_sensitive(true);
     let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
     // Without the connection's certificates: the password must be good by itself.
@@ -224,6 +233,24 @@ fn credential<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (start, rest) = value.split_at_checked(scheme.len())?;
     start.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+/// Who the credential of a form belongs to, and whether it is a token. `name`: it was sent as a password.
+async fn grant_holder(
+    access: &Access,
+    name: Option<&str>,
+    secret: &str,
+    connection: &ConnectionInfo,
+) -> Result<(UserInfo, bool), ApiError> {
+    if let Ok(user) = authenticate_password(&*access.bearers, secret, connection).await {
+        return Ok((user, true));
+    }
+    let refused = |_| ApiError::new(ErrorCode::Unauthorized);
+    let name = name.ok_or(StatusError::unauthorized()).map_err(refused)?;
+    let basic = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{secret}"));
+    let value = format!("Basic {basic}");
+    let user = authenticate_alone(&*access.passwords, &value, connection).await;
+    user.map(|user| (user, false)).map_err(refused)
 }
 
 /// `GET /token?service=…&scope=…` and `POST /token` (OAuth 2 form).
@@ -242,16 +269,18 @@ pub(crate) async fn serve(registry: &Registry, request: Request<Body>) -> Result
                 .map_err(|_| bad("the form could not be read"))?;
             let fields = parse_form(&body);
             let field = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
-            let password = match field("grant_type").as_deref() {
-                Some("password") => field("password"),
-                Some("refresh_token") => field("refresh_token"),
+            let grant = match field("grant_type").as_deref() {
+                Some("password") => {
+                    field("password").map(|p| (Some(field("username").unwrap_or_default()), p))
+                }
+                Some("refresh_token") => field("refresh_token").map(|token| (None, token)),
                 _ => return Err(bad("grant_type must be password or refresh_token")),
             };
-            let password = password.ok_or_else(|| bad("the form has no credential"))?;
-            let user = authenticate_password(&*registry.inner.access.passwords, &password, &connection)
-                .await
-                .map_err(|_| ApiError::new(ErrorCode::Unauthorized))?;
-            refresh_token = Some(password);
+            let (name, secret) = grant.ok_or_else(|| bad("the form has no credential"))?;
+            let (user, is_token) =
+                grant_holder(&registry.inner.access, name.as_deref(), &secret, &connection).await?;
+            // A password is not handed back to be kept as if it were a token.
+            refresh_token = is_token.then_some(secret);
             (user, fields)
         }
         _ => return Err(ApiError::new(ErrorCode::Unsupported)),
@@ -335,6 +364,6 @@ mod tests {
         user.extra.insert(SCOPES_KEY.to_owned(), vec!["repository:a:pull".to_owned()]);
         assert!(!ask(&user, ""));
         assert!(!ask(&user, "apps"));
-        assert!(ask(&user, crate::GROUP));
+        assert!(ask(&user, gantry_registry_api::GROUP));
     }
 }

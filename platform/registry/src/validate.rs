@@ -13,14 +13,6 @@ const OCI_ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// A manifest that was checked.
-#[derive(Debug)]
-pub(crate) struct Checked {
-    pub(crate) record: ManifestRecord,
-    /// The manifests an index names.
-    pub(crate) manifests: Vec<Digest>,
-}
-
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Manifest {
@@ -60,7 +52,7 @@ pub(crate) fn check(
     bytes: &[u8],
     content_type: Option<&str>,
     references_max: usize,
-) -> Result<Checked, String> {
+) -> Result<ManifestRecord, String> {
     let manifest: Manifest =
         serde_json::from_slice(bytes).map_err(|error| format!("the manifest is not valid: {error}"))?;
     let sent = content_type
@@ -90,9 +82,16 @@ pub(crate) fn check(
         subject: manifest.subject.as_ref().map(|subject| subject.digest.clone()),
         artifact_type,
         blobs: digests(blobs),
+        manifests: digests(manifests),
         annotations: manifest.subject.as_ref().and(manifest.annotations.clone()).unwrap_or_default(),
     };
-    Ok(Checked { record, manifests: digests(manifests) })
+    Ok(record)
+}
+
+/// The manifests that an index, which was checked when it came, names.
+pub(crate) fn manifests_of(stored: impl std::io::Read) -> Vec<Digest> {
+    let manifest: Option<Manifest> = serde_json::from_reader(stored).ok();
+    manifest.and_then(|m| m.manifests).into_iter().flatten().map(|d| d.digest).collect()
 }
 
 type References<'a> = (Vec<&'a Descriptor>, Vec<&'a Descriptor>, Option<String>);
@@ -139,7 +138,7 @@ mod tests {
         json!({ "mediaType": media_type, "digest": Digest::of(b"x"), "size": 1 })
     }
 
-    fn outcome(value: &Value, content_type: Option<&str>) -> Result<Checked, String> {
+    fn outcome(value: &Value, content_type: Option<&str>) -> Result<ManifestRecord, String> {
         check(value.to_string().as_bytes(), content_type, 3)
     }
 
@@ -147,13 +146,14 @@ mod tests {
     fn manifests_name_their_blobs_and_indexes_their_manifests() {
         let image = json!({ "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": descriptor("c"),
             "layers": [descriptor("l")], "subject": descriptor(OCI_MANIFEST), "annotations": { "a": "b" } });
-        let checked = outcome(&image, Some(OCI_MANIFEST)).expect("an image");
-        assert_eq!(checked.record.blobs.len(), 2);
-        assert_eq!(checked.record.artifact_type.as_deref(), Some("c"));
-        assert_eq!(checked.record.subject, Some(Digest::of(b"x")));
-        assert_eq!(checked.record.annotations["a"], "b");
+        let record = outcome(&image, Some(OCI_MANIFEST)).expect("an image");
+        assert_eq!(record.blobs.len(), 2);
+        assert_eq!(record.artifact_type.as_deref(), Some("c"));
+        assert_eq!(record.subject, Some(Digest::of(b"x")));
+        assert_eq!(record.annotations["a"], "b");
         let index = json!({ "schemaVersion": 2, "manifests": [descriptor(OCI_MANIFEST)] });
         assert_eq!(outcome(&index, Some(OCI_INDEX)).expect("an index").manifests.len(), 1);
+        assert_eq!(manifests_of(index.to_string().as_bytes()), [Digest::of(b"x")]);
         assert!(outcome(&image, None).is_ok());
     }
 

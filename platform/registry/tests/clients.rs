@@ -50,7 +50,7 @@ fn layout(directory: &Path) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn skopeo_pushes_pulls_inspects_and_deletes() {
     let test = new();
-    let directory: Arc<tempfile::TempDir> = test.directory.clone();
+    let directory: Arc<tempfile::TempDir> = test.directory();
     let (_test, address) = test.serve(directory.clone()).await;
     let source = layout(&directory.path().join("source"));
     let image = format!("docker://{address}/demo/web:1");

@@ -1,6 +1,7 @@
 //! The registry over a real socket: the protocol by hand, and unmodified clients.
 
 mod clients;
+mod kill;
 mod own_client;
 mod protocol;
 mod support;

@@ -14,7 +14,7 @@ async fn our_client_pushes_lists_and_deletes() {
     // Another test of the process may have installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let test = new();
-    let directory = test.directory.clone();
+    let directory = test.directory();
     let (test, address) = test.serve(directory).await;
     let mut headers = http::HeaderMap::new();
     headers.insert("authorization", "Bearer admin-token".parse().expect("a header"));

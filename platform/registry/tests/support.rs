@@ -1,5 +1,6 @@
 //! A registry behind a plain-HTTP listener.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -8,7 +9,7 @@ use axum::middleware::Next;
 use gantry_kube_types::{
     Attributes, Authenticator, Authorizer, ConnectionInfo, Decision, StatusError, UserInfo,
 };
-use gantry_registry::{Access, Config, JwtIssuer, PasswordIsToken, Registry, RegistryTokens};
+use gantry_registry::{Access, Catalogue, Config, JwtIssuer, PasswordIsToken, Registry, RegistryTokens};
 use http::{HeaderMap, Method, Response};
 use http_body_util::BodyExt;
 use tower::ServiceExt;
@@ -51,15 +52,27 @@ impl Authenticator for UserTokens {
 
 pub struct TestRegistry {
     pub registry: Registry,
-    pub directory: Arc<tempfile::TempDir>,
+    directory: Option<Arc<tempfile::TempDir>>,
 }
 
 pub fn open(directory: Arc<tempfile::TempDir>, change: impl FnOnce(&mut Config)) -> TestRegistry {
-    let mut config = Config::new(directory.path().join("registry"));
+    let test = open_at(directory.path(), change);
+    TestRegistry { directory: Some(directory), ..test }
+}
+
+/// In a directory that somebody else keeps.
+pub fn open_at(directory: &Path, change: impl FnOnce(&mut Config)) -> TestRegistry {
+    let mut config = Config::new(directory.join("registry"));
     change(&mut config);
-    let issuer = Arc::new(JwtIssuer::open(&directory.path().join("token.key")).expect("a key"));
-    let access = Access { authorizer: Arc::new(Rules), issuer, passwords: Arc::new(UserTokens) };
-    TestRegistry { registry: gantry_registry::build(config, access).expect("a registry"), directory }
+    let issuer = Arc::new(JwtIssuer::open(&directory.join("token.key")).expect("a key"));
+    let access = Access {
+        authorizer: Arc::new(Rules),
+        issuer,
+        passwords: Arc::new(PasswordIsToken(Arc::new(UserTokens))),
+        bearers: Arc::new(UserTokens),
+    };
+    let registry = gantry_registry::build(config, access, Catalogue::default()).expect("a registry");
+    TestRegistry { registry, directory: None }
 }
 
 pub fn new() -> TestRegistry {
@@ -89,6 +102,11 @@ impl Answer {
 }
 
 impl TestRegistry {
+    /// The directory it is in, which lives as long as somebody has this.
+    pub fn directory(&self) -> Arc<tempfile::TempDir> {
+        self.directory.clone().expect("a directory of its own")
+    }
+
     /// One request of `user`, without a socket.
     pub async fn ask(
         &self,

@@ -10,7 +10,7 @@ mod assign;
 mod confirm;
 mod domain;
 mod group;
-mod kinds;
+pub(crate) mod kinds;
 mod login;
 mod logout;
 pub(crate) mod lookup;

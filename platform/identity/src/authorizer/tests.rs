@@ -122,6 +122,39 @@ fn a_repository_is_its_projects() {
 }
 
 #[test]
+fn whose_a_repository_is_outweighs_its_name() {
+    let world = world(organisations(&[
+        "manager alice project:web",
+        "reader bob project:web",
+        "member eve domain:acme",
+    ]));
+    let authorizer = authorizer(&world);
+    const RESOURCE: &str = "registry.gantry.dev/repositories";
+    for (who, verb, owner, name, want) in [
+        // The name says another project, another domain, or nothing.
+        ("alice", "push", "project:web", "acme/ops/x", true),
+        ("alice", "update", "project:web", "hello", true),
+        ("alice", "pull", "project:ops", "acme/web/x", false),
+        ("alice", "pull", "platform", "acme/web/x", false),
+        ("alice", "pull", "nonsense", "acme/web/x", false),
+        ("bob", "pull", "project:web", "x", true),
+        ("bob", "push", "project:web", "x", false),
+        ("bob", "update", "project:web", "x", false),
+        // An organisation's: read by its projects, written by who has a role in it.
+        ("bob", "pull", "domain:acme", "acme/x", true),
+        ("alice", "push", "domain:acme", "acme/x", false),
+        ("eve", "push", "domain:acme", "acme/x", true),
+        ("eve", "delete", "domain:acme", "acme/x", false),
+        ("bob", "pull", "domain:globex", "globex/x", false),
+        ("bob", "pull", "project:gone", "acme/x", false),
+    ] {
+        let asked = format!("{verb} {RESOURCE} {owner} {name}");
+        let user = info(&world, who, &[]);
+        assert_eq!(authorizer.authorize(&ask(&user, &asked)).is_allowed(), want, "{who}: {asked}");
+    }
+}
+
+#[test]
 fn bindings_are_recognised_by_what_the_engine_says() {
     for (why, want) in [
         (

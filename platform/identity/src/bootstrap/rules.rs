@@ -55,7 +55,7 @@ pub fn system_rules(role: &str) -> Vec<PolicyRule> {
             rule(READ, "scheduling.k8s.io", &["priorityclasses"]),
             rule(READ, "node.k8s.io", &["runtimeclasses"]),
             rule(READ, gantry_identity_api::GROUP, &["*"]),
-            rule(&["list"], REGISTRY, &["repositories"]),
+            rule(READ, REGISTRY, &["repositories"]),
         ],
         _ => Vec::new(),
     }
@@ -164,7 +164,7 @@ fn member() -> Vec<PolicyRule> {
 fn manager() -> Vec<PolicyRule> {
     vec![
         rule(READ, "rbac.authorization.k8s.io", &["roles", "rolebindings"]),
-        rule(&["delete"], REGISTRY, &["repositories"]),
+        rule(&["delete", "update", "patch"], REGISTRY, &["repositories"]),
         rule(&["get", "list"], AUDIT, &["records"]),
     ]
 }
@@ -190,6 +190,7 @@ fn operator() -> Vec<PolicyRule> {
         rule(&all, "storage.k8s.io", &["*"]),
         rule(&all, "scheduling.k8s.io", &["priorityclasses"]),
         rule(&all, "node.k8s.io", &["runtimeclasses"]),
+        rule(&["collect", "check"], REGISTRY, &["blobs"]),
         rule(&all, "networks.gantry.dev", &["*"]),
         rule(&all, "volumes.gantry.dev", &["*"]),
         rule(&all, "balancer.gantry.dev", &["*"]),
@@ -246,6 +247,8 @@ mod tests {
             ("pull", "registry.gantry.dev", "repositories", "reader member manager admin"),
             ("push", "registry.gantry.dev", "repositories", "member manager admin"),
             ("delete", "registry.gantry.dev", "repositories", "manager admin"),
+            ("update", "registry.gantry.dev", "repositories", "manager admin"),
+            ("collect", "registry.gantry.dev", "blobs", "operator"),
             ("get", "logs.gantry.dev", "logs", "reader member manager admin"),
             ("get", "audit.gantry.dev", "records", "manager admin auditor"),
             ("delete", "", "nodes", "operator"),

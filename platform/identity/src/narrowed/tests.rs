@@ -63,6 +63,11 @@ fn a_credential_is_good_for_its_scope_and_its_roles_alone() {
         (TOKEN, "delete identity.gantry.dev/domains - globex", false),
         (TOKEN, "push registry.gantry.dev/repositories - acme/web/x", true),
         (TOKEN, "push registry.gantry.dev/repositories - acme/ops/x", false),
+        (TOKEN, "push registry.gantry.dev/repositories project:web x", true),
+        (TOKEN, "pull registry.gantry.dev/repositories project:ops x", false),
+        (TOKEN, "pull registry.gantry.dev/repositories domain:acme x", true),
+        (TOKEN, "push registry.gantry.dev/repositories domain:acme x", false),
+        (gone, "pull registry.gantry.dev/repositories project:web x", false),
         // The credential has the reader's role, whatever the token says.
         (looks, "get -/pods web-dev p", true),
         (looks, "create -/pods web-dev", false),

@@ -83,8 +83,14 @@ impl RevocationSet {
         let Event { target, cause, issued_before, revoked_at } = event;
         let until = Until { cause, issued_before, revoked_at };
         match target {
-            Target::Token { id, user } => merge_single(&mut self.tokens, id, user, until),
-            Target::Chain { id, user } => merge_single(&mut self.chains, id, user, until),
+            Target::Token { id, user } => {
+                let other = merge_single(&mut self.tokens, id, user, until);
+                other.into_iter().for_each(|user| self.insert_wide(USER, user, until));
+            }
+            Target::Chain { id, user } => {
+                let other = merge_single(&mut self.chains, id, user, until);
+                other.into_iter().for_each(|user| self.insert_wide(USER, user, until));
+            }
             Target::UserInProject { user, project } => {
                 let key = (user.into_boxed_str(), project.into_boxed_str());
                 self.users_in_projects.entry(key).and_modify(|it| it.merge(until)).or_insert(until);
@@ -245,9 +251,19 @@ fn merged(known: Option<Until>, until: Until) -> Until {
     all
 }
 
-fn merge_single(singles: &mut HashMap<Box<str>, Single>, id: String, user: String, until: Until) {
-    let single = Single { until, user: user.into_boxed_str() };
-    singles.entry(id.into_boxed_str()).and_modify(|it| it.until.merge(until)).or_insert(single);
+/// Ids are random and one user's. Should one come as somebody else's too, that user is given back: the event could
+/// not become one about both when it is coarsened.
+fn merge_single(
+    singles: &mut HashMap<Box<str>, Single>,
+    id: String,
+    user: String,
+    until: Until,
+) -> Option<String> {
+    let known = singles
+        .entry(id.into_boxed_str())
+        .and_modify(|it| it.until.merge(until))
+        .or_insert_with(|| Single { until, user: user.as_str().into() });
+    (known.user.as_ref() != user).then_some(user)
 }
 
 /// Takes out the `count` oldest; gives their users, each with the latest time of theirs.

@@ -106,6 +106,18 @@ fn bounds_widen_and_never_revive() {
     assert_eq!(set.find(&token("y", "z", 1100)), None, "issued after all of them");
 }
 
+#[test]
+fn an_id_that_comes_as_two_users_is_revoked_for_both() {
+    let mut set = RevocationSet::new(KEEP, SetLimits { single_max: 2, wide_max: 50 });
+    let chain = |id: &str, user: &str, now| {
+        Event::new(Target::Chain { id: id.into(), user: user.into() }, Cause::Revoked, at(now))
+    };
+    for (id, user, now) in [("e", "b", 0), ("e", "a", 48), ("a", "a", 49), ("b", "a", 49)] {
+        set.insert(chain(id, user, now));
+    }
+    assert!(set.find(&Facts { chain: "c", ..token("e", "a", 0) }).is_some());
+}
+
 #[tokio::test]
 async fn events_are_told_kept_and_in_the_end_forgotten() {
     let directory = tempfile::tempdir().expect("a temporary directory");

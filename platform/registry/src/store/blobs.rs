@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use gantry_oci::{Digest, RepositoryName};
 
-use super::index::BlobInfo;
-use super::{Store, file_name, remove_file};
+use super::index::{BlobInfo, Index, Repository};
+use super::{Store, file_name, race, remove_file};
 
 impl Store {
     /// Size of a blob of the repository, and a note that somebody relies on it.
@@ -35,19 +35,21 @@ impl Store {
         // The path ends in a shard directory and a name.
         let shard = path.parent().unwrap_or(&path);
         self.directories.ensure(shard)?;
-        {
+        let pin = {
             let _blob = self.lock_blob(digest);
             if self.index().blobs.contains_key(digest) {
                 remove_file(from)?;
             } else {
                 fs::rename(from, &path)?;
             }
-            self.index_mut()
-                .blobs
-                .insert(digest.clone(), BlobInfo { size_bytes, touched: SystemTime::now() });
-        }
+            let mut index = self.index_mut();
+            let new = || BlobInfo::new(size_bytes, SystemTime::now());
+            index.blobs.entry(digest.clone()).or_insert_with(new);
+            self.pin(&mut index, digest)
+        };
+        race();
         self.directories.sync(shard)?;
-        self.write_link(repository, digest)
+        self.write_link(repository, &pin)
     }
 
     /// Makes a blob of `source` visible in `repository`; false if `source` has no such blob.
@@ -57,49 +59,88 @@ impl Store {
         source: &RepositoryName,
         digest: &Digest,
     ) -> io::Result<bool> {
-        {
+        let pin = {
             let mut index = self.index_mut();
             if index.linked_blob(source, digest).is_none() {
                 return Ok(false);
             }
-            if let Some(blob) = index.blobs.get_mut(digest) {
-                blob.touched = SystemTime::now();
-            }
-        }
-        self.write_link(repository, digest).map(|()| true)
+            self.pin(&mut index, digest)
+        };
+        self.write_link(repository, &pin).map(|()| true)
     }
 
-    fn write_link(&self, repository: &RepositoryName, digest: &Digest) -> io::Result<()> {
+    /// Notes that somebody relies on a blob of the index; until the pin is dropped, it is no garbage.
+    fn pin<'a>(&'a self, index: &mut Index, digest: &'a Digest) -> Pin<'a> {
+        if let Some(blob) = index.blobs.get_mut(digest) {
+            blob.touched = SystemTime::now();
+            blob.pins += 1;
+        }
+        Pin { store: self, digest }
+    }
+
+    fn write_link(&self, repository: &RepositoryName, pin: &Pin<'_>) -> io::Result<()> {
         let directory = self.repository_directory(repository, "_blobs");
         self.directories.ensure(&directory)?;
-        {
+        let file = directory.join(file_name(pin.digest));
+        loop {
+            {
+                let _repository = self.lock_repository(repository);
+                fs::OpenOptions::new().create(true).truncate(true).write(true).open(&file)?;
+            }
+            race();
+            self.directories.sync(&directory)?;
+            race();
             let _repository = self.lock_repository(repository);
-            fs::OpenOptions::new()
-                .create(true)
-                .truncate(true)
-                .write(true)
-                .open(directory.join(file_name(digest)))?;
+            // Somebody who deleted it from the repository meanwhile took the new link for the old one.
+            if file.exists() {
+                self.index_mut().link(repository, pin.digest);
+                return Ok(());
+            }
         }
-        self.directories.sync(&directory)?;
-        let _repository = self.lock_repository(repository);
-        self.index_mut().repositories.entry(repository.clone()).or_default().blobs.insert(digest.clone());
-        Ok(())
     }
 
     /// Takes the blob out of the repository; garbage collection removes its file when no repository has it.
-    /// False: it was not there.
-    pub(crate) fn unlink_blob(&self, repository: &RepositoryName, digest: &Digest) -> io::Result<bool> {
+    pub(crate) fn unlink_blob(&self, repository: &RepositoryName, digest: &Digest) -> io::Result<Removed> {
         let directory = self.repository_directory(repository, "_blobs");
         {
             let _repository = self.lock_repository(repository);
-            let known =
-                self.index_mut().repositories.get_mut(repository).is_some_and(|r| r.blobs.remove(digest));
-            if !known {
-                return Ok(false);
+            let names = |e: &Repository| e.manifests.values().any(|m| m.blobs.contains(digest));
+            if self.index().repositories.get(repository).is_some_and(names) {
+                return Ok(Removed::InUse);
             }
+            if !self.index_mut().unlink(repository, digest) {
+                return Ok(Removed::Unknown);
+            }
+            race();
             remove_file(&directory.join(file_name(digest)))?;
         }
         self.directories.sync(&directory)?;
-        Ok(true)
+        Ok(Removed::Done)
+    }
+}
+
+/// What became of a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Removed {
+    Done,
+    /// It was not there.
+    Unknown,
+    /// A manifest of the repository names it.
+    InUse,
+    /// What was a condition of it does not hold.
+    Kept,
+}
+
+/// Keeps a blob from being collected while it is about to be linked.
+struct Pin<'a> {
+    store: &'a Store,
+    digest: &'a Digest,
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        if let Some(blob) = self.store.index_mut().blobs.get_mut(self.digest) {
+            blob.pins = blob.pins.saturating_sub(1);
+        }
     }
 }

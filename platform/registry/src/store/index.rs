@@ -9,6 +9,8 @@ use std::time::SystemTime;
 
 use gantry_oci::{Algorithm, Digest, RepositoryName, Tag};
 
+use super::history::Times;
+
 /// What lists and referrers need to know of a manifest without reading it again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -24,6 +26,9 @@ pub(crate) struct ManifestRecord {
     /// The blobs it needs (configuration and layers), which garbage collection keeps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) blobs: Vec<Digest>,
+    /// The manifests an index names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) manifests: Vec<Digest>,
 }
 
 /// A blob's file.
@@ -32,6 +37,16 @@ pub(crate) struct BlobInfo {
     pub(crate) size_bytes: u64,
     /// When it was last pushed, mounted or asked for.
     pub(crate) touched: SystemTime,
+    /// Repositories that it is seen in.
+    pub(crate) links: u32,
+    /// Pushes and mounts that are about to make it seen.
+    pub(crate) pins: u32,
+}
+
+impl BlobInfo {
+    pub(crate) fn new(size_bytes: u64, touched: SystemTime) -> Self {
+        Self { size_bytes, touched, links: 0, pins: 0 }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +56,9 @@ pub(crate) struct Repository {
     pub(crate) tags: BTreeMap<Tag, Digest>,
     /// Subject → the manifests that refer to it.
     pub(crate) referrers: HashMap<Digest, BTreeSet<Digest>>,
+    /// When a manifest or a tag was last written.
+    pub(crate) pushed: Option<SystemTime>,
+    pub(crate) times: Times,
 }
 
 impl Repository {
@@ -62,6 +80,8 @@ impl Repository {
             }
         }
         self.tags.retain(|_, tagged| tagged != digest);
+        self.times.tags.retain(|tag, _| self.tags.contains_key(tag));
+        self.times.forget_manifest(digest);
         true
     }
 }
@@ -74,6 +94,23 @@ pub(crate) struct Index {
 }
 
 impl Index {
+    /// Makes a blob seen in a repository.
+    pub(crate) fn link(&mut self, repository: &RepositoryName, digest: &Digest) {
+        let new = self.repositories.entry(repository.clone()).or_default().blobs.insert(digest.clone());
+        if new && let Some(blob) = self.blobs.get_mut(digest) {
+            blob.links += 1;
+        }
+    }
+
+    /// The opposite; false if it was not seen there.
+    pub(crate) fn unlink(&mut self, repository: &RepositoryName, digest: &Digest) -> bool {
+        let was = self.repositories.get_mut(repository).is_some_and(|entry| entry.blobs.remove(digest));
+        if was && let Some(blob) = self.blobs.get_mut(digest) {
+            blob.links = blob.links.saturating_sub(1);
+        }
+        was
+    }
+
     /// Size of a blob that may be seen in `repository`.
     pub(crate) fn linked_blob(&self, repository: &RepositoryName, digest: &Digest) -> Option<BlobInfo> {
         let repository = self.repositories.get(repository)?;
@@ -97,7 +134,7 @@ impl Index {
                     };
                     let meta = entry.metadata()?;
                     let touched = meta.modified().unwrap_or_else(|_| SystemTime::now());
-                    index.blobs.insert(digest, BlobInfo { size_bytes: meta.len(), touched });
+                    index.blobs.insert(digest, BlobInfo::new(meta.len(), touched));
                 }
             }
         }
@@ -116,6 +153,11 @@ impl Index {
         let Ok(parsed) = name.parse::<RepositoryName>() else { return Ok(()) };
         let repository = self.load_repository(directory)?;
         if !repository.blobs.is_empty() || !repository.manifests.is_empty() {
+            for digest in &repository.blobs {
+                if let Some(blob) = self.blobs.get_mut(digest) {
+                    blob.links += 1;
+                }
+            }
             self.repositories.insert(parsed, repository);
         }
         Ok(())
@@ -129,10 +171,22 @@ impl Index {
             }
         }
         for (digest, entry) in digests(&directory.join("_manifests"))? {
+            let at = written(&entry);
+            repository.pushed = repository.pushed.max(at);
+            if let Some(at) = at {
+                repository.times.manifests.insert(digest.clone(), at);
+            }
             let mut line = String::new();
-            io::BufReader::new(fs::File::open(entry.path())?).read_line(&mut line)?;
-            match serde_json::from_str(&line) {
-                Ok(record) => repository.insert_manifest(digest, Arc::new(record)),
+            let mut file = io::BufReader::new(fs::File::open(entry.path())?);
+            file.read_line(&mut line)?;
+            match serde_json::from_str::<ManifestRecord>(&line) {
+                Ok(mut record) => {
+                    if record.blobs.is_empty() && record.manifests.is_empty() {
+                        // Written before records named them.
+                        record.manifests = crate::validate::manifests_of(file);
+                    }
+                    repository.insert_manifest(digest, Arc::new(record));
+                }
                 Err(error) => tracing::error!(file = %entry.path().display(), %error, "unreadable manifest"),
             }
         }
@@ -141,15 +195,25 @@ impl Index {
                 discard_temporary(&entry)?;
                 continue;
             };
+            let at = written(&entry);
+            repository.pushed = repository.pushed.max(at);
             let digest = fs::read_to_string(entry.path())?.trim().parse::<Digest>();
             if let Ok(digest) = digest
                 && repository.manifests.contains_key(&digest)
             {
+                if let Some(at) = at {
+                    repository.times.tags.insert(tag.clone(), at);
+                }
                 repository.tags.insert(tag, digest);
             }
         }
+        repository.times.load_pulls(directory)?;
         Ok(repository)
     }
+}
+
+fn written(entry: &fs::DirEntry) -> Option<SystemTime> {
+    entry.metadata().ok()?.modified().ok()
 }
 
 fn digests(directory: &Path) -> io::Result<Vec<(Digest, fs::DirEntry)>> {

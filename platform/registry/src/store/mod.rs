@@ -7,6 +7,7 @@
 //! repositories/NAME/_blobs/ALGORITHM-HEX          empty: the blob may be seen in this repository
 //! repositories/NAME/_manifests/ALGORITHM-HEX      one line of JSON (`ManifestRecord`), then the manifest
 //! repositories/NAME/_tags/TAG                     a digest
+//! repositories/NAME/_pulled                       when manifests were last pulled, written now and then
 //! ```
 //!
 //! A file is written under another name, fsynced, renamed, and its directory fsynced, before anybody is told
@@ -14,7 +15,9 @@
 //! here blocks and is called from blocking threads.
 
 mod blobs;
+mod fsck;
 mod gc;
+mod history;
 mod index;
 mod manifests;
 mod sync;
@@ -27,8 +30,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 
 use gantry_oci::{Digest, RepositoryName};
 
-pub use gc::Collected;
+pub(crate) use blobs::Removed;
+pub use fsck::{Checked, Problem};
+pub use gc::{Collected, Collecting};
+#[cfg(test)]
+pub(crate) use index::{BlobInfo, Repository};
 pub(crate) use index::{Index, ManifestRecord};
+pub(crate) use manifests::{Contents, Refused, Tagging};
 pub(crate) use uploads::{Upload, UploadHandle};
 
 use crate::config::Config;
@@ -134,6 +142,18 @@ impl Store {
         written.map(|()| path)
     }
 }
+
+/// A place where another thread's step may come in between: tests make that likely.
+#[cfg(not(test))]
+fn race() {}
+
+#[cfg(test)]
+fn race() {
+    simulation::race();
+}
+
+#[cfg(test)]
+mod simulation;
 
 /// `sha256-HEX`, a digest as a file name.
 fn file_name(digest: &Digest) -> String {

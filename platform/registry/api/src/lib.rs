@@ -1,0 +1,50 @@
+//! The kinds and words of the registry, without logic.
+//!
+//! A [`Repository`] is cluster-scoped. What OCI clients call it (`acme/web/front`) is `spec.name`; its object's name is
+//! made of that by [`object_name`], because slashes are no part of objects' names.
+
+mod name;
+mod repository;
+mod rules;
+
+pub use name::object_name;
+pub use repository::{
+    Access, Owner, Repository, RepositorySpec, RepositoryStatus, Share, Visibility, conditions,
+};
+pub use rules::{Keep, Retention, Rules};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// API group of the kinds, and of the virtual resource.
+pub const GROUP: &str = "registry.gantry.dev";
+/// Version of the kinds.
+pub const VERSION: &str = "v1alpha1";
+/// The kind's plural, and the virtual resource whose names are the repositories' names (`pull`, `push`, `delete`).
+pub const RESOURCE: &str = "repositories";
+/// Keeps an object until the content of its repository is gone.
+pub const FINALIZER: &str = "registry.gantry.dev/contents";
+
+/// The definitions to install.
+pub fn definitions() -> Vec<CustomResourceDefinition> {
+    vec![Repository::crd()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_structural_and_keeps_names_and_owners() {
+        let crd = Repository::crd();
+        assert_eq!((crd.spec.group.as_str(), crd.spec.scope.as_str()), (GROUP, "Cluster"));
+        assert_eq!(crd.spec.names.plural, RESOURCE);
+        let schema = serde_json::to_value(&crd.spec.versions[0].schema).expect("JSON");
+        let spec = &schema["openAPIV3Schema"]["properties"]["spec"]["properties"];
+        for field in ["name", "owner"] {
+            let rules = spec[field]["x-kubernetes-validations"].to_string();
+            assert!(rules.contains("self == oldSelf"), "{field}: {rules}");
+        }
+        assert!(!schema.to_string().contains("$ref"), "{schema}");
+    }
+}

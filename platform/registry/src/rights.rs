@@ -1,0 +1,240 @@
+//! Who may do what with a repository: its owner, whom it is shared with, and everybody where it is public.
+//!
+//! The registry knows whose a repository is, identity who has which role where. So each question is asked again of
+//! identity with the owner in the place of a namespace, and then with each project or domain that it is shared with.
+
+use std::sync::{Arc, OnceLock};
+
+use gantry_kube_types::{Attributes, Authorizer, Decision, UserInfo, Visibility as Seen, groups};
+use gantry_registry_api::{Access, GROUP, Owner, RESOURCE, Visibility};
+
+use crate::catalogue::{Catalogue, Facts};
+
+/// Answers questions about repositories, and passes all others on.
+pub struct RepositoryRights {
+    catalogue: Catalogue,
+    inner: Arc<dyn Authorizer>,
+    anonymous_pull: bool,
+}
+
+impl RepositoryRights {
+    /// Around `inner`, which knows roles. `anonymous_pull`: who is not signed in may pull what is public.
+    pub fn new(catalogue: Catalogue, inner: Arc<dyn Authorizer>, anonymous_pull: bool) -> Self {
+        Self { catalogue, inner, anonymous_pull }
+    }
+}
+
+impl Authorizer for RepositoryRights {
+    fn authorize(&self, asked: &Attributes) -> Decision {
+        let ours = asked.is_resource_request && asked.group == GROUP && asked.resource == RESOURCE;
+        if !ours || asked.name.is_empty() || !asked.namespace.is_empty() || !asked.subresource.is_empty() {
+            return self.inner.authorize(asked);
+        }
+        let verb = match asked.verb.as_str() {
+            // Who may pull sees the object, and nobody else but who may see all of them.
+            "get" | "list" | "watch" => {
+                let all = self.inner.authorize(&Attributes { namespace: platform(), ..asked.clone() });
+                if !matches!(all, Decision::NoOpinion(_)) {
+                    return all;
+                }
+                "pull"
+            }
+            other => other,
+        };
+        let found = match verb == asked.verb && matches!(verb, "pull" | "push") {
+            true => self.catalogue.facts(&asked.name),
+            // The name is an object's, or, for `delete`, perhaps a repository's.
+            false => {
+                self.catalogue.facts_of_object(&asked.name).or_else(|| self.catalogue.facts(&asked.name))
+            }
+        };
+        let Some(facts) = found else {
+            // Before the registry knows owners, names do not stand for them.
+            return self.inner.authorize(&Attributes { namespace: platform(), ..asked.clone() });
+        };
+        self.decide(asked, verb, &facts)
+    }
+}
+
+fn platform() -> String {
+    Owner::default().to_string()
+}
+
+impl RepositoryRights {
+    fn decide(&self, asked: &Attributes, verb: &str, facts: &Facts) -> Decision {
+        if verb == "pull" && facts.visibility == Visibility::Public && self.everybody(&asked.user) {
+            return Decision::Allow(format!("registry: {} is public", facts.name));
+        }
+        let mut question = Attributes { verb: verb.to_owned(), name: facts.name.clone(), ..asked.clone() };
+        let mut answer = Decision::NoOpinion(String::new());
+        for place in places(facts, verb) {
+            question.namespace = place.to_string();
+            let decision = self.inner.authorize(&question);
+            if !matches!(decision, Decision::NoOpinion(_)) {
+                return decision;
+            }
+            // What the owner's place says is what matters to who is refused.
+            if matches!(&answer, Decision::NoOpinion(why) if why.is_empty()) {
+                answer = decision;
+            }
+        }
+        answer
+    }
+
+    fn everybody(&self, user: &UserInfo) -> bool {
+        user.in_group(groups::AUTHENTICATED) || (self.anonymous_pull && user.is_anonymous())
+    }
+}
+
+/// Where the right may come from, the owner first.
+fn places(facts: &Facts, verb: &str) -> Vec<Owner> {
+    let shared = facts.shares.iter().filter(|share| match verb {
+        "pull" => true,
+        "push" => share.access == Access::Push,
+        _ => false,
+    });
+    let shared = shared.map(|s| Owner { project: s.project.clone(), domain: s.domain.clone() });
+    // One that names nobody would be the platform.
+    let shared = shared.filter(|owner| *owner != Owner::default());
+    std::iter::once(facts.owner.clone()).chain(shared).collect()
+}
+
+/// What users see in lists of repositories: those they may pull.
+pub struct RepositoryVisibility {
+    catalogue: Catalogue,
+    /// All of the platform's rights; known when the engine is open. Not the engine's own
+    /// authoriser, which lets everybody look at a list that is filtered here.
+    authorizer: Arc<OnceLock<Arc<dyn Authorizer>>>,
+    /// Changes of roles change what is seen here, too.
+    roles: Arc<dyn Seen>,
+}
+
+impl RepositoryVisibility {
+    /// `roles` is asked for its changes alone.
+    pub fn new(
+        catalogue: Catalogue,
+        authorizer: Arc<OnceLock<Arc<dyn Authorizer>>>,
+        roles: Arc<dyn Seen>,
+    ) -> Self {
+        Self { catalogue, authorizer, roles }
+    }
+}
+
+#[async_trait::async_trait]
+impl Seen for RepositoryVisibility {
+    fn resources(&self) -> Vec<(String, String)> {
+        vec![(GROUP.to_owned(), RESOURCE.to_owned())]
+    }
+
+    fn visible(&self, user: &UserInfo, group: &str, resource: &str, name: &str) -> bool {
+        let asked = Attributes {
+            user: user.clone(),
+            verb: "get".to_owned(),
+            is_resource_request: true,
+            group: group.to_owned(),
+            resource: resource.to_owned(),
+            name: name.to_owned(),
+            ..Attributes::default()
+        };
+        let ours = group == GROUP && resource == RESOURCE;
+        ours && self.authorizer.get().is_some_and(|rights| rights.authorize(&asked).is_allowed())
+    }
+
+    fn generation(&self) -> u64 {
+        // Both only grow, and so does their sum.
+        *self.catalogue.generation().borrow() + self.roles.generation()
+    }
+
+    async fn changed(&self, seen: u64) {
+        let mut own = self.catalogue.generation();
+        loop {
+            let now = self.generation();
+            if now != seen {
+                return;
+            }
+            let roles = self.roles.generation();
+            // The sender lives as long as the catalogue, so waiting ends with a change.
+            tokio::select! { _ = own.changed() => {}, () = self.roles.changed(roles) => {} }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gantry_registry_api::Share;
+
+    /// Knows one user per role: `OWNER VERB`.
+    struct Roles;
+
+    impl Authorizer for Roles {
+        fn authorize(&self, asked: &Attributes) -> Decision {
+            let has = match asked.user.username.as_str() {
+                "web" => asked.namespace == "project:web",
+                "shop-reader" => asked.namespace == "project:shop" && asked.verb == "pull",
+                "shop" => asked.namespace == "project:shop",
+                "globex" => asked.namespace == "domain:globex",
+                "admin" => true,
+                _ => false,
+            };
+            if has { Decision::Allow(asked.namespace.clone()) } else { Decision::NoOpinion("no".to_owned()) }
+        }
+    }
+
+    #[test]
+    fn owners_shares_and_everybody() {
+        let facts = |visibility, shares: &[(&str, Access)]| Facts {
+            name: "acme/web/x".to_owned(),
+            owner: Owner::of_project("web"),
+            visibility,
+            shares: shares
+                .iter()
+                .map(|(with, access)| {
+                    let owner: Owner = with.parse().expect("an owner");
+                    Share { project: owner.project, domain: owner.domain, access: *access }
+                })
+                .collect(),
+            rules: gantry_registry_api::Rules::default(),
+        };
+        let private = facts(Visibility::Private, &[]);
+        let public = facts(Visibility::Public, &[]);
+        let pull = facts(Visibility::Private, &[("project:shop", Access::Pull)]);
+        let push =
+            facts(Visibility::Private, &[("project:shop", Access::Push), ("domain:globex", Access::Pull)]);
+        let nobody = facts(Visibility::Private, &[("platform", Access::Push)]);
+        for (facts, user, verb, want) in [
+            (&private, "web", "pull", true),
+            (&private, "web", "delete", true),
+            (&private, "shop", "pull", false),
+            (&private, "admin", "push", true),
+            (&private, "stranger", "pull", false),
+            (&public, "stranger", "pull", true),
+            (&public, "stranger", "push", false),
+            (&public, "anonymous", "pull", false),
+            (&pull, "shop", "pull", true),
+            (&pull, "shop", "push", false),
+            (&push, "shop", "push", true),
+            (&push, "shop-reader", "push", false),
+            (&push, "shop-reader", "pull", true),
+            (&push, "shop", "delete", false),
+            (&push, "shop", "update", false),
+            (&push, "globex", "pull", true),
+            (&push, "globex", "push", false),
+            (&nobody, "shop", "pull", false),
+        ] {
+            let user = match user {
+                "anonymous" => UserInfo::anonymous(),
+                name => UserInfo::authenticated(name, &[]),
+            };
+            let asked = Attributes { user, verb: verb.to_owned(), ..Attributes::default() };
+            let rights = RepositoryRights::new(Catalogue::default(), Arc::new(Roles), false);
+            let decision = rights.decide(&asked, verb, facts);
+            assert_eq!(decision.is_allowed(), want, "{verb} {:?} {facts:?}", asked.user.username);
+        }
+        let open = RepositoryRights::new(Catalogue::default(), Arc::new(Roles), true);
+        let asked = Attributes { user: UserInfo::anonymous(), ..Attributes::default() };
+        assert!(open.decide(&asked, "pull", &public).is_allowed(), "where the operator allows it");
+        assert!(!open.decide(&asked, "pull", &private).is_allowed());
+        assert!(!open.decide(&asked, "push", &public).is_allowed());
+    }
+}

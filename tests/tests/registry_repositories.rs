@@ -1,0 +1,357 @@
+//! Repositories of projects, domains and the platform: who may do what, with people's tokens and robots' credentials.
+
+use std::process::Command;
+
+use gantry_testkit::{Instance, Output, eventually_some, run};
+use serde_json::Value;
+
+use crate::people::Person;
+use crate::support::{SOON, has_all};
+
+/// An instance with two organisations, an image, and skopeo without any certificate of its own.
+struct Stage {
+    gantry: Instance,
+    alice: Person,
+    eve: Person,
+    archive: String,
+    /// Trusts the registry and proves nothing.
+    certs: String,
+}
+
+impl Stage {
+    fn set() -> Option<Self> {
+        let gantry = Instance::builder().no_node().start()?;
+        for arguments in [
+            &["domain", "create", "acme"][..],
+            &["domain", "create", "globex"],
+            &["project", "create", "acme/web", "--environment", "dev"],
+            &["project", "create", "acme/ops", "--environment", "dev"],
+            &["project", "create", "globex/lab", "--environment", "dev", "--id", "lab"],
+        ] {
+            gantry.gantry(arguments).ok();
+        }
+        let (alice, eve) =
+            (Person::signed_in(&gantry, "acme/alice"), Person::signed_in(&gantry, "globex/eve"));
+        for (role, user, project) in [
+            ("admin", "acme/alice", "acme/web"),
+            ("reader", "acme/alice", "acme/ops"),
+            ("admin", "globex/eve", "globex/lab"),
+        ] {
+            gantry.gantry(&["assign", role, "--user", user, "--project", project]).ok();
+        }
+        let archive = gantry.scratch().join("image.tar").display().to_string();
+        gantry.gantry(&["image", "pack", "/bin/true", "--tag", "x:1", "--output", &archive]).ok();
+        let certs = gantry.scratch().join("ca-only");
+        std::fs::create_dir_all(&certs).expect("a folder");
+        std::fs::copy(gantry.data_dir().join("pki/ca.crt"), certs.join("ca.crt")).expect("the authority");
+        let certs = certs.display().to_string();
+        Some(Self { gantry, alice, eve, archive, certs })
+    }
+
+    fn image(&self, repository: &str) -> String {
+        format!("docker://{}/{repository}", self.gantry.registry())
+    }
+
+    /// An archive with an image of the program.
+    fn packed(&self, program: &str) -> String {
+        let name = program.replace('/', "-");
+        let archive = self.gantry.scratch().join(format!("{name}.tar")).display().to_string();
+        self.gantry.gantry(&["image", "pack", program, "--tag", "x:1", "--output", &archive]).ok();
+        archive
+    }
+
+    /// skopeo with `NAME:PASSWORD`.
+    fn push(&self, credentials: &str, repository: &str) -> Output {
+        self.push_archive(&self.archive, credentials, repository)
+    }
+
+    fn push_archive(&self, archive: &str, credentials: &str, repository: &str) -> Output {
+        let (from, to) = (format!("oci-archive:{archive}"), self.image(repository));
+        run(Command::new("skopeo")
+            .args(["--insecure-policy", "copy", "--dest-cert-dir", &self.certs])
+            .args(["--dest-creds", credentials, &from, &to]))
+    }
+
+    fn pull(&self, credentials: &str, repository: &str) -> Output {
+        let words = ["inspect", "--raw", "--cert-dir", &self.certs, "--creds", credentials];
+        run(Command::new("skopeo").args(words).arg(self.image(repository)))
+    }
+
+    /// An application credential of alice's, as a user name and a password.
+    fn robot(&self, name: &str, role: &str) -> String {
+        let arguments = ["application-credential", "create", name, "--project", "acme/web", "--role", role];
+        let said = self.alice.gantry(&arguments).ok();
+        let field = |label: &str| {
+            let line = said.lines().find_map(|line| line.strip_prefix(label));
+            line.unwrap_or_else(|| panic!("{label} in {said}")).trim().to_owned()
+        };
+        format!("app:{}:{}", field("Id:"), field("Secret:"))
+    }
+
+    fn token_of(&self, person: &Person) -> String {
+        format!("any:{}", person.gantry(&["token", "--raw"]).ok().trim())
+    }
+
+    /// A request to the registry: status and body.
+    fn ask(&self, arguments: &[&str], path: &str) -> (String, String) {
+        let ca = self.gantry.data_dir().join("pki/ca.crt").display().to_string();
+        let url = format!("https://{}{path}", self.gantry.registry());
+        let base = ["-sS", "--max-time", "10", "--cacert", &ca, "-w", "\n%{http_code}"];
+        let said = run(Command::new("curl").args(base).args(arguments).arg(&url)).ok();
+        let (body, status) = said.rsplit_once('\n').expect("a status");
+        (status.to_owned(), body.to_owned())
+    }
+}
+
+/// Waits until the object says so.
+#[track_caller]
+fn shows(gantry: &Instance, object: &str, path: &str, wanted: &str) {
+    eventually_some(&format!("{object} {path} is {wanted}"), SOON, || {
+        let seen = gantry.jsonpath(&["repository", object], path);
+        if seen == wanted { Ok(()) } else { Err(seen) }
+    });
+}
+
+#[test]
+fn repositories_are_objects_with_owners_and_shares() {
+    let Some(stage) = Stage::set() else { return };
+    let Stage { gantry, alice, eve, .. } = &stage;
+    let (alices, eves) = (stage.token_of(alice), stage.token_of(eve));
+    stage.push(&alices, "acme/web/front:1").ok();
+    stage.push(&alices, "acme/web/front:2").ok();
+    has_all(&stage.push(&alices, "acme/ops/tool:1").fails().to_lowercase(), &["denied"]);
+    has_all(&stage.push(&alices, "demo/mine:1").fails().to_lowercase(), &["denied"]);
+    shows(gantry, "acme.web.front", "{.status.tags}", "2");
+    shows(gantry, "acme.web.front", "{.status.owner}", "project acme/web");
+    let listed = alice.kubectl(&["get", "repositories"]).ok();
+    has_all(&listed, &["REPOSITORY", "OWNER", "acme/web/front", "project acme/web", "private", "MiB"]);
+    has_all(&eve.kubectl(&["get", "repositories"]).stderr, &["No resources found"]);
+    has_all(&eve.kubectl(&["get", "repository", "acme.web.front"]).fails(), &["acme.web.front"]);
+    has_all(
+        &eve.gantry(&["repository", "show", "acme/web/front"]).fails(),
+        &["no repository acme/web/front"],
+    );
+
+    // What is another's is told as what is not there.
+    let refused = |path: &str| stage.ask(&["-u", &eves], path);
+    let (there, nowhere) =
+        (refused("/v2/acme/web/front/manifests/1"), refused("/v2/acme/web/nothing/manifests/1"));
+    assert_eq!(there.0, "403");
+    assert_eq!(there, (nowhere.0, nowhere.1.replace("nothing", "front")));
+
+    // Shared with another organisation's project: to pull, then to push.
+    has_all(&stage.pull(&eves, "acme/web/front:1").fails().to_lowercase(), &["denied"]);
+    alice.gantry(&["repository", "share", "acme/web/front", "--project", "lab"]).ok();
+    let pulled = eventually_some("the share holds", SOON, || {
+        let out = stage.pull(&eves, "acme/web/front:1");
+        if out.succeeded() { Ok(out.ok()) } else { Err(out.to_string()) }
+    });
+    has_all(&pulled, &["application/vnd.oci.image"]);
+    has_all(&stage.push(&eves, "acme/web/front:3").fails().to_lowercase(), &["denied"]);
+    has_all(&eve.kubectl(&["get", "repositories"]).ok(), &["acme/web/front"]);
+    has_all(
+        &eve.gantry(&["repository", "set", "acme/web/front", "--visibility", "public"]).fails(),
+        &["manager"],
+    );
+    alice.gantry(&["repository", "share", "acme/web/front", "--project", "lab", "--access", "push"]).ok();
+    eventually_some("eve pushes", SOON, || {
+        let out = stage.push(&eves, "acme/web/front:3");
+        if out.succeeded() { Ok(()) } else { Err(out.to_string()) }
+    });
+    let (status, catalog) = stage.ask(&["-u", &eves], "/v2/_catalog");
+    assert_eq!((status.as_str(), catalog.as_str()), ("200", r#"{"repositories":["acme/web/front"]}"#));
+    alice.gantry(&["repository", "unshare", "acme/web/front", "--project", "lab"]).ok();
+    eventually_some("the share is gone", SOON, || {
+        let out = stage.pull(&eves, "acme/web/front:1");
+        if out.succeeded() { Err("pulled".to_owned()) } else { Ok(()) }
+    });
+
+    // Public: whoever is signed in, and nobody else.
+    alice.gantry(&["repository", "set", "acme/web/front", "--visibility", "public"]).ok();
+    eventually_some("eve pulls what is public", SOON, || {
+        let out = stage.pull(&eves, "acme/web/front:1");
+        if out.succeeded() { Ok(()) } else { Err(out.to_string()) }
+    });
+    let (status, _) = stage.ask(&[], "/v2/acme/web/front/manifests/1");
+    assert_eq!(status, "401");
+
+    owners_do_not_change(&stage);
+    the_content_goes_with_the_object(&stage, &alices);
+}
+
+/// Neither by editing nor by a new project of the old one's name.
+fn owners_do_not_change(stage: &Stage) {
+    let Stage { gantry, alice, eve, .. } = stage;
+    let patch = r#"{"spec":{"owner":{"project":"lab"}}}"#;
+    let edit = ["patch", "repository", "acme.web.front", "--type=merge", "-p", patch];
+    has_all(&alice.kubectl(&edit).fails(), &["the owner of a repository cannot change"]);
+    gantry.gantry(&["project", "set", "acme/web", "--name", "site"]).ok();
+    eventually_some("the name is free", SOON, || {
+        let out = gantry.gantry(&["project", "create", "acme/web", "--environment", "test"]);
+        if out.succeeded() { Ok(()) } else { Err(out.to_string()) }
+    });
+    gantry.gantry(&["assign", "admin", "--user", "globex/eve", "--project", "acme/web"]).ok();
+    shows(gantry, "acme.web.front", "{.spec.owner.project}", &{
+        let text = gantry.gantry(&["project", "get", "acme/site", "-o", "json"]).ok();
+        let project: Value = serde_json::from_str(&text).expect("JSON");
+        project["metadata"]["name"].as_str().expect("a name").to_owned()
+    });
+    let eves = stage.token_of(eve);
+    // What is new there is hers; what is old stays theirs.
+    eventually_some("eve pushes something new", SOON, || {
+        let out = stage.push(&eves, "acme/web/new:1");
+        if out.succeeded() { Ok(()) } else { Err(out.to_string()) }
+    });
+    has_all(&stage.push(&eves, "acme/web/front:4").fails().to_lowercase(), &["denied"]);
+    stage.push(&stage.token_of(alice), "acme/web/front:4").ok();
+}
+
+fn the_content_goes_with_the_object(stage: &Stage, alices: &str) {
+    let Stage { alice, .. } = stage;
+    alice.kubectl(&["delete", "repository", "acme.web.front", "--timeout=30s"]).ok();
+    // The name is another project's now, and alice has no part in it.
+    let admin = stage.gantry.gantry(&["image", "inspect", "acme/web/front:1"]);
+    has_all(&admin.fails(), &["no such image"]);
+    has_all(&stage.pull(alices, "acme/web/front:1").fails().to_lowercase(), &["denied"]);
+}
+
+#[test]
+fn operators_collect_garbage_and_check_the_store() {
+    let Some(stage) = Stage::set() else { return };
+    let Stage { gantry, alice, .. } = &stage;
+    stage.push(&stage.token_of(alice), "acme/web/front:1").ok();
+    has_all(&gantry.gantry(&["registry", "gc"]).ok(), &["0 blobs removed"]);
+    has_all(&gantry.gantry(&["registry", "fsck"]).ok(), &["1 repositories, 1 manifests, 2 blobs"]);
+    for command in ["gc", "fsck"] {
+        has_all(&alice.gantry(&["registry", command]).fails(), &["forbidden", "operator"]);
+    }
+    // What was damaged on the disk is found, and named.
+    let text = gantry.gantry(&["image", "inspect", "acme/web/front:1"]).ok();
+    let shown: Value = serde_json::from_str(&text).expect("JSON");
+    let digest = shown[0]["manifest"]["layers"][0]["digest"].as_str().expect("a layer");
+    let hex = digest.strip_prefix("sha256:").expect("a digest");
+    let path = gantry.data_dir().join("registry/blobs/sha256").join(&hex[..2]).join(hex);
+    let mut content = std::fs::read(&path).expect("the layer");
+    content[100] ^= 1;
+    std::fs::write(&path, content).expect("written");
+    gantry.gantry(&["registry", "fsck", "--quick"]).ok();
+    let checked = gantry.gantry(&["registry", "fsck", "-o", "json"]);
+    let found: Value = serde_json::from_str(&checked.stdout).expect("JSON");
+    assert_eq!((&found["problems"], &found["listed"][0]["digest"]), (&1.into(), &digest.into()));
+    has_all(&checked.fails(), &["1 problems"]);
+}
+
+#[test]
+fn rules_hold_for_tags_sizes_rates_and_quotas() {
+    let Some(stage) = Stage::set() else { return };
+    let Stage { gantry, alice, .. } = &stage;
+    let alices = stage.token_of(alice);
+    let set = |arguments: &[&str]| {
+        let words = [&["repository", "set", "acme/web/front"], arguments].concat();
+        alice.gantry(&words).ok();
+    };
+    let (other, third) = (stage.packed("/bin/ls"), stage.packed("/bin/cat"));
+    // A rule holds when the registry has seen it: until then a push may still go through.
+    let refused = |archive: &str, tag: &str, word: &str| {
+        eventually_some(&format!("{tag} is refused: {word}"), SOON, || {
+            let out = stage.push_archive(archive, &alices, tag);
+            if out.stderr.contains(word) { Ok(()) } else { Err(out.to_string()) }
+        });
+    };
+    for tag in ["v1", "v2", "dev"] {
+        stage.push(&alices, &format!("acme/web/front:{tag}")).ok();
+    }
+    set(&["--immutable-tags", "v*"]);
+    eventually_some("v1 is immutable", SOON, || {
+        let out = alice.gantry(&["image", "rm", "acme/web/front:v1"]);
+        // Where the rule came late, the tag is put back.
+        if out.succeeded() {
+            stage.push(&alices, "acme/web/front:v1").ok();
+        }
+        if out.stderr.contains("immutable") { Ok(()) } else { Err(out.to_string()) }
+    });
+    refused(&other, "acme/web/front:v1", "immutable");
+    stage.push(&alices, "acme/web/front:v1").ok();
+    stage.push_archive(&other, &alices, "acme/web/front:dev").ok();
+
+    set(&["--max-image-size", "10Ki"]);
+    refused(&other, "acme/web/front:big", "at most");
+    set(&["--max-image-size", "", "--quota", "10Ki"]);
+    refused(&third, "acme/web/front:big", "quota of repository acme/web/front");
+    // What is there already takes no more room.
+    stage.push_archive(&other, &alices, "acme/web/front:again").ok();
+    set(&["--quota", ""]);
+    gantry.gantry(&["project", "set", "acme/web", "--quota", "images=1Ki"]).ok();
+    refused(&third, "acme/web/elsewhere:1", "the quota of project acme/web is 1.0 KiB");
+    gantry.gantry(&["project", "set", "acme/web", "--quota", "images="]).ok();
+
+    let keep = ["repository", "retention", "acme/web/front", "--keep", "newest=0"];
+    let tried = alice.gantry(&[&keep[..], &["--dry-run"]].concat()).ok();
+    has_all(&tried, &["dev\n", "would go"]);
+    assert!(!tried.contains("v1"), "immutable: {tried}");
+    has_all(
+        &alice.gantry(&["repository", "retention", "acme/web/front", "--dry-run"]).ok(),
+        &["0 tags and 0 images"],
+    );
+    alice.gantry(&keep).ok();
+    eventually_some("dev goes", SOON, || {
+        let out = alice.gantry(&["repository", "retention", "acme/web/front", "--now"]).ok();
+        if out.contains("dev\n") { Ok(()) } else { Err(out) }
+    });
+    has_all(&stage.pull(&alices, "acme/web/front:dev").fails().to_lowercase(), &["unknown"]);
+    stage.pull(&alices, "acme/web/front:v1").ok();
+    set(&["--pulls-per-minute", "1"]);
+    eventually_some("pulls are counted", SOON, || {
+        let path = "/v2/acme/web/front/manifests/v1";
+        let (status, body) = stage.ask(&["-u", &alices], path);
+        if status == "429" && body.contains("1 pulls a minute") { Ok(()) } else { Err(status) }
+    });
+    has_all(
+        &alice.gantry(&["repository", "show", "acme/web/front"]).ok(),
+        &["v*", "keep newest=0", "Pulls a minute:"],
+    );
+}
+
+#[test]
+fn robots_do_what_their_credential_says_until_it_is_revoked() {
+    let Some(stage) = Stage::set() else { return };
+    let alice = &stage.alice;
+    let (pusher, puller) = (stage.robot("pusher", "member"), stage.robot("puller", "reader"));
+    stage.push(&pusher, "acme/web/front:1").ok();
+    stage.pull(&puller, "acme/web/front:1").ok();
+    has_all(&stage.push(&puller, "acme/web/front:2").fails().to_lowercase(), &["denied"]);
+    // Alice reads the other project, her robots do not.
+    has_all(&stage.pull(&pusher, "acme/ops/tool:1").fails().to_lowercase(), &["denied"]);
+    let (name, secret) = puller.rsplit_once(':').expect("a secret");
+    has_all(&stage.pull(&format!("{name}:wrong{secret}"), "acme/web/front:1").fails(), &["unauthorized"]);
+    // By name, as people know it.
+    stage.pull(&format!("app:acme/alice/puller:{secret}"), "acme/web/front:1").ok();
+
+    // A token for one thing is no token for another.
+    let scope = "/token?service=gantry&scope=repository:acme/web/front:pull";
+    let (status, body) = stage.ask(&["-u", &pusher], scope);
+    assert_eq!(status, "200", "{body}");
+    let token: Value = serde_json::from_str(&body).expect("JSON");
+    let header = format!("Authorization: Bearer {}", token["token"].as_str().expect("a token"));
+    let pulls = |path: &str| stage.ask(&["-H", &header], path).0;
+    assert_eq!(pulls("/v2/acme/web/front/manifests/1"), "200");
+    assert_eq!(pulls("/v2/acme/web/other/manifests/1"), "401");
+    assert_eq!(stage.ask(&["-H", &header, "-X", "POST"], "/v2/acme/web/front/blobs/uploads/").0, "401");
+    assert_eq!(stage.ask(&["-H", &header, "-X", "DELETE"], "/v2/acme/web/front/manifests/1").0, "401");
+    assert_eq!(pulls("/api/v1/namespaces/web-dev/pods"), "403", "it opens the registry alone");
+    let (_, again) = stage.ask(&["-H", &header], scope);
+    has_all(&again, &["cannot be exchanged"]);
+
+    // The form that containerd sends; a secret does not come back as a token to keep.
+    let (name, secret) = pusher.rsplit_once(':').expect("a secret");
+    let form = format!("grant_type=password&service=gantry&username={name}&password={secret}&scope=x");
+    let (status, body) = stage.ask(&["-d", &form], "/token");
+    assert_eq!(status, "200", "{body}");
+    assert!(!body.contains("refresh_token"), "{body}");
+
+    // Revoked: neither the credential nor a token made with it.
+    alice.gantry(&["application-credential", "delete", "pusher"]).ok();
+    assert_eq!(pulls("/v2/acme/web/front/manifests/1"), "401");
+    has_all(&stage.pull(&pusher, "acme/web/front:1").fails(), &["unauthorized"]);
+    stage.pull(&puller, "acme/web/front:1").ok();
+}
