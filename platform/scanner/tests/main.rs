@@ -2,7 +2,9 @@
 
 mod advisories;
 mod hostile;
+mod index;
 mod layers;
+mod mirror;
 mod real;
 mod sbom;
 mod support;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use gantry_oci::archive::{ArchiveLimits, open};
 use gantry_oci::client::RegistryClient;
 use gantry_oci::image::Image;
-use gantry_scanner::advisories::{self, Severity, Vulnerability};
+use gantry_scanner::advisories::{self, AdvisoryError, Index, Severity, Vulnerability};
 use gantry_scanner::{Found, Options, Report, Scanner, sbom};
 use indicatif::ProgressBar;
 use jiff::Timestamp;
@@ -29,9 +29,13 @@ pub struct ScanArgs {
     /// The image to scan where an archive holds several, by its name in the archive
     #[arg(long, value_name = "NAME")]
     image: Option<String>,
-    /// Advisories in OSV's format to compare the packages with: a directory of JSON files and zips, or a zip
-    #[arg(long, value_name = "PATH")]
+    /// Advisories to compare the packages with: a directory of `gantry advisories update`, or OSV documents in a
+    /// directory of JSON files and zips, or in a zip (default: those of `gantry advisories`, if there are any)
+    #[arg(long, value_name = "PATH", conflicts_with = "no_advisories")]
     advisories: Option<PathBuf>,
+    /// Do not compare with advisories
+    #[arg(long)]
+    no_advisories: bool,
     /// Only packages of the distribution, which is faster
     #[arg(long)]
     os_only: bool,
@@ -88,10 +92,30 @@ fn scan(args: &ScanArgs, image: Option<Image>) -> anyhow::Result<Report> {
         }
     };
     let mut report = report.with_context(|| format!("cannot scan {}", args.target))?;
-    if let Some(path) = &args.advisories {
-        advisories::compare(&mut report, path)?;
+    if !args.no_advisories {
+        compare(&mut report, args.advisories.as_deref())?;
     }
     Ok(report)
+}
+
+/// Compares with what is at `chosen`, or with the user's own advisories, which need not be there.
+fn compare(report: &mut Report, chosen: Option<&Path>) -> anyhow::Result<()> {
+    let place = match chosen {
+        Some(path) => path.to_owned(),
+        None => match crate::commands::advisories::directory(None) {
+            Ok(path) => path,
+            Err(_) => return Ok(()),
+        },
+    };
+    match Index::open(&place) {
+        Ok(index) => index.compare(report)?,
+        Err(AdvisoryError::NoIndex { .. } | AdvisoryError::Io { .. }) if chosen.is_some() => {
+            advisories::compare(report, &place)?;
+        }
+        Err(AdvisoryError::NoIndex { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }
 
 fn is_layout(path: &Path) -> bool {
@@ -150,8 +174,8 @@ fn table(report: &Report) -> String {
     about.push(("Packages", report.packages.len().to_string()));
     about.push(("Vulnerabilities", counts(report.vulnerabilities.as_deref())));
     if let Some(data) = &report.advisory_data {
-        let newest = data.newest_modified.map_or("of unknown age".to_owned(), |at| format!("newest of {at}"));
-        about.push(("Advisories", format!("{} in {}, {newest}", data.advisories, data.source)));
+        let newest = crate::commands::advisories::newest(data, report.scanned_at);
+        about.push(("Advisories", format!("{} in {}, the newest {newest}", data.advisories, data.source)));
         if data.unreadable > 0 {
             about.push(("Not readable", format!("{} files of the advisory data", data.unreadable)));
         }
@@ -180,7 +204,7 @@ fn table(report: &Report) -> String {
 /// `12: 2 critical, 10 low`.
 fn counts(found: Option<&[Vulnerability]>) -> String {
     let Some(found) = found else {
-        return "not compared: give advisory data with --advisories".to_owned();
+        return "not compared: `gantry advisories update SOURCE`, or --advisories".to_owned();
     };
     let all = [
         Severity::Critical,
@@ -247,11 +271,12 @@ mod tests {
         put("etc/os-release", "ID=debian\nVERSION_ID=12\nPRETTY_NAME=\"Debian 12\"\n");
         put("opt/x-1.0.dist-info/METADATA", "Name: x\nVersion: 1.0\n");
         put("opt/package-lock.json", "{");
-        let args = |advisories| ScanArgs {
+        let args = |advisories: Option<PathBuf>| ScanArgs {
             target: root.path().display().to_string(),
             format: Format::Table,
             output: None,
             image: None,
+            no_advisories: advisories.is_none(),
             advisories,
             os_only: false,
         };
@@ -259,7 +284,7 @@ mod tests {
         for line in [
             "System:           Debian 12",
             "Packages:         1",
-            "Vulnerabilities:  not compared: give advisory data with --advisories",
+            "Vulnerabilities:  not compared: `gantry advisories update SOURCE`, or --advisories",
             "x         1.0       pypi   -       opt/x-1.0.dist-info/METADATA",
         ] {
             assert!(text.lines().any(|found| found == line), "{line:?} in\n{text}");
