@@ -78,6 +78,8 @@ fn join(kind: Kind, mut a: Vulnerability, b: Vulnerability) -> Vulnerability {
         (Some(x), Some(y)) => Some(if versions::compare(kind, &x, &y).is_gt() { y } else { x }),
         (x, y) => x.or(y),
     };
+    // Known since the first of them said so.
+    a.published = [a.published, b.published].into_iter().flatten().min();
     if a.summary.is_empty() {
         a.summary = b.summary;
     }
@@ -108,6 +110,8 @@ fn vulnerability(
         score,
         vector,
         summary: advisory.summary.clone().unwrap_or_default(),
+        published: advisory.published,
+        judgement: None,
     };
     (names, vulnerability)
 }

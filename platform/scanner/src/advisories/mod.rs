@@ -4,6 +4,7 @@ mod cvss;
 mod cvss4;
 mod documents;
 mod ecosystem;
+pub(crate) mod fuzz;
 mod hits;
 mod index;
 mod inventory;
@@ -17,6 +18,8 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::judgement::Judgement;
 
 pub use cvss::{Severity, base_score};
 pub use index::{Changes, Given, Index, Manifest, PackageKey, SourceState, SourceUpdate, update};
@@ -98,4 +101,10 @@ pub struct Vulnerability {
     pub vector: Option<String>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub summary: String,
+    /// When it became known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Timestamp>,
+    /// What somebody said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judgement: Option<Judgement>,
 }

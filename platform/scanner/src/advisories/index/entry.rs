@@ -92,6 +92,8 @@ struct Meta<'a> {
     summary: Option<String>,
     #[serde(rename = "v", default, skip_serializing_if = "Vec::is_empty")]
     severity: Vec<(String, String)>,
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    published: Option<Timestamp>,
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     word: Option<String>,
 }
@@ -110,6 +112,7 @@ pub(super) fn postings(advisory: &Advisory, document: &DocumentKey) -> Vec<(Vec<
         upstream: advisory.upstream.clone(),
         summary,
         severity: scores(&advisory.severity),
+        published: advisory.published,
         word: advisory.database_specific["severity"].as_str().map(str::to_owned),
     };
     // Texts and lists of texts have a form in JSON.
@@ -197,6 +200,7 @@ impl<'a> Posting<'a> {
         Some(Advisory {
             id: meta.id.into_owned(),
             modified: None,
+            published: meta.published,
             withdrawn: None,
             aliases: meta.aliases,
             upstream: meta.upstream,

@@ -260,3 +260,33 @@ fn is_table(name: &str) -> bool {
 fn damaged(directory: &Path, source: &io::Error) -> AdvisoryError {
     AdvisoryError::Damaged { path: directory.to_owned(), message: source.to_string() }
 }
+
+/// The parsers of this folder as functions of bytes; see [`crate::fuzz`].
+pub(super) mod fuzz {
+    use std::fs::File;
+
+    use super::entry::{self, Posting};
+    use super::table::Table;
+    use crate::Kind;
+    use crate::advisories::matching;
+    use crate::advisories::osv::Advisory;
+
+    pub(in crate::advisories) fn postings(advisory: &Advisory) -> Vec<(Vec<u8>, Vec<u8>)> {
+        entry::postings(advisory, &[7; 16])
+    }
+
+    pub(in crate::advisories) fn posting(bytes: &[u8]) {
+        let Some(mut posting) = Posting::decode(bytes) else { return };
+        while let Some(Some(affected)) = posting.next() {
+            let _ = matching::affected(Kind::Deb, "1.0-1", &affected);
+        }
+        let _ = posting.advisory();
+    }
+
+    pub(in crate::advisories) fn table(file: File) {
+        let Ok(table) = Table::open(file) else { return };
+        if let Ok(mut cursor) = table.cursor() {
+            let _ = cursor.scan(b"p", &mut |_, _| Ok(()));
+        }
+    }
+}
