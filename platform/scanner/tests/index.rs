@@ -323,3 +323,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn lists_of_versions_count_beside_ranges() {
+    let listed = |versions: &[&str]| {
+        let affected = json!([{
+            "package": {"ecosystem": "npm", "name": "left-pad"},
+            "ranges": [{"type": "SEMVER", "events": [{"introduced": "0.5.0"}, {"fixed": "1.0.0"}]}],
+            "versions": versions,
+        }]);
+        json!({"id": "A-1", "affected": affected}).to_string()
+    };
+    for (versions, want) in [
+        (&["2.0.0", "1.3.0", "0.6.0", "1.10.0", "1.2.0"][..], 1),
+        (&["1.10.0", "2.0.0", "1.2.0", "0.1.0"], 0),
+        (&["1.3.0"], 1),
+        (&[], 0),
+    ] {
+        let (_kept, data) = directory(&[("a.json", listed(versions).as_bytes())]);
+        let place = tempfile::tempdir().expect("a directory");
+        bring(place.path(), &files("x", &data)).expect("updated");
+        let (mut indexed, mut direct) = (report(), report());
+        Index::open(place.path()).expect("opened").compare(&mut indexed).expect("compared");
+        compare(&mut direct, &data).expect("compared");
+        assert_eq!(ids(&indexed).len(), want, "{versions:?}");
+        assert_eq!(indexed.vulnerabilities, direct.vulnerabilities);
+    }
+}

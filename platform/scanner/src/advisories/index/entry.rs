@@ -3,14 +3,16 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::codec::{Input, put_bytes, put_number};
 use crate::advisories::osv::{Advisory, Affected, Event, Range, Score};
 use crate::advisories::{PackageKey, ecosystem, matching};
+use crate::{Kind, versions};
 
 /// Names a document of a source: the first half of a SHA-256.
-pub(super) type DocumentKey = [u8; 16];
+pub(super) type DocumentKey = [u8; DOCUMENT_KEY_BYTES];
+pub(super) const DOCUMENT_KEY_BYTES: usize = 16;
 
 /// Longer summaries are cut; the advisory itself has the rest.
 const SUMMARY_MAX_CHARS: usize = 300;
@@ -140,7 +142,7 @@ pub(super) fn postings(advisory: &Advisory, document: &DocumentKey) -> Vec<(Vec<
     by_key.into_iter().collect()
 }
 
-fn put_affected(out: &mut Vec<u8>, kind: crate::Kind, affected: &Affected) {
+fn put_affected(out: &mut Vec<u8>, kind: Kind, affected: &Affected) {
     let ordered: Vec<&Range> = affected.ranges.iter().filter(|range| matching::is_ordered(range)).collect();
     put_number(out, ordered.len() as u64);
     for range in &ordered {
@@ -152,11 +154,13 @@ fn put_affected(out: &mut Vec<u8>, kind: crate::Kind, affected: &Affected) {
         }
     }
     // Lists mostly repeat what the ranges say, and are most of the data.
-    let listed: Vec<&String> = affected
+    let mut listed: Vec<&String> = affected
         .versions
         .iter()
         .filter(|v| matching::in_ranges(kind, v, &affected.ranges).is_none())
         .collect();
+    // In order, so that a lookup compares with a few of them.
+    listed.sort_by(|a, b| versions::compare(kind, a, b));
     put_number(out, listed.len() as u64);
     for version in listed {
         put_bytes(out, version.as_bytes());
@@ -190,8 +194,9 @@ impl<'a> Posting<'a> {
         Some(Self { meta: rest.bytes()?, rest })
     }
 
-    pub(super) fn next(&mut self) -> Option<Option<Affected>> {
-        if self.rest.0.is_empty() { Some(None) } else { affected(&mut self.rest).map(Some) }
+    /// What the next part says of a version: `Some(None)` at the end, `None` where it is damaged.
+    pub(super) fn next(&mut self, kind: Kind, version: &str) -> Option<Option<Verdict>> {
+        if self.rest.0.is_empty() { Some(None) } else { verdict(&mut self.rest, kind, version).map(Some) }
     }
 
     pub(super) fn advisory(&self) -> Option<Advisory> {
@@ -207,38 +212,81 @@ impl<'a> Posting<'a> {
             summary: meta.summary,
             severity: severity.collect(),
             affected: Vec::new(),
-            database_specific: json!({ "severity": meta.word }),
+            database_specific: meta.word.map_or(Value::Null, |word| json!({ "severity": word })),
         })
     }
 }
 
-fn affected(input: &mut Input<'_>) -> Option<Affected> {
+/// One part's answer.
+pub(super) enum Verdict {
+    NotAffected,
+    Affected {
+        fixed: Option<String>,
+        /// Without ranges and versions: what else the part says.
+        more: Box<Affected>,
+    },
+}
+
+/// The event of a tag.
+fn of_tag(tag: u64, at: &str) -> Option<Event> {
+    let mut event = Event::default();
+    *match tag {
+        0 => &mut event.introduced,
+        1 => &mut event.fixed,
+        2 => &mut event.last_affected,
+        _ => return None,
+    } = Some(at.to_owned());
+    Some(event)
+}
+
+/// What the ranges say, as [`matching::in_ranges`] does.
+fn in_ranges(ranges: &[Vec<(u64, &str)>], kind: Kind, version: &str) -> Option<Option<Option<String>>> {
+    // Nearly all advisories are of this form, and nearly all of those are not hits: nothing is made for them.
+    if let [range] = ranges
+        && let [(0, "0"), (1, fixed)] = range[..]
+        && fixed != "0"
+    {
+        let is_before = versions::compare(kind, fixed, version).is_gt();
+        return Some(is_before.then(|| Some(fixed.to_owned())));
+    }
+    let mut all = Vec::new();
+    for range in ranges {
+        let events = range.iter().map(|(tag, at)| of_tag(*tag, at)).collect::<Option<Vec<_>>>()?;
+        all.push(Range { kind: "ECOSYSTEM".to_owned(), events });
+    }
+    Some(matching::in_ranges(kind, version, &all))
+}
+
+fn verdict(input: &mut Input<'_>, kind: Kind, version: &str) -> Option<Verdict> {
     let mut ranges = Vec::new();
     for _ in 0..input.number()? {
         let mut events = Vec::new();
         for _ in 0..input.number()? {
-            let (tag, at) = (input.number()?, input.text()?.to_owned());
-            let mut event = Event::default();
-            *match tag {
-                0 => &mut event.introduced,
-                1 => &mut event.fixed,
-                2 => &mut event.last_affected,
-                _ => return None,
-            } = Some(at);
-            events.push(event);
+            events.push((input.number()?, input.text()?));
         }
-        ranges.push(Range { kind: "ECOSYSTEM".to_owned(), events });
+        ranges.push(events);
     }
-    let mut versions = Vec::new();
+    let mut listed = Vec::new();
     for _ in 0..input.number()? {
-        versions.push(input.text()?.to_owned());
+        listed.push(input.text()?);
     }
     let mut severity = Vec::new();
     for _ in 0..input.number()? {
         severity.push(Score { kind: input.text()?.to_owned(), score: input.text()?.to_owned() });
     }
     let (urgency, word) = (input.text()?, input.text()?);
-    let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let ecosystem_specific = json!({ "urgency": known(urgency), "severity": known(word) });
-    Some(Affected { package: None, severity, ranges, versions, ecosystem_specific })
+    let fixed = match in_ranges(&ranges, kind, version)? {
+        Some(fixed) => fixed,
+        None if listed.binary_search_by(|known| versions::compare(kind, known, version)).is_ok() => None,
+        None => return Some(Verdict::NotAffected),
+    };
+    let ecosystem_specific = match (urgency, word) {
+        ("", "") => Value::Null,
+        (urgency, "") => json!({ "urgency": urgency }),
+        ("", word) => json!({ "severity": word }),
+        (urgency, word) => json!({ "urgency": urgency, "severity": word }),
+    };
+    let more =
+        Affected { package: None, severity, ranges: Vec::new(), versions: Vec::new(), ecosystem_specific };
+    Some(Verdict::Affected { fixed, more: Box::new(more) })
 }

@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use super::hits::Hits;
 use super::osv::{Advisory, Affected};
-use super::{AdvisoryData, AdvisoryError, Vulnerability, ecosystem, matching};
+use super::{AdvisoryData, AdvisoryError, Vulnerability, ecosystem};
 use crate::{Found, OperatingSystem, Package, Report};
-use entry::Posting;
+use entry::{DOCUMENT_KEY_BYTES, Posting, Verdict};
 use table::{Cursor, Table};
 pub use update::{Given, SourceUpdate, update};
 
@@ -210,19 +210,26 @@ fn lookup(
 ) -> io::Result<()> {
     let bad = || table::damaged("an entry is damaged");
     let (_, version) = ecosystem::key(package);
-    cursor.scan(prefix, &mut |key, value| {
-        let (name, _, release) = entry::package_of(key).ok_or_else(bad)?;
-        let ecosystem = if release.is_empty() { name.to_owned() } else { format!("{name}:{release}") };
-        if !ecosystem::fits(&ecosystem, package.kind, system) {
-            return Ok(());
+    // The key up to the release whose entries come now, if they are of this system.
+    let mut fitting: Option<Vec<u8>> = None;
+    cursor.scan_skipping(prefix, &mut |key, value| {
+        let of_release = key.get(..key.len().saturating_sub(DOCUMENT_KEY_BYTES)).ok_or_else(bad)?;
+        if fitting.as_deref() != Some(of_release) {
+            let (name, _, release) = entry::package_of(key).ok_or_else(bad)?;
+            let ecosystem = if release.is_empty() { name.to_owned() } else { format!("{name}:{release}") };
+            if !ecosystem::fits(&ecosystem, package.kind, system) {
+                // The next release begins behind all documents of this one.
+                return Ok(Some([of_release, &[0xff; DOCUMENT_KEY_BYTES]].concat()));
+            }
+            fitting = Some(of_release.to_vec());
         }
         let mut posting = Posting::decode(value).ok_or_else(bad)?;
-        while let Some(affected) = posting.next().ok_or_else(bad)? {
-            if let Some(fixed) = matching::affected(package.kind, version, &affected) {
-                each(&posting.advisory().ok_or_else(bad)?, &affected, fixed);
+        while let Some(verdict) = posting.next(package.kind, version).ok_or_else(bad)? {
+            if let Verdict::Affected { fixed, more } = verdict {
+                each(&posting.advisory().ok_or_else(bad)?, &more, fixed);
             }
         }
-        Ok(())
+        Ok(None)
     })
 }
 
@@ -268,7 +275,6 @@ pub(super) mod fuzz {
     use super::entry::{self, Posting};
     use super::table::Table;
     use crate::Kind;
-    use crate::advisories::matching;
     use crate::advisories::osv::Advisory;
 
     pub(in crate::advisories) fn postings(advisory: &Advisory) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -277,9 +283,7 @@ pub(super) mod fuzz {
 
     pub(in crate::advisories) fn posting(bytes: &[u8]) {
         let Some(mut posting) = Posting::decode(bytes) else { return };
-        while let Some(Some(affected)) = posting.next() {
-            let _ = matching::affected(Kind::Deb, "1.0-1", &affected);
-        }
+        while let Some(Some(_)) = posting.next(Kind::Deb, "1.0-1") {}
         let _ = posting.advisory();
     }
 

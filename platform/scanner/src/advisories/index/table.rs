@@ -153,6 +153,7 @@ pub(super) struct Cursor<'a> {
 }
 
 type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> io::Result<()>;
+type Skipping<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> io::Result<Option<Vec<u8>>>;
 
 impl Cursor<'_> {
     fn load(&mut self, n: usize) -> io::Result<()> {
@@ -170,12 +171,19 @@ impl Cursor<'_> {
 
     /// Calls `each` with every entry whose key begins with `prefix`.
     pub(super) fn scan(&mut self, prefix: &[u8], each: Each<'_>) -> io::Result<()> {
-        let blocks = &self.table.blocks;
-        // The first entry may stand in the block before the first that begins behind the prefix.
-        let start = blocks.partition_point(|block| &*block.first <= prefix).saturating_sub(1);
-        for n in start..blocks.len() {
-            let first = &*self.table.blocks[n].first;
-            if n > start && first > prefix && !first.starts_with(prefix) {
+        self.scan_skipping(prefix, &mut |key, value| each(key, value).map(|()| None))
+    }
+
+    /// The same; `each` may name a key that is the next of interest, and blocks before it are not read.
+    pub(super) fn scan_skipping(&mut self, prefix: &[u8], each: Skipping<'_>) -> io::Result<()> {
+        let table = self.table;
+        // What is looked for may stand in the block before the first that begins behind it.
+        let holding =
+            |key: &[u8]| table.blocks.partition_point(|block| &*block.first <= key).saturating_sub(1);
+        let mut from = prefix.to_vec();
+        let mut n = holding(&from);
+        while let Some(block) = table.blocks.get(n) {
+            if &*block.first > prefix && !block.first.starts_with(prefix) {
                 return Ok(());
             }
             self.load(n)?;
@@ -183,12 +191,17 @@ impl Cursor<'_> {
             while !input.0.is_empty() {
                 let entry = input.bytes().zip(input.bytes());
                 let (key, value) = entry.ok_or_else(|| damaged("a block is damaged"))?;
-                if key.starts_with(prefix) {
-                    each(key, value)?;
-                } else if key > prefix {
+                if key < from.as_slice() {
+                    continue;
+                }
+                if !key.starts_with(prefix) {
                     return Ok(());
                 }
+                if let Some(next) = each(key, value)? {
+                    from = next;
+                }
             }
+            n = holding(&from).max(n + 1);
         }
         Ok(())
     }
