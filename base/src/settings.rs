@@ -7,9 +7,14 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("KUBECONFIG", "kubeconfig file of the client commands, as kubectl reads it"),
     ("GANTRY_LOG", "what is logged, in tracing's filter syntax (default: info)"),
     ("GANTRY_TOKEN_DIR", "where `gantry login` keeps tokens (default: $XDG_CONFIG_HOME/gantry/tokens)"),
+    (
+        "GANTRY_ADVISORIES_DIR",
+        "where `gantry advisories update` keeps advisories (default: $XDG_DATA_HOME/gantry/advisories)",
+    ),
     ("PATH", "where containerd, runc, nft and ip are looked for"),
     ("HOME", "where ~/.kube/config is looked for"),
     ("XDG_CONFIG_HOME", "where users keep their settings (default: ~/.config)"),
+    ("XDG_DATA_HOME", "where users keep their data (default: ~/.local/share)"),
 ];
 
 /// Reads a variable of [`ENVIRONMENT`]; empty counts as absent.

@@ -14,6 +14,9 @@ pub use context::{ClientFlags, Context};
 /// The commands that need a server.
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
+    /// Bring advisories of known vulnerabilities up to date, and show what there is
+    #[command(subcommand)]
+    Advisories(commands::advisories::AdvisoriesCommand),
     /// Search, follow, export and verify the audit trail
     #[command(subcommand)]
     Audit(commands::audit::AuditCommand),
@@ -37,6 +40,7 @@ pub enum Command {
 /// Runs a command to its end.
 pub async fn run(command: Command, flags: &ClientFlags) -> anyhow::Result<()> {
     match command {
+        Command::Advisories(advisories) => commands::advisories::run(advisories).await,
         Command::Audit(audit) => commands::audit::run(audit, flags).await,
         Command::Can(can) => commands::can::run(can, &Context::load(flags).await?).await,
         Command::Image(image) => commands::image::run(image, flags).await,

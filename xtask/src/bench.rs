@@ -49,6 +49,11 @@ const BENCHES: &[Bench] = &[
         cargo: &["run", "--release", "--package", "gantry-audit", "--example", "audit"],
         wants_directory: false,
     },
+    Bench {
+        name: "scanner",
+        cargo: &["run", "--release", "--package", "gantry-scanner", "--example", "bench", "--"],
+        wants_directory: true,
+    },
 ];
 
 /// Runs the named benches, or all. One that misses its bar fails, but does not keep the others from running.
@@ -61,6 +66,9 @@ pub fn run(arguments: &[&str]) -> anyhow::Result<()> {
         bail!("there is no bench {unknown:?}; there are: {}", names.join(", "));
     }
     setup::for_tests()?;
+    if chosen.iter().any(|bench| bench.name == "scanner") {
+        setup::for_scanner_bench()?;
+    }
     run::cargo(&["build", "--release", "--package", "gantry", "--package", "hello"])?;
     let failed: Vec<&str> = chosen
         .into_iter()

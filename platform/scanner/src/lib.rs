@@ -3,13 +3,20 @@
 
 pub mod advisories;
 mod analysers;
+pub mod compliance;
 mod error;
 mod files;
+#[doc(hidden)]
+pub mod fuzz;
+pub mod html;
+pub mod judgement;
 mod layers;
 mod merge;
 mod package;
 mod purl;
+pub mod rating;
 mod report;
+pub mod sarif;
 pub mod sbom;
 pub mod versions;
 
@@ -33,6 +40,10 @@ pub struct Options {
     pub limits: Limits,
     /// Only packages of the distribution.
     pub os_only: bool,
+    /// Compliance checks as well, for which every file is looked at.
+    pub checks: bool,
+    /// Files that a check looks for.
+    pub malware: Arc<compliance::MalwareList>,
 }
 
 /// Scans images and directories; a layer that several images share is looked through once.
@@ -60,13 +71,13 @@ impl Scanner {
             digest: Some(image.digest()),
             layers: image.layers.iter().map(|blob| blob.digest.clone()).collect(),
         };
-        Ok(report(target, merged, now))
+        Ok(self.report(target, merged, Some((name, image)), now))
     }
 
     /// Scans everything below `root`.
     pub fn directory(&self, root: &Path, now: Timestamp) -> Result<Report, ScanError> {
         let limits = &self.options.limits;
-        let mut collector = layers::Collector::new(limits, self.options.os_only, false);
+        let mut collector = layers::Collector::new(&self.options, false);
         if self.options.os_only {
             files::some(root, analysers::OS_PATHS, limits, &mut |entry| collector.visit(entry))?;
         } else {
@@ -76,33 +87,44 @@ impl Scanner {
         merged.add(None, &collector.finish());
         let name = root.display().to_string();
         let target = Target { kind: TargetKind::Directory, name, digest: None, layers: Vec::new() };
-        Ok(report(target, merged, now))
+        Ok(self.report(target, merged, None, now))
     }
 
     fn layer(&mut self, blob: &Blob) -> Result<Arc<Analysis>, ScanError> {
         if let Some(analysis) = self.analysed.get(&blob.digest) {
             return Ok(Arc::clone(analysis));
         }
-        let mut collector = layers::Collector::new(&self.options.limits, self.options.os_only, true);
+        let mut collector = layers::Collector::new(&self.options, true);
         files::layer(blob, &self.options.limits, &mut |entry| collector.visit(entry))?;
         let analysis = Arc::new(collector.finish());
         self.analysed.insert(blob.digest.clone(), Arc::clone(&analysis));
         Ok(analysis)
     }
-}
 
-fn report(target: Target, merged: merge::Merged, now: Timestamp) -> Report {
-    let (operating_system, packages, problems) = merged.finish();
-    Report {
-        schema_version: SCHEMA_VERSION,
-        scanned_at: now,
-        target,
-        operating_system,
-        packages,
-        vulnerabilities: None,
-        compliance: None,
-        rating: None,
-        advisory_data: None,
-        problems,
+    fn report(
+        &self,
+        target: Target,
+        merged: merge::Merged,
+        image: Option<(&str, &Image)>,
+        now: Timestamp,
+    ) -> Report {
+        let merge::Whole { system: operating_system, packages, problems, seen } = merged.finish();
+        let has_list = !self.options.malware.is_empty();
+        let compliance = self
+            .options
+            .checks
+            .then(|| compliance::evaluate(seen, operating_system.as_ref(), image, has_list, now));
+        Report {
+            schema_version: SCHEMA_VERSION,
+            scanned_at: now,
+            target,
+            operating_system,
+            packages,
+            vulnerabilities: None,
+            compliance,
+            rating: None,
+            advisory_data: None,
+            problems,
+        }
     }
 }

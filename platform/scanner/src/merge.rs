@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use gantry_oci::Digest;
 
 use crate::analysers::Finding;
+use crate::compliance::{Observation, Seen};
 use crate::layers::Analysis;
 use crate::package::{Found, Location, OperatingSystem, Package, Problem};
 use crate::purl;
@@ -18,6 +19,16 @@ pub(crate) struct Merged {
     files: BTreeMap<String, File>,
     links: BTreeMap<String, String>,
     problems: Vec<Problem>,
+    /// What is still pulled with a layer when an upper one removes it.
+    kept: Vec<(String, Observation, Option<Digest>)>,
+}
+
+/// The outcome.
+pub(crate) struct Whole {
+    pub system: Option<OperatingSystem>,
+    pub packages: Vec<Found>,
+    pub problems: Vec<Problem>,
+    pub seen: Vec<Seen>,
 }
 
 impl Merged {
@@ -57,7 +68,16 @@ impl Merged {
                 let first = known.get(finding).map_or_else(|| layer.cloned(), |first| (*first).clone());
                 (finding.clone(), first)
             });
-            self.files.insert(path, file.collect());
+            let file: File = file.collect();
+            for (finding, first) in &file {
+                if let Finding::Observed(seen) = finding
+                    && seen.stays()
+                    && first.as_ref() == layer
+                {
+                    self.kept.push((path.clone(), seen.clone(), layer.cloned()));
+                }
+            }
+            self.files.insert(path, file);
         }
         self.problems.extend(analysis.problems.iter().map(|(path, message)| Problem {
             location: Location { path: path.clone(), layer: layer.cloned() },
@@ -85,8 +105,9 @@ impl Merged {
         }
     }
 
-    /// The operating system, every package once with its places, and what could not be read.
-    pub(crate) fn finish(self) -> (Option<OperatingSystem>, Vec<Found>, Vec<Problem>) {
+    /// The operating system, every package once with its places, what checks saw, and what could not be read.
+    pub(crate) fn finish(self) -> Whole {
+        let seen = self.seen();
         let owners = self.owners();
         let system = self.system();
         let mut places: BTreeMap<Package, Vec<Location>> = BTreeMap::new();
@@ -95,7 +116,7 @@ impl Merged {
                 let (package, path) = match finding {
                     Finding::Package(package) => (package, path.clone()),
                     Finding::Within { inner, package } => (package, format!("{path}{inner}")),
-                    Finding::OperatingSystem(_) | Finding::Owned { .. } => continue,
+                    Finding::OperatingSystem(_) | Finding::Owned { .. } | Finding::Observed(_) => continue,
                 };
                 places.entry(package).or_default().push(Location { path, layer });
             }
@@ -109,7 +130,30 @@ impl Merged {
             let owner = all.and_then(|all| all.into_iter().next()).filter(|_| !package.kind.is_os());
             Found { purl: purl::of(&package, system.as_ref()), package, locations, owner }
         });
-        (system.clone(), found.collect(), self.problems)
+        let packages = found.collect();
+        Whole { system, packages, problems: self.problems, seen }
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        let place =
+            |path: &str, layer: &Option<Digest>| Location { path: path.to_owned(), layer: layer.clone() };
+        let kept = self.kept.iter().map(|(path, observation, layer)| Seen {
+            hidden: !self.files.get(path).is_some_and(|file| {
+                file.iter()
+                    .any(|(finding, _)| matches!(finding, Finding::Observed(seen) if seen == observation))
+            }),
+            observation: observation.clone(),
+            location: place(path, layer),
+        });
+        let files = self.files.iter().flat_map(|(path, file)| file.iter().map(move |each| (path, each)));
+        let others = files.filter_map(|(path, (finding, layer))| match finding {
+            Finding::Observed(seen) if seen.stays() => None,
+            Finding::Observed(seen) => {
+                Some(Seen { observation: seen.clone(), location: place(path, layer), hidden: false })
+            }
+            _ => None,
+        });
+        kept.chain(others).collect()
     }
 
     fn owners(&self) -> HashMap<String, String> {

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use gantry_oci::Digest;
 
 use crate::advisories::{AdvisoryData, Vulnerability};
+use crate::compliance::Compliance;
 use crate::package::{Found, OperatingSystem, Problem};
+use crate::rating::Rating;
 
 /// Changes when a field changes its meaning.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -43,10 +45,10 @@ pub struct Report {
     pub packages: Vec<Found>,
     /// Worst first; none if there was no advisory data to compare with.
     pub vulnerabilities: Option<Vec<Vulnerability>>,
-    /// Checks are not made yet.
-    pub compliance: Option<serde_json::Value>,
-    /// Needs checks and an operator's policy.
-    pub rating: Option<String>,
+    /// None if checks were not asked for.
+    pub compliance: Option<Compliance>,
+    /// Of vulnerabilities and checks by a policy; none without one of them.
+    pub rating: Option<Rating>,
     /// What the packages were compared with, and how old it is.
     pub advisory_data: Option<AdvisoryData>,
     /// Files that could not be read: the lists above may lack what they hold.

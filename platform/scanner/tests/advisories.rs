@@ -11,7 +11,7 @@ use crate::support::{STATUS, deb, directory, now, zip};
 
 const VECTOR: &str = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H";
 
-fn report() -> Report {
+pub fn report() -> Report {
     let source = "Package: libcurl4\nStatus: install ok installed\nSource: curl\nVersion: 7.88.1-10\n\n";
     let metadata = "usr/lib/python3/dist-packages/six-1.16.0.egg-info/PKG-INFO";
     let (_kept, root) = directory(&[
@@ -25,7 +25,7 @@ fn report() -> Report {
     Scanner::new(Options::default()).directory(&root, now()).expect("scanned")
 }
 
-fn advisory(id: &str, ecosystem: &str, name: &str, fixed: &str, more: Value) -> String {
+pub fn advisory(id: &str, ecosystem: &str, name: &str, fixed: &str, more: Value) -> String {
     let mut value = json!({
         "id": id, "modified": "2025-11-20T10:00:00Z",
         "affected": [{
@@ -39,7 +39,7 @@ fn advisory(id: &str, ecosystem: &str, name: &str, fixed: &str, more: Value) -> 
     value.to_string()
 }
 
-fn all() -> Vec<(&'static str, String)> {
+pub fn all() -> Vec<(&'static str, String)> {
     vec![
         (
             "debian/DEBIAN-CVE-2023-38545.json",
@@ -99,6 +99,11 @@ fn all() -> Vec<(&'static str, String)> {
 fn check(path: &Path) {
     let mut report = report();
     compare(&mut report, path).expect("compared");
+    is_right(report);
+}
+
+/// What [`all`] says of [`report`].
+pub fn is_right(report: Report) {
     let data = report.advisory_data.clone().expect("data");
     assert_eq!((data.advisories, data.unreadable), (8, 1));
     assert_eq!(data.newest_modified.expect("a time").to_string(), "2025-11-20T10:00:00Z");

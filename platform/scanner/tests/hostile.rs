@@ -8,7 +8,7 @@ use tar::EntryType;
 use crate::support::{Layer, STATUS, deb, directory, image, names, now, scan, zip};
 
 fn refusal(blob: Blob, limits: Limits) -> String {
-    let mut scanner = Scanner::new(Options { limits, os_only: false });
+    let mut scanner = Scanner::new(Options { limits, ..Options::default() });
     scanner.image("bad", &image(vec![blob]), now()).expect_err("refused").to_string()
 }
 
@@ -118,6 +118,8 @@ const NAMES: &[&str] = &[
     "var/lib/dpkg/info/x.list",
     "lib/apk/db/installed",
     "var/lib/rpm/rpmdb.sqlite",
+    "var/lib/rpm/Packages",
+    "var/lib/rpm/Packages.db",
     "etc/os-release",
     "a/x-1.dist-info/METADATA",
     "a/node_modules/x/package.json",
@@ -135,6 +137,8 @@ const BEGINNINGS: &[&[u8]] = &[
     b"\x7fELF\x02\x01\x01",
     b"\x7fELF\x01\x02\x01",
     b"SQLite format 3\0\x02\0\x01\x01\0",
+    b"RpmP\0\0\0\0\x01\0\0\0\x01\0\0\0\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+    b"\0\0\0\0\x01\0\0\0\0\0\0\0\x61\x15\x06\0\x09\0\0\0\0\x02\0\0\0\x08\0\0\0\0\0\0\x02\0\0\0",
     b"PK\x05\x06",
     b"{\"packages\":",
     b"Package: a\nVersion: ",

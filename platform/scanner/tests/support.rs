@@ -39,6 +39,18 @@ impl Layer {
         self.raw(EntryType::Regular, path.as_bytes(), "", content, content.len() as u64)
     }
 
+    /// An empty file with these permissions.
+    pub fn raw_mode(mut self, path: &str, mode: u32) -> Self {
+        let mut header = Header::new_gnu();
+        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_entry_type(EntryType::Regular);
+        header.set_mode(mode);
+        header.set_size(0);
+        header.set_cksum();
+        self.bytes.extend_from_slice(header.as_bytes());
+        self
+    }
+
     pub fn directory(self, path: &str) -> Self {
         self.raw(EntryType::Directory, path.as_bytes(), "", b"", 0)
     }

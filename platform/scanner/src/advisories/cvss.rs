@@ -1,5 +1,5 @@
-//! Base scores of CVSS 3.0 and 3.1 (first.org, *Specification Document*, section 7.1). Vectors of other versions
-//! give no score.
+//! Base scores of CVSS 3.0 and 3.1 (first.org, *Specification Document*, section 7.1); 4.0 has a file of its own.
+//! Vectors of other versions give no score.
 
 use serde::{Deserialize, Serialize};
 
@@ -52,8 +52,11 @@ impl Severity {
 }
 
 /// The base score of a vector such as `CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H`; none if it is not a complete
-/// vector of version 3.
+/// vector of version 3 or 4.
 pub fn base_score(vector: &str) -> Option<f64> {
+    if let Some(metrics) = vector.strip_prefix("CVSS:4.0/") {
+        return super::cvss4::score(metrics);
+    }
     let metrics = vector.strip_prefix("CVSS:3.1/").or_else(|| vector.strip_prefix("CVSS:3.0/"))?;
     let value = |name: &str| {
         let mut found = metrics.split('/').filter_map(|metric| metric.split_once(':'));
@@ -128,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_has_a_score_in_range_or_none(text in "(CVSS:3\\.[01]/)?([A-Z]{1,2}:[A-Z]/){0,9}.{0,8}") {
+        fn any_text_has_a_score_in_range_or_none(text in "(CVSS:(3\\.[01]|4\\.0)/)?([A-Z]{1,2}:[A-Z]/){0,9}.{0,8}") {
             prop_assert!(base_score(&text).is_none_or(|score| (0.0..=10.0).contains(&score)));
         }
     }

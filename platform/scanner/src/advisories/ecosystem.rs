@@ -4,49 +4,68 @@ use crate::{Kind, OperatingSystem, Package};
 
 /// Is `ecosystem` (`Debian:12`, `Alpine:v3.19`, `PyPI`) the one of a package of `kind` on `system`?
 pub(super) fn fits(ecosystem: &str, kind: Kind, system: Option<&OperatingSystem>) -> bool {
-    let (name, release) = ecosystem.split_once(':').unwrap_or((ecosystem, ""));
-    let wanted = match kind {
-        Kind::Pypi => "PyPI",
-        Kind::Npm => "npm",
-        Kind::Golang => "Go",
-        Kind::Cargo => "crates.io",
-        Kind::Maven => "Maven",
-        Kind::Gem => "RubyGems",
-        Kind::Composer => "Packagist",
-        Kind::Nuget => "NuGet",
-        Kind::Deb | Kind::Apk | Kind::Rpm => {
-            return system.is_some_and(|system| is_distribution(name, release, system));
-        }
-    };
-    name == wanted
+    let (name, release) = split(ecosystem);
+    base(kind, system) == Some(name)
+        && (!kind.is_os() || system.is_some_and(|system| is_release(release, system)))
 }
 
+/// Name and release of an ecosystem: `Debian` and `12`.
+pub(super) fn split(ecosystem: &str) -> (&str, &str) {
+    ecosystem.split_once(':').unwrap_or((ecosystem, ""))
+}
+
+/// OSV's name, without a release, for packages of `kind` on `system`.
+pub(super) fn base(kind: Kind, system: Option<&OperatingSystem>) -> Option<&'static str> {
+    let language = LANGUAGES.iter().find(|(_, of)| *of == kind).map(|(name, _)| *name);
+    language.or_else(|| {
+        let id = system?.id.as_str();
+        let all = DISTRIBUTIONS.iter();
+        all.filter(|(_, of, _)| *of == kind).find(|(ids, ..)| ids.contains(&id)).map(|(.., name)| *name)
+    })
+}
+
+/// Whose packages an ecosystem without release names; none if it is one of which no package is found.
+pub(super) fn kind(name: &str) -> Option<Kind> {
+    let language = LANGUAGES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
+    language.or_else(|| DISTRIBUTIONS.iter().find(|(.., known)| *known == name).map(|(_, kind, _)| *kind))
+}
+
+const LANGUAGES: &[(&str, Kind)] = &[
+    ("PyPI", Kind::Pypi),
+    ("npm", Kind::Npm),
+    ("Go", Kind::Golang),
+    ("crates.io", Kind::Cargo),
+    ("Maven", Kind::Maven),
+    ("RubyGems", Kind::Gem),
+    ("Packagist", Kind::Composer),
+    ("NuGet", Kind::Nuget),
+];
+
+/// `ID` of os-release, the packages' kind, and OSV's name.
+const DISTRIBUTIONS: &[(&[&str], Kind, &str)] = &[
+    (&["debian"], Kind::Deb, "Debian"),
+    (&["ubuntu"], Kind::Deb, "Ubuntu"),
+    (&["alpine"], Kind::Apk, "Alpine"),
+    (&["wolfi"], Kind::Apk, "Wolfi"),
+    (&["chainguard"], Kind::Apk, "Chainguard"),
+    (&["rocky"], Kind::Rpm, "Rocky Linux"),
+    (&["almalinux"], Kind::Rpm, "AlmaLinux"),
+    (&["rhel"], Kind::Rpm, "Red Hat"),
+    (&["opensuse-leap", "opensuse-tumbleweed"], Kind::Rpm, "openSUSE"),
+    (&["sles"], Kind::Rpm, "SUSE"),
+    (&["mageia"], Kind::Rpm, "Mageia"),
+    (&["openeuler"], Kind::Rpm, "openEuler"),
+];
+
 /// The release is compared as far as the ecosystem names one: `Debian:12`, `Rocky Linux:9` for 9.3.
-fn is_distribution(name: &str, release: &str, system: &OperatingSystem) -> bool {
-    let wanted = match system.id.as_str() {
-        "debian" => "Debian",
-        "ubuntu" => "Ubuntu",
-        "alpine" => "Alpine",
-        "rocky" => "Rocky Linux",
-        "almalinux" => "AlmaLinux",
-        "rhel" => "Red Hat",
-        "wolfi" => "Wolfi",
-        "chainguard" => "Chainguard",
-        "opensuse-leap" | "opensuse-tumbleweed" => "openSUSE",
-        "sles" => "SUSE",
-        "mageia" => "Mageia",
-        "openeuler" => "openEuler",
-        _ => return false,
-    };
+fn is_release(release: &str, system: &OperatingSystem) -> bool {
     // `22.04:LTS` and `Pro:22.04:LTS` name the release among other words.
     let mut words = release.split(':').map(|word| word.strip_prefix('v').unwrap_or(word));
     let version = system.version_id.as_str();
     let is_ours =
         |word: &str| version == word || version.strip_prefix(word).is_some_and(|rest| rest.starts_with('.'));
-    name == wanted
-        && (release.is_empty()
-            || (!words.clone().any(|word| word == "Pro")
-                && words.any(|word| !word.is_empty() && is_ours(word))))
+    release.is_empty()
+        || (!words.clone().any(|word| word == "Pro") && words.any(|word| !word.is_empty() && is_ours(word)))
 }
 
 /// The name under which advisories know a package, in one spelling.

@@ -8,14 +8,25 @@ use crate::{Kind, versions};
 
 /// `Some(fixed version)` if `version` is affected.
 pub(super) fn affected(kind: Kind, version: &str, affected: &Affected) -> Option<Option<String>> {
-    let ordered = affected.ranges.iter().filter(|range| matches!(&*range.kind, "ECOSYSTEM" | "SEMVER"));
-    let mut hits = ordered.filter_map(|range| in_range(kind, version, range));
-    if let Some(hit) = hits.next() {
-        let fixed = std::iter::once(hit).chain(hits).flatten();
-        return Some(fixed.min_by(|a, b| versions::compare(kind, a, b)));
+    if let Some(hit) = in_ranges(kind, version, &affected.ranges) {
+        return Some(hit);
     }
     let listed = affected.versions.iter().any(|listed| versions::compare(kind, listed, version).is_eq());
     listed.then_some(None)
+}
+
+/// A range whose events are versions, not commits.
+pub(super) fn is_ordered(range: &Range) -> bool {
+    matches!(&*range.kind, "ECOSYSTEM" | "SEMVER")
+}
+
+/// The same by ranges alone.
+pub(super) fn in_ranges(kind: Kind, version: &str, ranges: &[Range]) -> Option<Option<String>> {
+    let mut hits =
+        ranges.iter().filter(|range| is_ordered(range)).filter_map(|range| in_range(kind, version, range));
+    let hit = hits.next()?;
+    let fixed = std::iter::once(hit).chain(hits).flatten();
+    Some(fixed.min_by(|a, b| versions::compare(kind, a, b)))
 }
 
 /// OSV's evaluation: events in the order of versions, each turning it on or off.

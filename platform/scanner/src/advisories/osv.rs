@@ -10,6 +10,8 @@ pub(super) struct Advisory {
     #[serde(default)]
     pub modified: Option<Timestamp>,
     #[serde(default)]
+    pub published: Option<Timestamp>,
+    #[serde(default)]
     pub withdrawn: Option<Timestamp>,
     #[serde(default)]
     pub aliases: Vec<String>,

@@ -2,10 +2,12 @@
 //! knows nothing of layers, nor of other files.
 
 mod apk;
+mod bdb;
 mod dpkg;
 mod elf;
 mod java;
 mod misc;
+mod ndb;
 mod npm;
 mod os_release;
 mod python;
@@ -14,6 +16,7 @@ mod sqlite;
 
 use serde::{Deserialize, Serialize};
 
+use crate::compliance::Observation;
 use crate::files::Content;
 use crate::package::{OperatingSystem, Package};
 
@@ -36,6 +39,8 @@ pub(crate) enum Finding {
         package: String,
         paths: Vec<String>,
     },
+    /// What a check looks at.
+    Observed(Observation),
 }
 
 /// A file before it is opened.

@@ -1,8 +1,7 @@
-//! RPM's database in its SQLite form (RPM 4.16 and later): `Packages` holds one header per package. The older
-//! forms, ndb and Berkeley DB, are recognised and reported as not read.
+//! RPM's database: one header per package, in SQLite (RPM 4.16 and later), RPM's own ndb (SUSE), or Berkeley DB (before).
 
 use super::sqlite::{Database, Value};
-use super::{Analyser, Candidate, Finding, may_hold_language_packages, plausible};
+use super::{Analyser, Candidate, Finding, bdb, may_hold_language_packages, ndb, plausible};
 use crate::files::Content;
 use crate::package::{Kind, Package, Source};
 
@@ -31,16 +30,21 @@ pub(super) const ANALYSER: Analyser = Analyser {
 };
 
 fn read(file: &Candidate<'_>, content: &Content) -> Result<Vec<Finding>, String> {
-    if file.name != "rpmdb.sqlite" {
-        return Err("this form of RPM's database (Berkeley DB, ndb) is not read yet".to_owned());
-    }
     let mut findings = Vec::new();
-    Database::open(content)?.rows("Packages", &mut |row| {
-        if let [_, Value::Bytes(blob), ..] = &row[..] {
-            findings.extend(package(&Header::parse(blob)?));
-        }
+    let mut add = |blob: &[u8]| {
+        findings.extend(package(&Header::parse(blob)?));
         Ok(())
-    })?;
+    };
+    match file.name {
+        "rpmdb.sqlite" => Database::open(content)?.rows("Packages", &mut |row| match &row[..] {
+            [_, Value::Bytes(blob), ..] => add(blob),
+            _ => Ok(()),
+        })?,
+        "Packages.db" => ndb::headers(content, &mut add)?,
+        // What is shorter than a header is the counter that stands under number 0.
+        _ => bdb::Database::open(content)?
+            .values(&mut |value| if value.len() < 16 { Ok(()) } else { add(value) })?,
+    }
     Ok(findings)
 }
 

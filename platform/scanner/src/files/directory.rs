@@ -112,9 +112,10 @@ impl Walker<'_> {
         let Ok(stat) = fstatat(parent, name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW) else {
             return Ok(()); // Gone meanwhile.
         };
+        let mode = stat.st_mode & 0o7777;
         match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
             SFlag::S_IFDIR => {
-                (self.visit)(Entry { path: &self.path, kind: Kind::Directory })?;
+                (self.visit)(Entry { path: &self.path, kind: Kind::Directory, mode })?;
                 if stat.st_dev != self.device || (depth == 0 && SKIPPED.contains(&self.path.as_str())) {
                     return Ok(());
                 }
@@ -128,9 +129,9 @@ impl Walker<'_> {
             SFlag::S_IFLNK => {
                 let target = readlinkat(parent, name).unwrap_or_default();
                 let target = target.to_string_lossy();
-                (self.visit)(Entry { path: &self.path, kind: Kind::Symlink(&target) })
+                (self.visit)(Entry { path: &self.path, kind: Kind::Symlink(&target), mode })
             }
-            _ => (self.visit)(Entry { path: &self.path, kind: Kind::Special }),
+            _ => (self.visit)(Entry { path: &self.path, kind: Kind::Special, mode }),
         }
     }
 
@@ -142,7 +143,7 @@ impl Walker<'_> {
             executable: stat.st_mode & 0o111 != 0,
             content: &mut content,
         };
-        (self.visit)(Entry { path: &self.path, kind: Kind::File(file) })
+        (self.visit)(Entry { path: &self.path, kind: Kind::File(file), mode: stat.st_mode & 0o7777 })
     }
 }
 

@@ -55,6 +55,8 @@ impl Default for Limits {
 pub(crate) struct Entry<'a> {
     pub path: &'a str,
     pub kind: Kind<'a>,
+    /// Permission bits, with setuid, setgid and sticky.
+    pub mode: u32,
 }
 
 /// What stands at a path.

@@ -178,15 +178,15 @@ impl<'a, R: Stream> TarReader<'a, R> {
         if path.is_empty() {
             return self.skip(size);
         }
-        let plain = |kind| Entry { path: &path, kind };
+        let mode = header.mode().unwrap_or(0) & 0o7777;
+        let plain = |kind| Entry { path: &path, kind, mode };
         match kind {
             EntryType::Directory => visit(plain(Kind::Directory))?,
             EntryType::Symlink => visit(plain(Kind::Symlink(&link)))?,
             EntryType::Link => visit(plain(Kind::HardLink(&normalise(&link, self.limits)?)))?,
             EntryType::Char | EntryType::Block | EntryType::Fifo => visit(plain(Kind::Special))?,
             _ => {
-                let executable = header.mode().unwrap_or(0) & 0o111 != 0;
-                return self.file(&path, size, executable && !sparse, sparse, visit);
+                return self.file(&path, size, mode, sparse, visit);
             }
         }
         self.skip(size)
@@ -196,7 +196,7 @@ impl<'a, R: Stream> TarReader<'a, R> {
         &mut self,
         path: &str,
         size_bytes: u64,
-        executable: bool,
+        mode: u32,
         sparse: bool,
         visit: Visitor<'_>,
     ) -> Result<(), ScanError> {
@@ -217,8 +217,9 @@ impl<'a, R: Stream> TarReader<'a, R> {
             taken += content.size_bytes();
             Ok(content)
         };
+        let executable = mode & 0o111 != 0 && !sparse;
         let file = File { size_bytes, executable, content: &mut content };
-        visit(Entry { path, kind: Kind::File(file) })?;
+        visit(Entry { path, kind: Kind::File(file), mode })?;
         self.at += taken;
         self.skip_from(size_bytes - taken, size_bytes)
     }

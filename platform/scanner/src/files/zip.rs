@@ -21,6 +21,7 @@ const ENTRIES_MAX: u64 = 4_000_000;
 pub(crate) struct Entry {
     pub name: String,
     pub size_bytes: u64,
+    pub crc32: u32,
     method: u16,
     compressed_bytes: u64,
     header_at: u64,
@@ -46,6 +47,7 @@ pub(crate) fn entries(content: &Content, mut each: impl FnMut(Entry) -> bool) ->
         let mut entry = Entry {
             name: String::from_utf8_lossy(&variable[..lengths[0]]).into_owned(),
             method: u16_at(&fixed, 10),
+            crc32: u32_at(&fixed, 16),
             compressed_bytes: u32_at(&fixed, 20).into(),
             size_bytes: u32_at(&fixed, 24).into(),
             header_at: u32_at(&fixed, 42).into(),
