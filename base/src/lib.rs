@@ -5,6 +5,7 @@
 
 pub mod fs;
 pub mod health;
+pub mod pattern;
 pub mod pki;
 pub mod secret;
 pub mod settings;

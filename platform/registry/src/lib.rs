@@ -14,7 +14,6 @@ mod config;
 mod errors;
 mod lists;
 mod manifests;
-mod pattern;
 mod quota;
 mod rate;
 mod reconcile;

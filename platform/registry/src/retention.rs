@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use gantry_base::pattern::matches;
 use gantry_oci::{Digest, Tag};
 use gantry_registry_api::{Keep, Rules};
 use jiff::Timestamp;
-
-use crate::pattern::matches;
 
 const SECONDS_PER_DAY: i64 = 86_400;
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Instant;
 
+use gantry_base::pattern::matches;
 use gantry_oci::{Digest, RepositoryName, Tag};
 use gantry_registry_api::{Retention, Rules};
 use http::StatusCode;
@@ -12,7 +13,6 @@ use serde_json::json;
 use crate::Registry;
 use crate::catalogue::Facts;
 use crate::errors::{ApiError, ErrorCode};
-use crate::pattern::matches;
 use crate::quota::{exceeded, image_bytes, quantity, used_and_added};
 use crate::retention::{Plan, plan};
 use crate::status::bytes;

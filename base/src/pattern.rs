@@ -1,8 +1,8 @@
-//! Patterns of tags: `*` stands for any characters, `?` for one.
+//! Patterns of names and tags: `*` stands for any characters, `?` for one.
 
 /// Does the whole text fit the pattern? Goes back to the last `*` alone: users write the patterns, and many stars must
 /// not take time that grows with their number.
-pub(crate) fn matches(pattern: &str, text: &str) -> bool {
+pub fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut next, mut at, mut last) = (0, 0, None);
     while at < text.len() {
@@ -46,6 +46,9 @@ mod tests {
             ("latest", "latest2", false),
             ("", "x", false),
             ("a**", "a", true),
+            ("demo/*", "demo/hello:1", true),
+            ("*:1", "demo/hello:1", true),
+            ("ab*ba", "aba", false),
         ] {
             assert_eq!(matches(pattern, text), want, "{pattern} {text}");
         }
