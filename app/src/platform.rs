@@ -374,11 +374,13 @@ fn tend_registry(tasks: &Tasks, registry: &Registry) {
         let (registry, shutdown) = (registry.clone(), shutdown.clone());
         async move {
             loop {
-                registry.retain_all().await.map_err(|error| error.to_string())?;
+                // A rule that cannot be kept is no reason to keep garbage.
+                let retained = registry.retain_all().await;
                 let collected = registry.gc().await.map_err(|error| error.to_string())?;
                 if collected != Collected::default() {
                     tracing::info!(?collected, "the registry's garbage was collected");
                 }
+                retained.map_err(|error| error.to_string())?;
                 tokio::select! {
                     () = tokio::time::sleep(REGISTRY_GC_INTERVAL) => {}
                     () = shutdown.cancelled() => return Ok::<(), String>(()),
