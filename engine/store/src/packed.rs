@@ -49,9 +49,10 @@ impl Dictionary {
     /// Made from some of the kind's objects.
     pub(crate) fn of<'a>(objects: impl Iterator<Item = &'a Arc<Object>>) -> Self {
         let samples = objects.step_by(SAMPLE_EVERY).take(SAMPLES);
-        let text: Vec<u8> = samples
-            .flat_map(|object| object.value.iter().take(SAMPLE_BYTES_MAX).copied().collect::<Vec<u8>>())
-            .collect();
+        let mut text = Vec::new();
+        for object in samples {
+            text.extend_from_slice(&object.value[..object.value.len().min(SAMPLE_BYTES_MAX)]);
+        }
         Self {
             pack: CDict::create(&text, LEVEL),
             unpack: DDict::create(&text),

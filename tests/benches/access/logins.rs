@@ -75,11 +75,10 @@ fn rate(gantry: &Instance, target: &Target, logins: &[Vec<u8>], table: &mut Tabl
 fn bare(threads: usize) -> f64 {
     let password = Password::new("correct horse battery staple");
     let hash = Workspace::new().hash(&password, &HashCost::default()).expect("hashed");
-    let niceness = i32::from(HasherSettings::default().niceness);
+    let niceness = HasherSettings::default().niceness;
     let began = Instant::now();
     let compare = || {
-        // SAFETY: nice(2) takes a number and touches no memory of ours. On Linux it is of the thread.
-        unsafe { nix::libc::nice(niceness) };
+        gantry_base::threads::stand_back(niceness);
         let (mut workspace, mut done) = (Workspace::new(), 0);
         while began.elapsed() < ROUND {
             assert!(workspace.verify(&password, &hash).expect("a good hash"));
