@@ -26,7 +26,7 @@ use crate::addresses::{self, Addresses};
 use crate::commands::{slots_dir, up::Report};
 use crate::config::ConfigFile;
 use crate::instance::InstanceRecord;
-use crate::{clients, kubeconfig, memory, node, routes};
+use crate::{clients, kubeconfig, node, routes};
 
 /// How often what nobody names any more is taken out of the registry.
 const REGISTRY_GC_INTERVAL: Duration = Duration::from_secs(3600);
@@ -82,7 +82,6 @@ impl Platform {
         let embedded = &access.embedded;
         let (registry, registry_tokens) = open_registry(&settings, &access)?;
         tend_registry(&tasks, &registry);
-        memory::tend(&tasks);
         let front_door = front_door(&access, &registry, registry_tokens, &health);
         serve(&settings, &tasks, &front_door, &authority, listener, &addresses, &host).await?;
 

@@ -31,7 +31,7 @@ const REVISION_KEY: &str = "revision";
 /// The newest file layout this build reads and the one it writes.
 const SCHEMA: u64 = 1;
 /// The map in memory serves reads; redb's cache only helps commits.
-const CACHE_BYTES: usize = 16 << 20;
+const CACHE_BYTES: usize = 8 << 20;
 /// Free space worth a rewrite of the file at open.
 const COMPACT_FREE_BYTES_MIN: u64 = 64 << 20;
 

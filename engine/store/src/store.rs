@@ -33,7 +33,7 @@ impl Default for Options {
         Self {
             value_bytes_max: 3 << 20,
             events_max: 16_384,
-            event_bytes_max: 32 << 20,
+            event_bytes_max: 16 << 20,
             queued_writes_max: 1024,
             sealing: None,
             packed: Packed::default(),

@@ -82,4 +82,10 @@ impl Decision {
 /// Decides on rights from what is in memory; never waits for I/O.
 pub trait Authorizer: Send + Sync {
     fn authorize(&self, attributes: &Attributes) -> Decision;
+
+    /// While this number stays, a question of this user that was answered has the same answer. `None`: answers depend
+    /// on more, and each question has to be asked.
+    fn decisions_version(&self, _user: &UserInfo) -> Option<u64> {
+        None
+    }
 }

@@ -34,6 +34,18 @@ pub enum AuditLevel {
     RequestResponse,
 }
 
+impl AuditLevel {
+    /// As policies and records have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "None",
+            Self::Metadata => "Metadata",
+            Self::Request => "Request",
+            Self::RequestResponse => "RequestResponse",
+        }
+    }
+}
+
 /// The moment of a request that an event is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum AuditStage {

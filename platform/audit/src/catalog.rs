@@ -9,13 +9,14 @@ use gantry_audit_api::chain::Hash;
 use gantry_audit_api::segment::{Segment, SegmentError, file_name};
 use tokio::sync::watch;
 
-use crate::index::{IndexFile, MemoryIndex};
+use crate::index::{Fresh, IndexFile, MemoryIndex, Waiting};
 
 /// One segment.
 pub(crate) struct Entry {
     pub(crate) number: u64,
     pub(crate) first_sequence: u64,
     pub(crate) state: Mutex<State>,
+    waiting: Mutex<Waiting>,
 }
 
 /// How a segment is searched.
@@ -30,6 +31,16 @@ impl Entry {
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // An index that a panic left half-way is behind its file, which is a state it may have.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves the terms of frames that begin at `place` of the file for the index. The given is empty afterwards.
+    pub(crate) fn hand_over(&self, place: u64, fresh: &mut Fresh) {
+        self.waiting().put(place, fresh);
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // Rows that a panic left half-way do not follow each other, and are read from the file.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -61,8 +72,13 @@ impl Catalog {
         self.entries.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    pub(crate) fn newest(&self) -> Option<Arc<Entry>> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).last().cloned()
+    }
+
     pub(crate) fn push(&self, number: u64, first_sequence: u64, state: State) {
-        let entry = Arc::new(Entry { number, first_sequence, state: Mutex::new(state) });
+        let entry =
+            Arc::new(Entry { number, first_sequence, state: Mutex::new(state), waiting: Mutex::default() });
         self.entries.write().unwrap_or_else(PoisonError::into_inner).push(entry);
     }
 
@@ -95,11 +111,29 @@ impl Catalog {
         File::open(self.path(number, "idx"))
     }
 
-    /// Brings the index of an open segment up to its file.
+    /// Brings the index of an open segment up to its file: by what the writer has left, and by the file where that
+    /// is not all (after a start, or when nobody came for it).
     pub(crate) fn catch_up(&self, entry: &Entry, index: &mut MemoryIndex) -> io::Result<()> {
-        let mut segment = self.open(entry.number).map_err(io::Error::other)?;
+        let waiting = std::mem::take(&mut *entry.waiting());
         let written = self.tip.borrow().next_sequence;
-        while entry.first_sequence + u64::from(index.rows()) < written {
+        if !waiting.fresh.is_empty() {
+            self.read(entry, index, |index| index.next_place < waiting.place)?;
+            index.take(&waiting);
+        }
+        self.read(entry, index, |index| entry.first_sequence + u64::from(index.rows()) < written)
+    }
+
+    fn read(
+        &self,
+        entry: &Entry,
+        index: &mut MemoryIndex,
+        is_behind: impl Fn(&MemoryIndex) -> bool,
+    ) -> io::Result<()> {
+        if !is_behind(index) {
+            return Ok(());
+        }
+        let mut segment = self.open(entry.number).map_err(io::Error::other)?;
+        while is_behind(index) {
             match segment.frame_at(index.next_place)? {
                 Some(frame) => index.push(&frame),
                 None => break,

@@ -14,6 +14,7 @@ mod classify;
 mod config;
 mod errors;
 mod index;
+mod json;
 mod keeper;
 mod keys;
 mod line;

@@ -1,15 +1,16 @@
 //! An event as the JSON of its record: `audit.k8s.io/v1` `Event`, on the writer's thread.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
+use gantry_audit_api::record::{Annotations, ObjectRef, Record, Status, Text, User};
 use gantry_kube_types::{AuditBody, AuditEvent, UserInfo, audit_annotations as keys};
-use jiff::{SignedDuration, Timestamp};
-use serde::ser::{SerializeMap, SerializeStruct};
-use serde::{Serialize, Serializer};
+use jiff::SignedDuration;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::classify::security_event;
+use crate::json::{self, Times};
 use crate::namespaces::Namespaces;
 use crate::redact;
 
@@ -32,174 +33,185 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) session: Option<String>,
     /// For events that came without an id.
     pub(crate) fresh_id: &'a mut dyn FnMut() -> String,
+    pub(crate) times: &'a mut Times,
 }
 
-/// Appends the record's JSON.
-pub(crate) fn write(out: &mut Vec<u8>, event: &AuditEvent, around: Surroundings<'_>) {
-    let id = if event.id.is_empty() { (around.fresh_id)() } else { event.id.clone() };
+/// Appends the record's JSON, and shows what a reader of it would see, but for the time as a text.
+pub(crate) fn write(
+    out: &mut Vec<u8>,
+    event: &AuditEvent,
+    around: Surroundings<'_>,
+    see: impl FnOnce(&Record<'_>),
+) {
     let (reason, message) = refusal(event);
     let mut annotations = annotations(event, around.namespaces);
     if let Some(session) = around.session {
-        annotations.push((keys::SESSION, Cow::Owned(session)));
+        annotations.push(pair(keys::SESSION, session));
     }
     let request_object = object(&event.request, event, "request", &mut annotations);
     let response_object = object(&event.response, event, "response", &mut annotations);
-    let latency = SignedDuration::try_from(event.latency).unwrap_or_default();
-    let line = Line {
-        event,
-        id: &id,
-        uri: bounded(redact::uri(&event.uri), URI_BYTES_MAX),
+    let about = &event.object;
+    let user = |info: &'_ UserInfo| User { username: Cow::Owned(info.username.clone()) };
+    let record = Record {
+        audit_id: if event.id.is_empty() { (around.fresh_id)().into() } else { Cow::Borrowed(&event.id) },
+        stage: event.stage.name().into(),
+        level: event.level.name().into(),
+        request_uri: bounded(redact::uri(&event.uri), URI_BYTES_MAX),
+        verb: Cow::Borrowed(&event.verb),
+        user: User { username: Cow::Borrowed(&event.user.username) },
+        impersonated_user: event.impersonated.as_deref().map(user),
         source_ips: source_ips(event),
-        user_agent: event.user_agent.as_ref().map(|agent| text(agent.as_bytes())),
-        reason,
-        message: bounded(message, TEXT_BYTES_MAX),
-        request_object,
-        response_object,
-        completed: event.received.checked_add(latency).unwrap_or(event.received),
-        annotations,
+        user_agent: event.user_agent.as_ref().map(|agent| text(agent.as_bytes())).unwrap_or_default(),
+        object_ref: match about.resource.is_empty() {
+            true => ObjectRef::default(),
+            false => ObjectRef {
+                resource: Cow::Borrowed(&about.resource),
+                namespace: Cow::Borrowed(&about.namespace),
+                name: Cow::Borrowed(&about.name),
+                api_group: Cow::Borrowed(&about.group),
+                subresource: Cow::Borrowed(&about.subresource),
+            },
+        },
+        response_status: Status {
+            code: event.status.code,
+            reason,
+            message: bounded(message, TEXT_BYTES_MAX),
+        },
+        request_object: request_object.as_deref(),
+        response_object: response_object.as_deref(),
+        request_received_timestamp: Cow::Borrowed(""),
+        annotations: Annotations(annotations),
     };
-    // Strings and numbers into memory: neither can fail.
-    let _ = serde_json::to_writer(out, &line);
+    render(out, event, &record, around.times);
+    see(&record);
 }
 
-struct Line<'a> {
-    event: &'a AuditEvent,
-    id: &'a str,
-    uri: Cow<'a, str>,
-    source_ips: Vec<String>,
-    user_agent: Option<Cow<'a, str>>,
-    reason: Cow<'a, str>,
-    message: Cow<'a, str>,
-    request_object: Option<Box<RawValue>>,
-    response_object: Option<Box<RawValue>>,
-    completed: Timestamp,
-    annotations: Vec<(&'a str, Cow<'a, str>)>,
-}
-
-impl Serialize for Line<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let event = self.event;
-        let mut line = serializer.serialize_struct("Event", 17)?;
-        line.serialize_field("auditID", self.id)?;
-        line.serialize_field("stage", event.stage.name())?;
-        line.serialize_field("level", &event.level)?;
-        line.serialize_field("requestReceivedTimestamp", &Micros(event.received))?;
-        line.serialize_field("stageTimestamp", &Micros(self.completed))?;
-        line.serialize_field("user", &event.user)?;
-        if let Some(user) = &event.impersonated {
-            line.serialize_field::<UserInfo>("impersonatedUser", user)?;
-        }
-        line.serialize_field("verb", &event.verb)?;
-        line.serialize_field("requestURI", &self.uri)?;
-        if !self.source_ips.is_empty() {
-            line.serialize_field("sourceIPs", &self.source_ips)?;
-        }
-        if let Some(agent) = &self.user_agent {
-            line.serialize_field("userAgent", agent)?;
-        }
-        if !event.object.resource.is_empty() {
-            line.serialize_field("objectRef", &ObjectRef(event))?;
-        }
-        line.serialize_field("responseStatus", &Status(self))?;
-        if let Some(object) = &self.request_object {
-            line.serialize_field("requestObject", object)?;
-        }
-        if let Some(object) = &self.response_object {
-            line.serialize_field("responseObject", object)?;
-        }
-        line.serialize_field("annotations", &Pairs(&self.annotations))?;
-        line.end()
+/// The fields of `audit.k8s.io/v1`, in upstream's order.
+fn render(out: &mut Vec<u8>, event: &AuditEvent, record: &Record<'_>, times: &mut Times) {
+    let latency = SignedDuration::try_from(event.latency).unwrap_or_default();
+    let completed = event.received.checked_add(latency).unwrap_or(event.received);
+    out.push(b'{');
+    json::field(out, "auditID", &record.audit_id);
+    json::field(out, "stage", &record.stage);
+    json::field(out, "level", &record.level);
+    json::name(out, "requestReceivedTimestamp");
+    times.write(out, event.received);
+    json::name(out, "stageTimestamp");
+    times.write(out, completed);
+    json::name(out, "user");
+    render_user(out, &event.user);
+    if let Some(user) = &event.impersonated {
+        json::name(out, "impersonatedUser");
+        render_user(out, user);
     }
-}
-
-struct Micros(Timestamp);
-
-impl Serialize for Micros {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:.6}", self.0))
+    json::field(out, "verb", &record.verb);
+    json::field(out, "requestURI", &record.request_uri);
+    if !record.source_ips.is_empty() {
+        json::name(out, "sourceIPs");
+        json::list(out, record.source_ips.iter().map(|ip| ip.0.as_ref()));
     }
-}
-
-struct ObjectRef<'a>(&'a AuditEvent);
-
-impl Serialize for ObjectRef<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let object = &self.0.object;
-        let mut map = serializer.serialize_map(None)?;
-        for (name, text) in [
+    if event.user_agent.is_some() {
+        json::field(out, "userAgent", &record.user_agent);
+    }
+    if !event.object.resource.is_empty() {
+        json::name(out, "objectRef");
+        let object = &event.object;
+        let fields = [
             ("resource", &object.resource),
             ("namespace", &object.namespace),
             ("name", &object.name),
             ("apiGroup", &object.group),
             ("apiVersion", &object.version),
             ("subresource", &object.subresource),
-        ] {
-            if !text.is_empty() {
-                map.serialize_entry(name, text)?;
-            }
+        ];
+        render_texts(out, fields.into_iter().map(|(name, text)| (name, text.as_str())));
+    }
+    json::name(out, "responseStatus");
+    let status = &record.response_status;
+    out.extend_from_slice(b"{\"code\":");
+    out.extend_from_slice(status.code.to_string().as_bytes());
+    for (name, text) in [("reason", &status.reason), ("message", &status.message)] {
+        if !text.is_empty() {
+            json::field(out, name, text);
         }
-        map.end()
     }
-}
-
-struct Status<'a>(&'a Line<'a>);
-
-impl Serialize for Status<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("code", &self.0.event.status.code)?;
-        for (name, text) in [("reason", &self.0.reason), ("message", &self.0.message)] {
-            if !text.is_empty() {
-                map.serialize_entry(name, text)?;
-            }
+    out.push(b'}');
+    for (name, object) in
+        [("requestObject", record.request_object), ("responseObject", record.response_object)]
+    {
+        if let Some(object) = object {
+            json::name(out, name);
+            out.extend_from_slice(object.get().as_bytes());
         }
-        map.end()
     }
+    json::name(out, "annotations");
+    out.push(b'{');
+    record.annotations.0.iter().for_each(|(key, value)| json::field(out, &key.0, &value.0));
+    out.extend_from_slice(b"}}");
 }
 
-struct Pairs<'a>(&'a [(&'a str, Cow<'a, str>)]);
-
-impl Serialize for Pairs<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+fn render_user(out: &mut Vec<u8>, user: &UserInfo) {
+    out.push(b'{');
+    json::field(out, "username", &user.username);
+    if !user.uid.is_empty() {
+        json::field(out, "uid", &user.uid);
     }
+    json::name(out, "groups");
+    json::list(out, user.groups.iter().map(String::as_str));
+    if !user.extra.is_empty() {
+        json::name(out, "extra");
+        out.push(b'{');
+        for (key, values) in &user.extra {
+            json::name(out, key);
+            json::list(out, values.iter().map(String::as_str));
+        }
+        out.push(b'}');
+    }
+    out.push(b'}');
 }
 
-fn annotations<'a>(event: &'a AuditEvent, namespaces: &Namespaces) -> Vec<(&'a str, Cow<'a, str>)> {
-    let mut all: Vec<(&str, Cow<'_, str>)> = Vec::with_capacity(8);
+/// An object of those texts that say something.
+fn render_texts<'a>(out: &mut Vec<u8>, fields: impl Iterator<Item = (&'a str, &'a str)>) {
+    out.push(b'{');
+    fields.filter(|(_, text)| !text.is_empty()).for_each(|(name, text)| json::field(out, name, text));
+    out.push(b'}');
+}
+
+fn pair<'a>(key: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) -> (Text<'a>, Text<'a>) {
+    (Text(key.into()), Text(value.into()))
+}
+
+fn annotations<'a>(event: &'a AuditEvent, namespaces: &Namespaces) -> Vec<(Text<'a>, Text<'a>)> {
+    let mut all = Vec::with_capacity(8);
     if let Some((allowed, reason)) = &event.decision {
-        all.push((keys::DECISION, Cow::Borrowed(if *allowed { "allow" } else { "forbid" })));
+        all.push(pair(keys::DECISION, if *allowed { "allow" } else { "forbid" }));
         if !reason.is_empty() {
-            all.push((keys::REASON, Cow::Borrowed(reason)));
+            all.push(pair(keys::REASON, reason));
         }
     }
     if let Some(kind) = security_event(event) {
-        all.push((keys::EVENT, Cow::Borrowed(kind.name())));
+        all.push(pair(keys::EVENT, kind.name()));
     }
     let extra = |key: &str| event.user.extra.get(key).and_then(|values| values.first());
-    let credential = match extra(EXTRA_METHOD) {
-        Some(method) => Cow::Borrowed(method.as_str()),
-        None => Cow::Borrowed(event.credential.as_ref()),
-    };
+    let credential = extra(EXTRA_METHOD).map_or(event.credential.as_ref(), String::as_str);
     if !credential.is_empty() {
-        all.push((keys::CREDENTIAL, credential));
+        all.push(pair(keys::CREDENTIAL, credential));
     }
     if let Some(domain) = extra(EXTRA_DOMAIN) {
-        all.push((keys::DOMAIN, Cow::Borrowed(domain)));
+        all.push(pair(keys::DOMAIN, domain));
     }
-    let of_namespace = namespaces.get(&event.object.namespace).and_then(|facts| facts.project.clone());
-    let project = of_namespace.map(Cow::Owned);
+    let of_namespace = namespaces.get(&event.object.namespace).and_then(|facts| facts.project);
     let told = |key: &str| event.annotations.iter().any(|(k, _)| k == key);
-    if !told(keys::PROJECT)
-        && let Some(project) = project.or_else(|| extra(EXTRA_PROJECT).map(|p| Cow::Borrowed(p.as_str())))
-    {
-        all.push((keys::PROJECT, project));
+    if !told(keys::PROJECT) {
+        let project = of_namespace.map(Cow::Owned);
+        let project = project.or_else(|| extra(EXTRA_PROJECT).map(|p| Cow::Borrowed(p.as_str())));
+        all.extend(project.map(|project| pair(keys::PROJECT, project)));
     }
     if !event.latency.is_zero() {
-        all.push((keys::LATENCY_US, Cow::Owned(event.latency.as_micros().to_string())));
+        all.push(pair(keys::LATENCY_US, event.latency.as_micros().to_string()));
     }
     for (key, value) in &event.annotations {
-        all.push((key, bounded(Cow::Borrowed(value), TEXT_BYTES_MAX)));
+        all.push(pair(key.as_ref(), bounded(Cow::Borrowed(value), TEXT_BYTES_MAX)));
     }
     all
 }
@@ -227,7 +239,7 @@ fn object<'a>(
     body: &AuditBody,
     event: &AuditEvent,
     which: &'static str,
-    annotations: &mut Vec<(&'a str, Cow<'a, str>)>,
+    annotations: &mut Vec<(Text<'a>, Text<'a>)>,
 ) -> Option<Box<RawValue>> {
     let key = if which == "request" {
         "audit.gantry.dev/request-object"
@@ -246,16 +258,17 @@ fn object<'a>(
             Err(_) => "not recorded: neither JSON nor YAML",
         },
     };
-    annotations.push((key, Cow::Borrowed(why)));
+    annotations.push(pair(key, why));
     None
 }
 
 /// As upstream: what proxies say, then the address we see. All but the last can be invented.
-fn source_ips(event: &AuditEvent) -> Vec<String> {
+fn source_ips(event: &AuditEvent) -> Vec<Text<'static>> {
     let forwarded = event.forwarded_for.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let parsed = forwarded.split(',').filter_map(|part| part.trim().parse::<std::net::IpAddr>().ok());
-    let mut all: Vec<String> = parsed.take(FORWARDED_MAX).map(|ip| ip.to_string()).collect();
-    if let Some(peer) = event.source.map(|ip| ip.to_canonical().to_string())
+    let parsed = forwarded.split(',').filter_map(|part| part.trim().parse::<IpAddr>().ok());
+    let shown = |ip: IpAddr| Text(ip.to_string().into());
+    let mut all: Vec<Text<'_>> = parsed.take(FORWARDED_MAX).map(shown).collect();
+    if let Some(peer) = event.source.map(|ip| shown(ip.to_canonical()))
         && all.last() != Some(&peer)
     {
         all.push(peer);
@@ -281,7 +294,7 @@ fn bounded(text: Cow<'_, str>, bytes_max: usize) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gantry_audit_api::record::Record;
+    use crate::index::terms;
     use gantry_kube_types::{AuditLevel, AuditObject, AuditStatus};
 
     fn line(event: &AuditEvent) -> String {
@@ -290,8 +303,18 @@ mod tests {
             namespaces: &Namespaces::default(),
             session: None,
             fresh_id: &mut || "fresh".to_owned(),
+            times: &mut Times::default(),
         };
-        write(&mut out, event, around);
+        let terms = |record: &Record<'_>| {
+            let mut all = Vec::new();
+            terms::of_record(record, &mut terms::Texts::default(), |term| all.push(term));
+            all
+        };
+        let mut shown = Vec::new();
+        write(&mut out, event, around, |record| shown = terms(record));
+        let read = Record::parse(&out).expect("a record");
+        assert_eq!(terms(&read), shown, "found by other words than those that are shown");
+        assert_eq!(read.received_us(), event.received.as_microsecond());
         String::from_utf8(out).expect("text")
     }
 
@@ -321,6 +344,25 @@ mod tests {
             line(&event),
             r#"{"auditID":"r1","stage":"ResponseComplete","level":"Request","requestReceivedTimestamp":"2026-11-25T10:00:00.000000Z","stageTimestamp":"2026-11-25T10:00:00.001500Z","user":{"username":"acme/alice","groups":["acme/devs","system:authenticated"],"extra":{"identity.gantry.dev/domain":["d1"]}},"impersonatedUser":{"username":"acme/bob","groups":["system:authenticated"]},"verb":"create","requestURI":"/api/v1/namespaces/n/secrets?token=REMOVED","sourceIPs":["10.0.0.1","192.0.2.7"],"objectRef":{"resource":"secrets","namespace":"n","name":"s"},"responseStatus":{"code":201},"requestObject":{"kind":"Secret","data":{"a":"REMOVED"}},"annotations":{"authorization.k8s.io/decision":"allow","authorization.k8s.io/reason":"RBAC: allowed","audit.gantry.dev/credential":"bearer","audit.gantry.dev/domain":"d1","audit.gantry.dev/latency-us":"1500","audit.gantry.dev/response-object":"not recorded: too large"}}"#
         );
+    }
+
+    #[test]
+    fn texts_that_need_care_are_found_again() {
+        let odd = "quo\"te \\ \u{1}\u{7f} tab\there Grüße \u{1f600}";
+        let mut event = AuditEvent {
+            user: UserInfo::authenticated(odd, &[odd, "plain"]),
+            user_agent: http::HeaderValue::from_bytes(b"agent\xff \"x\"").ok(),
+            uri: http::Uri::from_static("/version?q=%22"),
+            verb: odd.to_owned(),
+            decision: Some((false, odd.to_owned())),
+            annotations: vec![("a/b".into(), odd.to_owned())],
+            ..AuditEvent::default()
+        };
+        event.user.extra.insert(odd.to_owned(), vec![odd.to_owned(), String::new()]);
+        let text = line(&event);
+        let value: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(value["user"], serde_json::to_value(&event.user).expect("JSON"));
+        assert_eq!(value["annotations"]["a/b"], odd);
     }
 
     #[test]

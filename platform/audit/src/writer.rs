@@ -21,8 +21,11 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::Inner;
-use crate::catalog::Position;
+use crate::catalog::{Entry, Position};
 use crate::errors::OpenError;
+use crate::index::Fresh;
+use crate::index::terms::{self, Texts};
+use crate::json::Times;
 use crate::line::{self, Surroundings};
 use crate::queue::{Item, RemovedThrough};
 use crate::recover::begin_segment;
@@ -43,9 +46,15 @@ pub(crate) struct Writer {
     /// Where the first frame is in the file.
     frames_at: u64,
     position: Position,
+    /// The segment, as searches see it.
+    entry: Option<Arc<Entry>>,
     /// Frames that are made and not in the file yet.
     pending: Vec<u8>,
     payload: Vec<u8>,
+    /// Terms of the frames in `pending`, for the index.
+    fresh: Fresh,
+    texts: Texts,
+    times: Times,
     /// Events whose places are given back when `pending` is in the file, and their bodies' bytes.
     owed: (usize, usize),
     written: u64,
@@ -65,6 +74,7 @@ struct Checkpointed {
 impl Writer {
     pub(crate) fn new(inner: Arc<Inner>, key: SigningKey, position: Position) -> Result<Self, OpenError> {
         let (file, frames_at) = open_log(&inner, position.segment)?;
+        let entry = inner.catalog.newest();
         let checkpointed = Checkpointed { sequence: position.next_sequence, at: Instant::now() };
         let writer = Self {
             inner,
@@ -72,6 +82,10 @@ impl Writer {
             file,
             frames_at,
             position,
+            entry,
+            fresh: Fresh::default(),
+            texts: Texts::default(),
+            times: Times::default(),
             pending: Vec::with_capacity(BATCH_BYTES * 2),
             payload: Vec::new(),
             owed: (0, 0),
@@ -162,28 +176,41 @@ impl Writer {
             "exec" | "attach" => self.inner.sessions.of_request(event),
             _ => None,
         };
-        let around = Surroundings {
-            namespaces: &self.inner.namespaces,
-            session,
-            fresh_id: &mut || uuid::Uuid::new_v4().to_string(),
-        };
         let mut payload = std::mem::take(&mut self.payload);
-        payload.clear();
-        line::write(&mut payload, event, around);
+        self.render(&mut payload, event, session);
         if payload.len() > PAYLOAD_BYTES_MAX {
             // Bodies are bounded by the front door; an event with larger ones keeps all but them.
             let mut small = event.clone();
             (small.request, small.response) = (gantry_kube_types::AuditBody::TooLarge, Default::default());
-            let around = Surroundings {
-                namespaces: &self.inner.namespaces,
-                session: None,
-                fresh_id: &mut || uuid::Uuid::new_v4().to_string(),
-            };
-            payload.clear();
-            line::write(&mut payload, &small, around);
+            self.render(&mut payload, &small, None);
         }
         self.append(Kind::Record, &payload);
+        self.fresh.end_row(FRAME_BYTES + payload.len(), event.received.as_microsecond());
         self.payload = payload;
+    }
+
+    /// The payload of a record, and its terms.
+    fn render(&mut self, payload: &mut Vec<u8>, event: &AuditEvent, session: Option<String>) {
+        let around = Surroundings {
+            namespaces: &self.inner.namespaces,
+            session,
+            fresh_id: &mut || uuid::Uuid::new_v4().to_string(),
+            times: &mut self.times,
+        };
+        let (fresh, texts) = (&mut self.fresh, &mut self.texts);
+        payload.clear();
+        fresh.begin_row();
+        line::write(payload, event, around, |record| {
+            terms::of_record(record, texts, |term| fresh.push(term));
+        });
+    }
+
+    /// A frame of the trail's own.
+    fn append_own(&mut self, kind: Kind, payload: &[u8]) {
+        self.append(kind, payload);
+        self.fresh.begin_row();
+        terms::of_kind(kind).into_iter().for_each(|term| self.fresh.push(term));
+        self.fresh.end_row(FRAME_BYTES + payload.len(), 0);
     }
 
     fn append(&mut self, kind: Kind, payload: &[u8]) {
@@ -202,6 +229,9 @@ impl Writer {
         let at = self.frames_at + self.position.place;
         let (file, pending) = (&self.file, &self.pending);
         self.inner.persist("written", || file.write_all_at(pending, at), RETRY);
+        if let Some(entry) = &self.entry {
+            entry.hand_over(self.position.place, &mut self.fresh);
+        }
         self.position.place += self.pending.len() as u64;
         self.pending.clear();
         self.unsynced.get_or_insert_with(Instant::now);
@@ -246,7 +276,7 @@ impl Writer {
         let text = serde_json::to_vec(&checkpoint).unwrap_or_default();
         let head = self.inner.config.root.join(files::HEAD);
         self.inner.persist("signed", || durable::write_atomic(&head, &text, 0o600), RETRY);
-        self.append(Kind::Checkpoint, &text);
+        self.append_own(Kind::Checkpoint, &text);
         self.checkpointed = Checkpointed { sequence: self.position.next_sequence, at: Instant::now() };
     }
 
@@ -254,7 +284,7 @@ impl Writer {
         let RemovedThrough { segment, sequence, hash, reason } = removed;
         let tombstone = Tombstone::sign(&self.key, (segment, sequence), &hash, reason, now());
         let text = serde_json::to_vec(&tombstone).unwrap_or_default();
-        self.append(Kind::Tombstone, &text);
+        self.append_own(Kind::Tombstone, &text);
     }
 
     /// Closes the segment and begins the next one.
@@ -278,6 +308,7 @@ impl Writer {
         );
         if let Some((position, (file, frames_at))) = begun {
             (self.position, self.file, self.frames_at) = (position, file, frames_at);
+            self.entry = self.inner.catalog.newest();
         }
         self.inner.keeper.wake();
     }

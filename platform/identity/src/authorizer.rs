@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use gantry_identity_api::{GROUP, Named, roles};
 use gantry_kube_logic::rbac::matching::allows;
-use gantry_kube_types::{Attributes, Authorizer, Decision};
+use gantry_kube_types::{Attributes, Authorizer, Decision, UserInfo};
 use gantry_registry_api::Owner;
 
 use crate::directory::State;
@@ -32,6 +32,11 @@ pub struct IdentityAuthorizer {
 impl IdentityAuthorizer {
     pub(crate) fn new(engine: Arc<dyn Authorizer>, world: Arc<World>) -> Self {
         Self { engine, world }
+    }
+
+    /// Of the engine's part; identity's own is the directory's and the namespaces'.
+    pub(crate) fn decisions_version(&self, user: &UserInfo) -> Option<u64> {
+        self.engine.decisions_version(user)
     }
 
     /// `caller` is who asks, as the directory knows them.

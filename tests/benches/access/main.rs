@@ -20,6 +20,10 @@ use gantry_testkit::Instance;
 use common::Table;
 use people::Server;
 
+/// As the platform has it: the part `overhead` runs in this process.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Users of the parts that sign in.
 const PEOPLE: usize = 200;
 /// Connections, each with one request under way.

@@ -112,6 +112,11 @@ impl Authorizer for NodeAuthorizer {
         }
         Decision::NoOpinion(String::new())
     }
+
+    /// Of everybody else it has no opinion, ever.
+    fn decisions_version(&self, user: &UserInfo) -> Option<u64> {
+        node_of(user).is_none().then_some(0)
+    }
 }
 
 fn no(why: &str) -> Decision {

@@ -75,4 +75,8 @@ impl Authorizer for RbacAuthorizer {
         }
         self.index.read().decide(attributes)
     }
+
+    fn decisions_version(&self, _: &UserInfo) -> Option<u64> {
+        Some(self.index.generation())
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gantry_kube_types::{Attributes, Authorizer, Decision};
+use gantry_kube_types::{Attributes, Authorizer, Decision, UserInfo};
 
 /// Asked in order: the first that allows or denies decides.
 pub struct Union(pub Vec<Arc<dyn Authorizer>>);
@@ -18,5 +18,9 @@ impl Authorizer for Union {
             }
         }
         Decision::NoOpinion(reasons.join("; "))
+    }
+
+    fn decisions_version(&self, user: &UserInfo) -> Option<u64> {
+        self.0.iter().map(|authorizer| authorizer.decisions_version(user)).sum()
     }
 }

@@ -4,7 +4,7 @@
 use gantry_kube_types::{Attributes, UserInfo};
 use serde::Serialize;
 
-use super::index::Grant;
+use super::grants::Grant;
 use super::matching::{allows, list};
 use super::{PolicyRule, RuleIndex};
 
@@ -111,7 +111,7 @@ impl RuleIndex {
         let mut places: Vec<String> = self
             .all_grants(user)
             .filter(|grant| grant.binding.role.kind == kind && grant.binding.role.name == role)
-            .map(|grant| grant.binding.namespace.clone())
+            .map(|grant| grant.binding.namespace.to_string())
             .filter(|place| !place.is_empty())
             .collect();
         places.sort();
@@ -123,19 +123,14 @@ impl RuleIndex {
 
 fn describe(grant: &Grant) -> Grants {
     let binding = grant.binding.as_ref();
-    let subject = &binding.subjects[grant.subject];
-    let subject_name = match subject.namespace.as_deref() {
-        Some(of) if subject.kind == "ServiceAccount" && !of.is_empty() => format!("{}/{of}", subject.name),
-        _ => subject.name.clone(),
-    };
     Grants {
         binding_kind: if binding.namespace.is_empty() { "ClusterRoleBinding" } else { "RoleBinding" },
-        namespace: binding.namespace.clone(),
+        namespace: binding.namespace.to_string(),
         binding: binding.name.clone(),
         role_kind: binding.role.kind.clone(),
         role: binding.role.name.clone(),
-        subject_kind: subject.kind.clone(),
-        subject: subject_name,
+        subject_kind: grant.who().kind().to_owned(),
+        subject: grant.who().to_string(),
     }
 }
 

@@ -7,6 +7,7 @@ mod compact;
 pub mod defaults;
 pub mod escalation;
 pub mod explain;
+mod grants;
 mod index;
 pub mod matching;
 mod role;

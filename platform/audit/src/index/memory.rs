@@ -7,7 +7,8 @@ use gantry_audit_api::frame::{Frame, Kind};
 use gantry_audit_api::record::Record;
 
 use super::bits::Bits;
-use super::terms::{self, Field, Term, Texts, term};
+use super::fresh::Waiting;
+use super::terms::{self, Term, Texts};
 
 /// Frames that have a term: in order, mostly few.
 #[derive(Clone, Debug)]
@@ -54,10 +55,16 @@ impl Hasher for AsItIs {
     }
 }
 
+type Terms = HashMap<Term, Rows, BuildHasherDefault<AsItIs>>;
+
+fn add(terms: &mut Terms, term: Term, row: u32) {
+    terms.entry(term).and_modify(|rows| rows.push(row)).or_insert(Rows::One(row));
+}
+
 /// Grows with its segment and becomes the segment's index file.
 #[derive(Default)]
 pub(crate) struct MemoryIndex {
-    pub(super) terms: HashMap<Term, Rows, BuildHasherDefault<AsItIs>>,
+    pub(super) terms: Terms,
     /// Where each frame is in the segment.
     pub(super) places: Vec<u32>,
     /// When each was received, microseconds since 1970; 0 for what is no record.
@@ -74,28 +81,35 @@ impl MemoryIndex {
 
     /// Takes the frame at `next_place`.
     pub(crate) fn push(&mut self, frame: &Frame<'_>) {
+        let row = self.begin(frame.len_bytes() as u64);
+        let record = (frame.kind == Kind::Record).then(|| Record::parse(frame.payload)).flatten();
+        let terms = &mut self.terms;
+        match &record {
+            Some(record) => terms::of_record(record, &mut self.texts, |term| add(terms, term, row)),
+            None => terms::of_kind(frame.kind).into_iter().for_each(|term| add(terms, term, row)),
+        }
+        self.times_us.push(record.map_or(0, |record| record.received_us()));
+    }
+
+    /// Takes those of the rows that are not in it yet, where they follow what is.
+    pub(crate) fn take(&mut self, waiting: &Waiting) {
+        let mut place = waiting.place;
+        for (frame_bytes, time_us, terms) in waiting.fresh.rows() {
+            if place == self.next_place {
+                let row = self.begin(u64::from(frame_bytes));
+                terms.iter().for_each(|term| add(&mut self.terms, *term, row));
+                self.times_us.push(time_us);
+            }
+            place += u64::from(frame_bytes);
+        }
+    }
+
+    fn begin(&mut self, frame_bytes: u64) -> u32 {
         let row = self.rows();
         // A segment is closed long before 4 GiB.
         self.places.push(self.next_place as u32);
-        self.next_place += frame.len_bytes() as u64;
-        let terms = &mut self.terms;
-        let mut add = |term: Term| {
-            terms.entry(term).and_modify(|rows| rows.push(row)).or_insert(Rows::One(row));
-        };
-        let mut time_us = 0;
-        match frame.kind {
-            Kind::Record => match Record::parse(frame.payload) {
-                Some(record) => {
-                    time_us = record.received_us();
-                    terms::of_record(&record, &mut self.texts, add);
-                }
-                None => add(term(Field::Kind, b"record")),
-            },
-            Kind::Checkpoint => add(term(Field::Kind, b"checkpoint")),
-            Kind::Tombstone => add(term(Field::Kind, b"tombstone")),
-            Kind::Other(_) => {}
-        }
-        self.times_us.push(time_us);
+        self.next_place += frame_bytes;
+        row
     }
 
     pub(crate) fn bits(&self, term: Term) -> Bits {

@@ -5,10 +5,12 @@
 
 mod bits;
 mod file;
+mod fresh;
 mod memory;
-mod terms;
+pub(crate) mod terms;
 
 pub(crate) use bits::Bits;
 pub(crate) use file::IndexFile;
+pub(crate) use fresh::{Fresh, Waiting};
 pub(crate) use memory::MemoryIndex;
 pub(crate) use terms::{Field, Term, of_query, term};

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use gantry_audit_api::frame::Kind;
 use gantry_audit_api::query::{Query, resource_terms};
 use gantry_audit_api::record::{Record, words};
 
@@ -87,6 +88,17 @@ pub(crate) fn of_record(record: &Record<'_>, texts: &mut Texts, mut visit: impl 
     field(Field::Outcome, record.outcome().name());
     field(Field::Event, record.event());
     record.texts(|text, common| texts.visit(text, common, &mut visit));
+}
+
+/// The one term of a frame that is no record; none where a later version wrote it.
+pub(crate) fn of_kind(kind: Kind) -> Option<Term> {
+    let name: &[u8] = match kind {
+        Kind::Record => b"record",
+        Kind::Checkpoint => b"checkpoint",
+        Kind::Tombstone => b"tombstone",
+        Kind::Other(_) => return None,
+    };
+    Some(term(Field::Kind, name))
 }
 
 /// The terms that a record must all have.

@@ -1,6 +1,7 @@
 //! Who a caller of the Kubernetes API is to identity: which user, and with which of the user's rights.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gantry_identity_api::{User, extra};
@@ -12,6 +13,7 @@ use crate::directory::assignments::Target;
 use crate::directory::resolve::Roles;
 use crate::policy::Authority;
 use crate::rights::OWN_USER;
+use crate::tenancy::decisions::Decisions;
 
 /// Callers remembered between two changes of the directory.
 const REMEMBERED_MAX: usize = 4096;
@@ -156,26 +158,60 @@ struct Remembered {
     callers: HashMap<String, Arc<Caller>>,
     /// Those asked about lately, by [`UserInfo::address`]. A request asks several times with the same value, and a
     /// token's session hands out the same value for every request.
-    by_address: HashMap<usize, (UserInfo, Arc<Caller>)>,
+    by_address: HashMap<usize, Known, BuildHasherDefault<AsItIs>>,
+}
+
+/// One value of the callers of the moment.
+#[derive(Clone)]
+pub(crate) struct Known {
+    /// Keeps the address.
+    _info: UserInfo,
+    pub(crate) caller: Arc<Caller>,
+    /// About this very value: two of one caller may be in different groups.
+    pub(crate) decisions: Arc<Decisions>,
+}
+
+/// A number that is spread well enough itself.
+#[derive(Default)]
+pub(crate) struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+
+    /// An address: its low bits are always the same, and the map looks at the low and the high ones.
+    fn write_usize(&mut self, address: usize) {
+        self.0 = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
 }
 
 impl Callers {
     /// [`Caller::of`], remembered until the directory is at another generation.
-    pub fn get(&self, generation: u64, state: &State, info: &UserInfo) -> Arc<Caller> {
+    pub(crate) fn get(&self, generation: u64, state: &State, info: &UserInfo) -> Known {
         let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.generation != generation || remembered.callers.len() >= REMEMBERED_MAX {
             *remembered = Remembered { generation, ..Remembered::default() };
         }
-        if let Some((_, caller)) = remembered.by_address.get(&info.address()) {
-            return caller.clone();
+        if let Some(known) = remembered.by_address.get(&info.address()) {
+            return known.clone();
         }
         let made = || Arc::new(Caller::of(state, info));
         let caller = remembered.callers.entry(fingerprint(info)).or_insert_with(made).clone();
         if remembered.by_address.len() >= ADDRESSES_MAX {
             remembered.by_address.clear();
         }
-        remembered.by_address.insert(info.address(), (info.clone(), caller.clone()));
-        caller
+        let known = Known { _info: info.clone(), caller, decisions: Arc::default() };
+        remembered.by_address.insert(info.address(), known.clone());
+        known
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod bindings;
 pub mod callers;
 mod cascade;
 mod contents;
+mod decisions;
 mod diff;
 pub mod ledger;
 mod managed;
@@ -35,7 +36,7 @@ use crate::authorizer::IdentityAuthorizer;
 use crate::directory::Directory;
 use crate::narrowed::Narrowed;
 use crate::visibility::OwnKinds;
-use callers::{Caller, Callers};
+use callers::{Caller, Callers, Known};
 use ledger::Ledger;
 use namespaces::Namespaces;
 
@@ -63,9 +64,11 @@ impl World {
     }
 
     pub(crate) fn caller(&self, info: &UserInfo) -> Arc<Caller> {
-        if callers::is_stranger(info) {
-            return self.stranger.clone();
-        }
+        if callers::is_stranger(info) { self.stranger.clone() } else { self.known(info).caller }
+    }
+
+    /// The caller, who is no stranger, and what was decided about them.
+    pub(crate) fn known(&self, info: &UserInfo) -> Known {
         // Read first: a caller that is remembered is at least as new as the generation says.
         let generation = self.generation();
         self.callers.get(generation, &self.directory.read(), info)
