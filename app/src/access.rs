@@ -24,8 +24,9 @@ use http::HeaderMap;
 use crate::commands::up::Report;
 use crate::platform::Settings;
 
-/// How long identity may take to learn what there is.
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long identity and the registry may take to learn what there is. A hundred thousand assignments take seconds, and on
+/// a busy machine half a minute; what takes so long has got stuck.
+const START_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The engine with those it asks.
 pub struct Access {

@@ -39,9 +39,7 @@ impl Table {
 }
 
 pub fn resident_kib(pid: i32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
-    line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+    in_status(pid, "VmRSS:")
 }
 
 /// User and system time of a process so far.
@@ -53,4 +51,11 @@ pub fn cpu(pid: i32) -> Duration {
         [fields[11], fields[12]].iter().map(|field| field.parse::<u64>().expect("a number")).sum();
     // Linux reports 100 ticks per second to programs, whatever the kernel's own rate is.
     Duration::from_millis(ticks * 10)
+}
+
+/// A line of `/proc/PID/status`, in KiB.
+pub fn in_status(pid: i32, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a process has memory");
+    line.trim().trim_end_matches("kB").trim().parse().expect("a number")
 }

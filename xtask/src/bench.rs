@@ -25,6 +25,11 @@ const BENCHES: &[Bench] = &[
         wants_directory: false,
     },
     Bench {
+        name: "registry",
+        cargo: &["bench", "--package", "gantry-tests", "--bench", "registry"],
+        wants_directory: false,
+    },
+    Bench {
         name: "store",
         cargo: &["run", "--release", "--package", "gantry-store", "--example", "store", "--"],
         wants_directory: true,

@@ -6,10 +6,12 @@
 
 #[path = "../common.rs"]
 mod common;
+#[path = "../load.rs"]
 mod load;
 mod logins;
 mod memory;
 mod overhead;
+#[path = "../people.rs"]
 mod people;
 mod tokens;
 

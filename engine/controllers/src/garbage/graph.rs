@@ -36,17 +36,25 @@ impl Node {
     }
 }
 
-/// What is kept of every object.
+/// Where an object was.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place {
     /// As [`Node::resource`].
-    pub resource: u32,
+    pub resource: usize,
     pub namespace: Arc<str>,
 }
 
-/// A uid in 16 bytes: there are as many as there are objects.
+/// What is kept of every object, beside its uid: there may be hundreds of thousands.
+#[derive(Clone, Copy)]
+struct Kept {
+    resource: u32,
+    /// Its place in [`Graph::namespaces`].
+    namespace: u32,
+}
+
+/// A uid in 16 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Uid(u128);
+struct Uid([u8; 16]);
 
 #[derive(Default)]
 struct Uids([RandomState; 2]);
@@ -55,11 +63,11 @@ impl Uids {
     fn of(&self, text: &str) -> Uid {
         let canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
         match uuid::Uuid::try_parse(text) {
-            Ok(uuid) if canonical => Uid(uuid.as_u128()),
+            Ok(uuid) if canonical => Uid(uuid.into_bytes()),
             // What somebody wrote into a reference; with keys that nobody knows no two are made alike.
             _ => {
                 let [high, low] = self.0.each_ref().map(|state| u128::from(state.hash_one(text)));
-                Uid(high << 64 | low)
+                Uid((high << 64 | low).to_be_bytes())
             }
         }
     }
@@ -90,9 +98,11 @@ pub enum Verdict {
 /// All objects by uid, with the way back from owner to dependents.
 #[derive(Default)]
 pub struct Graph {
-    objects: HashMap<Uid, Place>,
+    objects: HashMap<Uid, Kept>,
     uids: Uids,
-    namespaces: HashSet<Arc<str>>,
+    /// Every one there was.
+    namespaces: Vec<Arc<str>>,
+    numbers: HashMap<Arc<str>, u32>,
     /// Those that are more than plain.
     nodes: HashMap<String, Node>,
     dependents: HashMap<String, HashSet<String>>,
@@ -113,8 +123,8 @@ impl Graph {
     /// Takes out what is of a resource and not among these; returns where it was, and the uids to be judged.
     pub fn retain(&mut self, resource: usize, uids: &[String]) -> (Vec<Place>, Vec<String>) {
         let listed: HashSet<Uid> = uids.iter().map(|uid| self.uids.of(uid)).collect();
-        let stays = |uid: &Uid, place: &Place| place.resource as usize != resource || listed.contains(uid);
-        let gone: Vec<(Uid, Place)> = self.objects.extract_if(|uid, place| !stays(uid, place)).collect();
+        let stays = |uid: &Uid, kept: &Kept| kept.resource as usize != resource || listed.contains(uid);
+        let gone: Vec<(Uid, Kept)> = self.objects.extract_if(|uid, kept| !stays(uid, kept)).collect();
         let texts: HashMap<Uid, String> = match gone.is_empty() {
             true => HashMap::new(),
             false => {
@@ -126,14 +136,14 @@ impl Graph {
         for uid in gone.iter().filter_map(|(uid, _)| texts.get(uid)) {
             affected.extend(self.forget(uid));
         }
-        (gone.into_iter().map(|(_, place)| place).collect(), affected)
+        (gone.into_iter().map(|(_, kept)| self.place(kept)).collect(), affected)
     }
 
     /// Puts an object in; returns the uids that have to be judged because of it.
     pub fn put(&mut self, uid: &str, node: Node) -> Vec<String> {
         self.absent.remove(uid);
-        let place = Place { resource: node.resource as u32, namespace: self.namespace(&node.namespace) };
-        self.objects.insert(self.uids.of(uid), place);
+        let kept = Kept { resource: node.resource as u32, namespace: self.namespace(&node.namespace) };
+        self.objects.insert(self.uids.of(uid), kept);
         let mut affected = Vec::new();
         let before = match node.is_plain() {
             true => self.nodes.remove(uid),
@@ -159,19 +169,25 @@ impl Graph {
         affected
     }
 
-    fn namespace(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.namespaces.get(name) {
-            return known.clone();
+    fn namespace(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
         }
-        let new: Arc<str> = name.into();
-        self.namespaces.insert(new.clone());
-        new
+        let (number, name) = (self.namespaces.len() as u32, Arc::from(name));
+        self.namespaces.push(Arc::clone(&name));
+        self.numbers.insert(name, number);
+        number
+    }
+
+    fn place(&self, kept: Kept) -> Place {
+        let namespace = self.namespaces.get(kept.namespace as usize).cloned().unwrap_or_default();
+        Place { resource: kept.resource as usize, namespace }
     }
 
     /// Takes an object out; returns where it was, and the uids to be judged: what it owned and what waited for it.
     pub fn remove(&mut self, uid: &str) -> (Option<Place>, Vec<String>) {
         match self.objects.remove(&self.uids.of(uid)) {
-            Some(place) => (Some(place), self.forget(uid)),
+            Some(kept) => (Some(self.place(kept)), self.forget(uid)),
             None => (None, Vec::new()),
         }
     }

@@ -182,7 +182,7 @@ impl Collector {
 
     fn taken_out(&self, places: impl IntoIterator<Item = Place>, affected: Vec<String>) {
         for place in places {
-            self.shared.tally.add(&self.counted(place.resource as usize), &place.namespace, -1);
+            self.shared.tally.add(&self.counted(place.resource), &place.namespace, -1);
         }
         affected.into_iter().for_each(|uid| self.queue.add(uid));
     }

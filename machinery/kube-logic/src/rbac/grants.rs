@@ -62,11 +62,12 @@ impl Who {
     }
 }
 
-/// The name; of a service account namespace and name.
+/// The name; of a service account `name/namespace`, as upstream has it.
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name.strip_prefix(SERVICE_ACCOUNT).filter(|_| !self.is_group) {
-            Some(account) => f.write_str(&account.replacen(':', "/", 1)),
+        let account = self.name.strip_prefix(SERVICE_ACCOUNT).filter(|_| !self.is_group);
+        match account.and_then(|account| account.split_once(':')) {
+            Some((namespace, name)) => write!(f, "{name}/{namespace}"),
             None => f.write_str(&self.name),
         }
     }

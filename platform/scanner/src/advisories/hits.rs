@@ -26,13 +26,10 @@ impl Hits {
         self.0.entry(n).or_default().push(vulnerability(advisory, affected, found, fixed));
     }
 
-    /// One list, the worst first.
+    /// One list, package by package.
     pub(super) fn finish(self, packages: &[Found]) -> Vec<Vulnerability> {
         let per_package = self.0.into_iter();
-        let mut all: Vec<_> =
-            per_package.flat_map(|(n, hits)| merged(packages[n].package.kind, hits)).collect();
-        sort(&mut all);
-        all
+        per_package.flat_map(|(n, hits)| merged(packages[n].package.kind, hits)).collect()
     }
 }
 

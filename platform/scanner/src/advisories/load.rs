@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use super::documents::documents;
-use super::hits::Hits;
+use super::hits::{self, Hits};
 use super::osv::Advisory;
 use super::{AdvisoryData, AdvisoryError, ecosystem, matching};
 use crate::{Found, OperatingSystem, Report};
@@ -31,7 +31,8 @@ pub fn compare(report: &mut Report, path: &Path) -> Result<(), AdvisoryError> {
         checked_at: None,
         generation: None,
     };
-    let found = matcher.hits.finish(&report.packages);
+    let mut found = matcher.hits.finish(&report.packages);
+    hits::sort(&mut found);
     report.vulnerabilities = Some(found);
     report.advisory_data = Some(data);
     Ok(())

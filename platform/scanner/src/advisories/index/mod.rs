@@ -13,12 +13,13 @@ mod update;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::hits::Hits;
+use super::hits::{self, Hits};
 use super::osv::{Advisory, Affected};
 use super::{AdvisoryData, AdvisoryError, Vulnerability, ecosystem};
 use crate::{Found, OperatingSystem, Package, Report};
@@ -30,6 +31,8 @@ const MANIFEST: &str = "manifest.json";
 const MANIFEST_MAX_BYTES: u64 = 4 << 20;
 /// Of the directory's content; a newer one is refused.
 const FORMAT_VERSION: u32 = 1;
+/// Fewer packages are compared before a thread has begun.
+const PACKAGES_PER_THREAD_MIN: usize = 100;
 /// How often a table may be replaced between reading the manifest and opening it.
 const OPEN_ATTEMPTS_MAX: usize = 16;
 
@@ -160,14 +163,37 @@ impl Index {
             order.extend(key.map(|key| (entry::package_prefix(&key.ecosystem, &key.name), n)));
         }
         order.sort_unstable();
+        let parts = std::thread::available_parallelism().map_or(1, usize::from);
+        let part = order.len().div_ceil(parts).max(PACKAGES_PER_THREAD_MIN);
+        let mut all = match order.len() <= part {
+            true => self.looked_up(&order, packages, system)?,
+            false => std::thread::scope(|scope| {
+                let spawn = |part| scope.spawn(move || self.looked_up(part, packages, system));
+                let parts: Vec<_> = order.chunks(part).map(spawn).collect();
+                let joined = parts.into_iter().map(|part| part.join().unwrap_or_else(|p| resume_unwind(p)));
+                let all = joined.collect::<Result<Vec<_>, _>>()?;
+                Ok::<Vec<_>, AdvisoryError>(all.into_iter().flatten().collect())
+            })?,
+        };
+        hits::sort(&mut all);
+        Ok(all)
+    }
+
+    /// The vulnerabilities of the packages of these keys, package by package.
+    fn looked_up(
+        &self,
+        order: &[(Vec<u8>, usize)],
+        packages: &[Found],
+        system: Option<&OperatingSystem>,
+    ) -> Result<Vec<Vulnerability>, AdvisoryError> {
         let mut hits = Hits::default();
         let mut cursor = self.cursor()?;
         for (prefix, n) in order {
-            let found = &packages[n];
+            let found = &packages[*n];
             let each = &mut |advisory: &Advisory, affected: &Affected, fixed| {
-                hits.add(n, found, advisory, affected, fixed);
+                hits.add(*n, found, advisory, affected, fixed);
             };
-            lookup(&mut cursor, &prefix, &found.package, system, each)
+            lookup(&mut cursor, prefix, &found.package, system, each)
                 .map_err(|source| damaged(&self.directory, &source))?;
         }
         Ok(hits.finish(packages))
