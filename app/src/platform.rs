@@ -80,11 +80,8 @@ impl Platform {
         let config = engine_config(&settings, &addresses, &server, &authority, &tasks);
         let access = Access::open(&settings, config).await?;
         let embedded = &access.embedded;
-        let (registry, registry_tokens) = open_registry(&settings, &access, &server, &host)?;
+        let (registry, registry_tokens) = open_registry(&settings, &access, &server, &host, &tasks)?;
         tend_registry(&tasks, &registry);
-        if settings.config.registry.scan {
-            registry.scan(&tasks);
-        }
         memory::tend(&tasks);
         let front_door = front_door(&access, &registry, registry_tokens, &health);
         serve(&settings, &tasks, &front_door, &authority, listener, &addresses, &host).await?;
@@ -255,14 +252,15 @@ fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// The registry, and what recognises its own tokens.
+/// The registry, which scans what is pushed, and what recognises its own tokens.
 fn open_registry(
     settings: &Settings,
     access: &Access,
     server: &str,
     host: &HostFacts,
+    tasks: &Tasks,
 ) -> anyhow::Result<(Registry, Arc<dyn Authenticator>)> {
-    let gate = access.gate.clone();
+    let (gate, sink) = (access.gate.clone(), access.audit.sink());
     let issuer = Arc::new(gantry_registry::JwtIssuer::open(&settings.dirs.pki().join("registry-token.key"))?);
     let repositories = access.repositories.clone();
     let access = gantry_registry::Access {
@@ -278,6 +276,10 @@ fn open_registry(
     config.hosts = registry_hosts(settings.listen, server, host);
     let registry = gantry_registry::build(config, access, repositories)?;
     gate.connect(&registry);
+    registry.audit_to(sink);
+    if settings.config.registry.scan {
+        registry.scan(tasks);
+    }
     Ok((registry, Arc::new(gantry_registry::RegistryTokens(issuer))))
 }
 

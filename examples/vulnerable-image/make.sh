@@ -20,12 +20,13 @@ for namespace in shop-dev shop-prod; do
   kubectl wait --for=create --timeout=60s "namespace/$namespace" >&2
 done
 
-# As fresh as if they were published now.
-mkdir "$work/advisories"
+# As fresh as if they were published now, and in a place that stays: it is a source from now on.
+source=$(dirname "$ADVISORIES")/example-advisories
+mkdir -p "$source"
 for advisory in "$here"/advisories/*.json; do
-  sed "s/@NOW@/$(date -u +%Y-%m-%dT%H:%M:%SZ)/" "$advisory" >"$work/advisories/$(basename "$advisory")"
+  sed "s/@NOW@/$(date -u +%Y-%m-%dT%H:%M:%SZ)/" "$advisory" >"$source/$(basename "$advisory")"
 done
-gantry advisories update "$work/advisories" --directory "$ADVISORIES" >&2
+gantry advisories update "$source" --directory "$ADVISORIES" >&2
 
 # Version 1 has the old openssl, version 2 the one that mends it. The program is busybox in both.
 image() {

@@ -62,7 +62,7 @@ fn a_vulnerable_image_is_refused_in_prod_until_it_is_mended() {
         &[
             "image acme/shop/web:1 (sha256:",
             "may not run in namespace shop-prod",
-            "ImagePolicy prod refuses it: it is rated F",
+            "ImagePolicy prod refuses it: it is rated F (45 points, by advisories of 20",
             "C is required: CVE-0000-0001 blocks: critical in",
             "mended in 3.0.9-1",
             "To mend it: mend what is found and push again; `gantry image report acme/shop/web:1` lists it",
@@ -101,11 +101,27 @@ fn a_vulnerable_image_is_refused_in_prod_until_it_is_mended() {
     other_projects_do_not_run_it(&gantry);
     other_servers_ask_by_webhook(&gantry);
     new_advisories_are_compared(&gantry);
+    a_kill_loses_no_scan(&gantry);
 }
 
 fn patch(gantry: &Instance, spec: &Value) -> Output {
     let patch = json!({ "spec": spec }).to_string();
     gantry.kubectl(&["patch", "imagepolicy", "prod", "--type=merge", "-p", &patch])
+}
+
+/// Waits for the condition of the pod, and gives its message.
+#[track_caller]
+fn accepted(gantry: &Instance, namespace: &str, wanted: &str) -> String {
+    let field = |field: &str| {
+        let path =
+            format!(r#"{{.status.conditions[?(@.type=="registry.gantry.dev/ImagesAccepted")].{field}}}"#);
+        gantry.jsonpath(&["-n", namespace, "pod", "shop"], &path)
+    };
+    eventually_some(&format!("the images of the pod are accepted: {wanted}"), SOON, || {
+        let seen = field("status");
+        if seen == wanted { Ok(()) } else { Err(seen) }
+    });
+    field("message")
 }
 
 fn exceptions_end_and_policies_are_checked(gantry: &Instance) {
@@ -122,6 +138,17 @@ fn exceptions_end_and_policies_are_checked(gantry: &Instance) {
     });
     has_all(&image_of(gantry, "shop-prod"), &["acme/shop/web:1@sha256:"]);
     patch(gantry, &json!({ "exceptions": null })).ok();
+    // What was let in is told that it would not be any more, and stays.
+    let said = accepted(gantry, "shop-prod", "False");
+    has_all(&said, &["image acme/shop/web:1 (sha256:", "ImagePolicy prod refuses it", "it is rated F"]);
+    let events = ["-n", "shop-prod", "get", "events", "--field-selector=reason=ImageRefused"];
+    has_all(&gantry.kubectl(&events).ok(), &["Warning", "pod/shop", "it is rated F"]);
+    patch(gantry, &json!({ "deploy": { "minimumGrade": "F" } })).ok();
+    accepted(gantry, "shop-prod", "True");
+    patch(gantry, &json!({ "deploy": { "minimumGrade": "C" } })).ok();
+    accepted(gantry, "shop-prod", "False");
+    gantry.kubectl(&["-n", "shop-prod", "delete", "pod", "shop", "--now"]).ok();
+    deploy(gantry, "shop-prod", "2").ok();
 
     for (spec, words) in [
         (json!({ "rating": { "weights": { "hihg": 1 } } }), &["spec.rating", "hihg"][..]),
@@ -136,27 +163,27 @@ fn exceptions_end_and_policies_are_checked(gantry: &Instance) {
     let same = gantry.kubectl_with_input(&["apply", "-f", "-"], same.to_string().as_bytes());
     has_all(&same.fails(), &["ImagePolicy prod has this scope already"]);
 
-    // No verifier is connected, so nothing counts as signed.
-    let signed = json!({ "deploy": { "signature": { "keys": ["-----BEGIN PUBLIC KEY-----"] } } });
-    patch(gantry, &signed).ok();
-    eventually_some("a signature is required", SOON, || {
-        let out = deploy(gantry, "shop-prod", "2");
-        let said = out.stderr.contains("it has to be signed, and this server cannot verify signatures");
-        if said { Ok(()) } else { Err(out) }
-    });
-    patch(gantry, &json!({ "deploy": { "signature": null }, "otherRegistries": "refuse" })).ok();
-    let elsewhere = |image: &str| {
-        let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "elsewhere" },
+    let trial = |image: &str| {
+        let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "trial" },
             "spec": { "containers": [{ "name": "x", "image": image }] } });
         let arguments = ["-n", "shop-prod", "create", "--dry-run=server", "-f", "-"];
         gantry.kubectl_with_input(&arguments, pod.to_string().as_bytes())
     };
+    // No verifier is connected, so nothing counts as signed.
+    let signed = json!({ "deploy": { "signature": { "keys": ["-----BEGIN PUBLIC KEY-----"] } } });
+    patch(gantry, &signed).ok();
+    eventually_some("a signature is required", SOON, || {
+        let out = trial("acme/shop/web:2");
+        let said = out.stderr.contains("it has to be signed, and this server cannot verify signatures");
+        if said { Ok(()) } else { Err(out) }
+    });
+    patch(gantry, &json!({ "deploy": { "signature": null }, "otherRegistries": "refuse" })).ok();
     eventually_some("other registries are refused", SOON, || {
-        let out = elsewhere("quay.io/x/y:1");
+        let out = trial("quay.io/x/y:1");
         if out.stderr.contains("it is of another registry") { Ok(()) } else { Err(out) }
     });
-    has_all(&elsewhere("nginx:1").fails(), &["it is of another registry"]);
-    has_all(&elsewhere("acme/shop/nothing:1").fails(), &["is not in the registry", "push it first"]);
+    has_all(&trial("nginx:1").fails(), &["it is of another registry"]);
+    has_all(&trial("acme/shop/nothing:1").fails(), &["is not in the registry", "push it first"]);
     patch(gantry, &json!({ "otherRegistries": null })).ok();
 }
 
@@ -249,9 +276,24 @@ fn new_advisories_are_compared(gantry: &Instance) {
         let report = gantry.gantry(&["image", "report", "acme/shop/web:2"]).ok();
         if report.contains("CVE-0000-0003") && report.contains("F, ") { Ok(()) } else { Err(report) }
     });
-    has_all(&deploy(gantry, "lab-dev", "2").ok(), &["unchanged"]);
+    has_all(&accepted(gantry, "shop-prod", "False"), &["acme/shop/web:2", "CVE-0000-0003 blocks"]);
+    let records = gantry.gantry(&["audit", "search", "--verb", "image-rated", "-o", "json"]).ok();
+    has_all(&records, &["acme/shop/web", "registry.gantry.dev/grade-before"]);
     gantry.kubectl(&["-n", "shop-prod", "delete", "pod", "shop", "--now"]).ok();
     has_all(&deploy(gantry, "shop-prod", "2").fails(), &["CVE-0000-0003 blocks"]);
+}
+
+fn a_kill_loses_no_scan(gantry: &Instance) {
+    gantry.push_hello("demo/hello:1", &[]).ok();
+    gantry.kill9();
+    gantry.up().ok();
+    has_all(
+        &gantry.gantry(&["image", "report", "demo/hello:1"]).ok(),
+        &["demo/hello:1", "Advisories", "Rating"],
+    );
+    has_all(&gantry.gantry(&["image", "report", "acme/shop/web:2"]).ok(), &["CVE-0000-0003", "F, "]);
+    has_all(&deploy(gantry, "shop-prod", "2").fails(), &["CVE-0000-0003 blocks"]);
+    has_all(&gantry.gantry(&["registry", "fsck"]).ok(), &["repositories"]);
 }
 
 /// On a node: what is pinned is what runs, also when its tag has moved.

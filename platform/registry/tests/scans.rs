@@ -127,10 +127,27 @@ async fn images_are_scanned_described_and_compared_again() {
     let before = eventually(&test, "demo/early/1", |_| true).await;
     assert_eq!(vulnerabilities(&before), Vec::<&str>::new());
 
+    described_and_shown(&test, &vulnerable).await;
+
+    // New advisories: the layers are gone by now, and are not needed.
+    let layer = folder.path().join("registry/blobs/sha256").join(&early.layers[0].digest.hex()[..2]);
+    std::fs::remove_file(layer.join(early.layers[0].digest.hex())).expect("a blob");
+    advise(&index, &source, &["curl"]).await;
+    let again = eventually(&test, "demo/early/1", |report| !vulnerabilities(report).is_empty()).await;
+    assert_eq!(vulnerabilities(&again), ["TEST-curl"]);
+    assert!(again["advisoryData"]["generation"].as_u64() > before["advisoryData"]["generation"].as_u64());
+    // What is not concerned was compared as well, and says so.
+    let other = eventually(&test, "demo/old/latest", |r| r["advisoryData"] == again["advisoryData"]).await;
+    assert_eq!(vulnerabilities(&other), ["TEST-openssl"]);
+    assert!(tasks.drain(SOON).await);
+}
+
+/// The bill of materials is beside the image in every repository, and reports come in every form, to who may pull.
+async fn described_and_shown(test: &TestRegistry, vulnerable: &Image) {
     for repository in ["demo/old", "demo/copy"] {
         let sboms = tokio::time::timeout(SOON, async {
             loop {
-                let found = referrers(&test, repository, &vulnerable).await;
+                let found = referrers(test, repository, vulnerable).await;
                 if !found.is_empty() {
                     return found;
                 }
@@ -146,7 +163,7 @@ async fn images_are_scanned_described_and_compared_again() {
         ("format=cyclonedx", "application/vnd.cyclonedx+json", "CycloneDX"),
         ("format=spdx", "application/spdx+json", "SPDX-2.3"),
     ] {
-        let answer = report(&test, "alice", &format!("demo/old/latest?{query}")).await;
+        let answer = report(test, "alice", &format!("demo/old/latest?{query}")).await;
         assert_eq!((answer.status, answer.header("content-type")), (200, kind));
         assert!(String::from_utf8_lossy(&answer.body).contains(word), "{query}");
     }
@@ -156,20 +173,8 @@ async fn images_are_scanned_described_and_compared_again() {
         ("alice", "demo/old/latest?format=pdf", 400),
         ("alice", "demo/old", 404),
     ] {
-        assert_eq!(report(&test, user, path).await.status, status, "{user} {path}");
+        assert_eq!(report(test, user, path).await.status, status, "{user} {path}");
     }
-
-    // New advisories: the layers are gone by now, and are not needed.
-    let layer = folder.path().join("registry/blobs/sha256").join(&early.layers[0].digest.hex()[..2]);
-    std::fs::remove_file(layer.join(early.layers[0].digest.hex())).expect("a blob");
-    advise(&index, &source, &["curl"]).await;
-    let again = eventually(&test, "demo/early/1", |report| !vulnerabilities(report).is_empty()).await;
-    assert_eq!(vulnerabilities(&again), ["TEST-curl"]);
-    assert!(again["advisoryData"]["generation"].as_u64() > before["advisoryData"]["generation"].as_u64());
-    // What is not concerned was compared as well, and says so.
-    let other = eventually(&test, "demo/old/latest", |r| r["advisoryData"] == again["advisoryData"]).await;
-    assert_eq!(vulnerabilities(&other), ["TEST-openssl"]);
-    assert!(tasks.drain(SOON).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,6 +216,10 @@ async fn what_waited_when_the_process_ended_is_scanned_by_the_next() {
     })
     .await
     .expect("one bill of materials each");
+    // One that is damaged while it runs is made again.
+    gantry_base::fs::write_atomic(&path, b"{", 0o600).expect("written");
+    let found = eventually(&test, "demo/x/0", |_| true).await;
+    assert_eq!(found["packages"][0]["version"], "1.0");
     assert!(second.drain(SOON).await);
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn violations(
     required: &Requirements,
     now: Timestamp,
 ) -> Vec<Violation> {
-    let rating = report.and_then(|report| report.rating.as_ref().ok_or(NOT_COMPARED));
+    let rating = report.and_then(|report| Ok((report, report.rating.as_ref().ok_or(NOT_COMPARED)?)));
     let mut found = Vec::new();
     match rating {
         Err(why) if unscanned(required) == Answer::Refuse => {
@@ -51,7 +51,7 @@ pub(crate) fn violations(
             });
         }
         Err(_) => {}
-        Ok(rating) => found.extend(worse(name, rating, required.minimum_grade)),
+        Ok((report, rating)) => found.extend(worse(name, report, rating, required.minimum_grade)),
     }
     if let (Ok(report), Some(days)) = (report, required.advisory_data_max_age_days) {
         found.extend(too_old(report, days, now));
@@ -67,7 +67,7 @@ fn unscanned(required: &Requirements) -> Answer {
     required.unscanned.unwrap_or(if wants_grade { Answer::Refuse } else { Answer::Allow })
 }
 
-fn worse(name: &str, rating: &Rating, wanted: Option<Wanted>) -> Option<Violation> {
+fn worse(name: &str, report: &Report, rating: &Rating, wanted: Option<Wanted>) -> Option<Violation> {
     let wanted = grade(wanted?);
     if rating.grade <= wanted {
         return None;
@@ -76,9 +76,11 @@ fn worse(name: &str, rating: &Rating, wanted: Option<Wanted>) -> Option<Violatio
     let more = (rating.reasons.len() as u64 + rating.more).saturating_sub(reasons.len() as u64);
     let more = if more > 0 { format!("; and {more} more") } else { String::new() };
     let (is, points) = (rating.grade.as_str(), rating.points);
+    let newest = report.advisory_data.as_ref().and_then(|data| data.newest_modified);
+    let newest = newest.map_or("unknown age".to_owned(), |at| at.strftime("%Y-%m-%d").to_string());
     Some(Violation {
         finding: format!(
-            "it is rated {is} ({points} points), {} is required: {}{more}",
+            "it is rated {is} ({points} points, by advisories of {newest}), {} is required: {}{more}",
             wanted.as_str(),
             reasons.join("; ")
         ),
@@ -161,7 +163,8 @@ mod tests {
                 json!({ "minimumGrade": "C" }),
                 &none,
                 Some(report(fresh)),
-                "it is rated F (40 points), C is required: CVE-1 blocks: critical in openssl 1, mended in 2",
+                "it is rated F (40 points, by advisories of 2026-06-08), C is required: CVE-1 blocks: critical in openssl \
+                 1, mended in 2",
             ),
             (json!({ "minimumGrade": "A" }), &exception, Some(report(fresh)), ""),
             (json!({ "minimumGrade": "A" }), &expired, Some(report(fresh)), "rated F"),
@@ -186,7 +189,7 @@ mod tests {
                 json!({ "minimumGrade": "B" }),
                 &exception,
                 Some(report("2026-06-01T00:00:00Z")),
-                "rated C (0 points), B is required: the advisory data is 9 days old",
+                "B is required: the advisory data is 9 days old",
             ),
         ] {
             let spec: ImagePolicySpec =

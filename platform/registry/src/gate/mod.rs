@@ -6,10 +6,10 @@
 mod judge;
 mod pods;
 mod policies;
+mod running;
 mod webhook;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use kube::{Api, ResourceExt};
 use tokio::sync::watch;
 
 use crate::Registry;
+use crate::scans::Unscanned;
 use crate::scans::images::is_image;
 use crate::store::ManifestRecord;
 pub(crate) use judge::rated;
@@ -65,9 +66,10 @@ pub trait Signatures: Send + Sync {
 #[derive(Default)]
 pub(crate) struct Policies {
     book: RwLock<Arc<Book>>,
-    is_known: AtomicBool,
     namespaces: OnceLock<(Informer<Namespace>, watch::Receiver<u64>)>,
     signatures: OnceLock<Arc<dyn Signatures>>,
+    /// Wakes who looks at running pods.
+    pub(crate) again: running::Again,
 }
 
 impl Policies {
@@ -89,10 +91,11 @@ impl Policies {
             let all = all.list();
             let book = Arc::new(Book::new(all.iter().map(|policy| &**policy)));
             *inner.policies.book.write().unwrap_or_else(PoisonError::into_inner) = book;
+            inner.policies.again.policies();
         };
         read();
         policies.on_change(move |_| read());
-        registry.inner.policies.is_known.store(true, Ordering::Release);
+        running::follow(registry, host);
     }
 
     fn book(&self) -> Arc<Book> {
@@ -203,8 +206,10 @@ impl Registry {
             for digest in manifests {
                 match self.store().record(repository, &digest) {
                     Some(found) if is_image(&found) => images.push(digest),
+                    Some(found) if found.manifests.is_empty() => {}
                     Some(found) if depth < INDEX_DEPTH_MAX => open.push((depth + 1, found.manifests.clone())),
-                    _ => {}
+                    // Nobody looks that deep: it counts as an image that is not scanned.
+                    _ => images.push(digest),
                 }
             }
         }
@@ -232,6 +237,8 @@ impl Registry {
             let mut found: Vec<Violation> = Vec::new();
             for image in &images {
                 let report = match registry.inner.scans.report(image) {
+                    // Builders put what they attest beside the images of an index.
+                    Ok(Err(Unscanned::NoImage)) if images.len() > 1 => continue,
                     Ok(report) => report,
                     Err(error) if open => {
                         tracing::warn!(%image, %error, "a report cannot be read, and the policy lets it pass");
@@ -285,3 +292,6 @@ fn broken(why: &str) -> Violation {
         remedy: "the operator mends the policy".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,6 @@ use super::policies::{Effective, documents};
 use super::{Act, Asked, Place};
 use crate::Registry;
 use crate::catalogue::Facts;
-use crate::scans::images::is_image;
 
 /// Of a pod: the digests of its images of this registry, by container, as its names were resolved when it was made.
 pub(super) const DIGESTS: &str = "registry.gantry.dev/digests";
@@ -58,7 +57,7 @@ impl Admission for ImageGate {
             };
         }
         let Some(template) = template(request) else { return Ok(()) };
-        if EXEMPT_NAMESPACES.contains(&request.namespace) {
+        if is_exempt(request.namespace) {
             return Ok(());
         }
         let images = new_images(request, template);
@@ -66,7 +65,8 @@ impl Admission for ImageGate {
             return Ok(());
         }
         let is_pod = request.group.is_empty() && request.resource == "pods";
-        let gate = match self.gate(request.namespace).await {
+        let registry = self.0.get().ok_or_else(starting)?;
+        let gate = match Gate::at(registry, request.namespace).await {
             Ok(gate) => gate,
             // What is no pod yet is looked at again when it is one.
             Err(_) if !is_pod => return Ok(()),
@@ -76,7 +76,7 @@ impl Admission for ImageGate {
             (AdmissionPhase::Mutate, true) => gate.resolve(request, &images),
             (AdmissionPhase::Mutate, false) => {}
             (AdmissionPhase::Validate, _) => {
-                for image in images.values().collect::<BTreeSet<_>>() {
+                for image in images.iter().map(|(_, image)| image).collect::<BTreeSet<_>>() {
                     let Err(why) = gate.check(image).await? else { continue };
                     if is_pod {
                         request.audit_annotations.push(("registry.gantry.dev/refused".into(), image.clone()));
@@ -90,14 +90,19 @@ impl Admission for ImageGate {
     }
 }
 
-impl ImageGate {
-    async fn gate(&self, namespace: &str) -> Result<Gate<'_>, StatusError> {
-        let unknown = || {
-            let why = "the registry is still starting, and cannot say which images may run: try again";
-            StatusError::service_unavailable(why).retry_after(1)
-        };
-        let registry = self.0.get().ok_or_else(unknown)?;
-        let place = registry.inner.policies.place(namespace).await.ok_or_else(unknown)?;
+/// A namespace of the platform's own, which no policy locks out.
+pub(super) fn is_exempt(namespace: &str) -> bool {
+    EXEMPT_NAMESPACES.contains(&namespace)
+}
+
+fn starting() -> StatusError {
+    let why = "the registry is still starting, and cannot say which images may run: try again";
+    StatusError::service_unavailable(why).retry_after(1)
+}
+
+impl<'a> Gate<'a> {
+    pub(super) async fn at(registry: &'a Registry, namespace: &str) -> Result<Self, StatusError> {
+        let place = registry.inner.policies.place(namespace).await.ok_or_else(starting)?;
         let effective = registry.inner.policies.book().at(&place, Act::Deploy);
         Ok(Gate { registry, namespace: namespace.to_owned(), place, effective })
     }
@@ -115,23 +120,23 @@ fn template(request: &AdmissionAttributes<'_>) -> Option<&'static str> {
     }
 }
 
-/// Images by container.
-fn images(object: &Value, template: &str) -> BTreeMap<String, String> {
-    let Some(spec) = object.pointer(template) else { return BTreeMap::new() };
+/// Containers and their images. Names are not looked at: no container hides behind another one's.
+pub(super) fn images(object: &Value, template: &str) -> Vec<(String, String)> {
+    let Some(spec) = object.pointer(template) else { return Vec::new() };
     let containers = LISTS.iter().filter_map(|list| spec[list].as_array()).flatten();
     let named = containers.filter_map(|container| {
         let image = container["image"].as_str().filter(|image| !image.is_empty())?;
-        Some((container["name"].as_str()?.to_owned(), image.to_owned()))
+        Some((container["name"].as_str().unwrap_or_default().to_owned(), image.to_owned()))
     });
     named.collect()
 }
 
 /// Those that the object did not name before.
-fn new_images(request: &AdmissionAttributes<'_>, template: &str) -> BTreeMap<String, String> {
+fn new_images(request: &AdmissionAttributes<'_>, template: &str) -> Vec<(String, String)> {
     let mut now = images(&request.object, template);
     let before = request.old_object.map(|old| images(old, template)).unwrap_or_default();
-    let before: BTreeSet<String> = before.into_values().collect();
-    now.retain(|_, image| !before.contains(image));
+    let before: BTreeSet<String> = before.into_iter().map(|(_, image)| image).collect();
+    now.retain(|(_, image)| !before.contains(image));
     now
 }
 
@@ -145,7 +150,7 @@ enum Located {
 }
 
 /// One namespace and what holds there.
-struct Gate<'a> {
+pub(super) struct Gate<'a> {
     registry: &'a Registry,
     namespace: String,
     place: Place,
@@ -167,9 +172,15 @@ impl Gate<'_> {
             _ => {}
         }
         let has = |name: &RepositoryName| self.registry.store().tags(name, None, 1).is_some();
-        let plain = reference.repository.as_str().strip_prefix("library/").and_then(|name| name.parse().ok());
-        if let Some(plain) = plain.filter(|plain| !has(&reference.repository) && has(plain)) {
-            reference.repository = plain;
+        // The node asks for `web` as `library/web`, and gets `web` where there is no such repository.
+        let name = reference.repository.as_str();
+        let (of_hub, plain) = match name.strip_prefix("library/") {
+            Some(plain) => (Some(reference.repository.clone()), plain.parse().ok()),
+            None if name.contains('/') => (None, None),
+            None => (format!("library/{name}").parse().ok(), Some(reference.repository.clone())),
+        };
+        if let Some(found) = of_hub.filter(has).or(plain.filter(has)) {
+            reference.repository = found;
         }
         // A name without a host is looked up here first; one that belongs to somebody here is nobody else's.
         let owned = self.registry.facts(&reference.repository).is_some_and(|f| f.owner != Default::default());
@@ -184,13 +195,17 @@ impl Gate<'_> {
     }
 
     /// Makes the pod run what is looked at.
-    fn resolve(&self, request: &mut AdmissionAttributes<'_>, images: &BTreeMap<String, String>) {
+    fn resolve(&self, request: &mut AdmissionAttributes<'_>, images: &[(String, String)]) {
         let mut digests = BTreeMap::new();
+        let mut by_image = BTreeMap::new();
         for (container, image) in images {
             if let Located::Here(reference) = self.locate(image)
                 && let Some(digest) = self.digest(&reference)
             {
-                digests.insert(container.as_str(), (image, reference.digest.is_none(), digest));
+                digests.insert(container.as_str(), digest.clone());
+                if reference.digest.is_none() {
+                    by_image.insert(image.as_str(), digest);
+                }
             }
         }
         if digests.is_empty() {
@@ -199,10 +214,12 @@ impl Gate<'_> {
         let pins = self.effective.requirements.is_some();
         let object = request.object_mut();
         if pins {
-            for container in LISTS.iter().flat_map(|list| containers(object, list)).collect::<Vec<_>>() {
-                let (list, at, name) = container;
-                if let Some((image, true, digest)) = digests.get(name.as_str()) {
-                    object["spec"][list][at]["image"] = format!("{image}@{digest}").into();
+            for list in LISTS {
+                for container in object["spec"][list].as_array_mut().into_iter().flatten() {
+                    let pinned = container["image"].as_str().and_then(|image| by_image.get_key_value(image));
+                    if let Some((image, digest)) = pinned {
+                        container["image"] = format!("{image}@{digest}").into();
+                    }
                 }
             }
             return;
@@ -213,7 +230,7 @@ impl Gate<'_> {
         let known = object["metadata"]["annotations"][DIGESTS].as_str();
         let mut all: BTreeMap<String, Value> =
             known.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-        all.extend(digests.into_iter().map(|(name, (_, _, digest))| (name.to_owned(), json!(digest))));
+        all.extend(digests.into_iter().map(|(name, digest)| (name.to_owned(), json!(digest))));
         if !object["metadata"]["annotations"].is_object() {
             object["metadata"]["annotations"] = json!({});
         }
@@ -221,7 +238,7 @@ impl Gate<'_> {
     }
 
     /// Whether pods of the namespace may run the image; `Err` within is a sentence about why not.
-    async fn check(&self, image: &str) -> Result<Result<(), String>, StatusError> {
+    pub(super) async fn check(&self, image: &str) -> Result<Result<(), String>, StatusError> {
         let reference = match self.locate(image) {
             Located::NoName => return Ok(Ok(())),
             Located::Elsewhere => return Ok(self.elsewhere(image)),
@@ -229,9 +246,7 @@ impl Gate<'_> {
             Located::Here(reference) => reference,
         };
         let (repository, namespace) = (&reference.repository, &self.namespace);
-        let facts = self.registry.facts(repository).ok_or_else(|| {
-            StatusError::service_unavailable("the registry is still starting: try again").retry_after(1)
-        })?;
+        let facts = self.registry.facts(repository).ok_or_else(starting)?;
         if !may_pull(&facts, &self.place) {
             return Ok(Err(format!(
                 "image {image} may not be run in namespace {namespace}: repository {repository} does not belong to its \
@@ -249,15 +264,20 @@ impl Gate<'_> {
                 )),
             });
         };
-        let shown = Reference { digest: None, ..reference.clone() }.to_string();
-        let name =
-            if reference.tag.is_some() || reference.digest.is_none() { shown } else { reference.to_string() };
-        let asked = Asked { repository, name: &name, digest: &digest };
-        let images = match self.registry.store().record(repository, &digest) {
-            Some(record) if is_image(&record) || record.manifests.is_empty() => vec![digest.clone()],
-            Some(record) => self.registry.images_in(repository, &record),
-            None => vec![digest.clone()],
+        // A tag that leads elsewhere by now, or never led here, is no name of the image: exceptions go by names.
+        let tag = reference.tag.clone().or_else(|| reference.digest.is_none().then(Tag::latest));
+        let tag = tag.filter(|tag| self.registry.store().resolve(repository, tag).as_ref() == Some(&digest));
+        let name = match tag {
+            Some(tag) => format!("{repository}:{tag}"),
+            None => format!("{repository}@{digest}"),
         };
+        let asked = Asked { repository, name: &name, digest: &digest };
+        let record = self.registry.store().record(repository, &digest);
+        let mut images =
+            record.map(|record| self.registry.images_in(repository, &record)).unwrap_or_default();
+        if images.is_empty() {
+            images.push(digest.clone());
+        }
         let judged = self.registry.refused(Act::Deploy, asked, images, &self.place).await;
         Ok(match judged {
             Ok(Ok(())) => Ok(()),
@@ -288,12 +308,6 @@ impl Gate<'_> {
             _ => Ok(()),
         }
     }
-}
-
-/// `(list, place in it, name)` of every container.
-fn containers<'a>(object: &Value, list: &'a str) -> Vec<(&'a str, usize, String)> {
-    let all = object["spec"][list].as_array().into_iter().flatten().enumerate();
-    all.filter_map(|(at, container)| Some((list, at, container["name"].as_str()?.to_owned()))).collect()
 }
 
 /// Whether pods of the place may pull from the repository: as its people, the owner's and those it is shared with.
@@ -403,7 +417,7 @@ mod tests {
             "ephemeralContainers": [{ "name": "c", "image": "x:3" }],
         }});
         let found = images(&pod, "/spec");
-        assert_eq!(found.values().map(String::as_str).collect::<Vec<_>>(), ["x:1", "x:2", "x:3"]);
+        assert_eq!(found.iter().map(|(_, image)| image.as_str()).collect::<Vec<_>>(), ["x:2", "x:1", "x:3"]);
         let cron = json!({ "spec": { "jobTemplate": { "spec": { "template": pod } } } });
         assert_eq!(images(&cron, "/spec/jobTemplate/spec/template/spec"), found);
         assert!(images(&cron, "/spec").is_empty());

@@ -41,17 +41,33 @@ struct Descriptor {
     digest: Digest,
 }
 
+impl Manifest {
+    /// Signatures and attestations look like images but for what is in their layers.
+    fn has_file_system(&self) -> bool {
+        self.layers.is_empty() || self.layers.iter().any(is_layer)
+    }
+}
+
+fn is_layer(layer: &Descriptor) -> bool {
+    layer.media_type.contains("tar") || layer.media_type.contains(".layer.")
+}
+
+/// Whether what looks like an image is one that can run.
+pub(crate) fn has_file_system(manifest: &[u8]) -> bool {
+    serde_json::from_slice::<Manifest>(manifest).is_ok_and(|manifest| manifest.has_file_system())
+}
+
 /// The image, its blobs being the store's files; nothing where it is not there, or no file system.
 pub(super) fn read(store: &Store, repository: &RepositoryName, digest: &Digest) -> io::Result<Option<Image>> {
     let Some(record) = store.record(repository, digest).filter(|record| is_image(record)) else {
         return Ok(None);
     };
     let Some(bytes) = store.manifest(repository, digest)? else { return Ok(None) };
-    let manifest: Manifest = serde_json::from_slice(&bytes)?;
-    // Signatures and attestations of old look like images but for what is in their layers.
-    if !manifest.layers.iter().all(|layer| layer.media_type.contains("tar")) {
+    let mut manifest: Manifest = serde_json::from_slice(&bytes)?;
+    if !manifest.has_file_system() {
         return Ok(None);
     }
+    manifest.layers.retain(is_layer);
     let blob = |descriptor: Descriptor| {
         let size_bytes = store.blob(repository, &descriptor.digest).ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, format!("{} is kept elsewhere", descriptor.digest))
@@ -134,6 +150,13 @@ pub(super) fn describe(
         layers: vec![document],
     };
     registry.put_manifest_now(repository, None, &artifact).map_err(io::Error::other)
+}
+
+/// The repositories that have the image.
+pub(super) fn holders(store: &Store, image: &Digest) -> Vec<RepositoryName> {
+    let index = store.index();
+    let have = index.repositories.iter().filter(|(_, entry)| entry.manifests.contains_key(image));
+    have.map(|(name, _)| name.clone()).collect()
 }
 
 /// Takes bills of materials away that were made here and whose image is gone. Gives all images there are.

@@ -6,11 +6,14 @@ use std::io;
 
 use gantry_oci::Digest;
 use gantry_scanner::Report;
-use gantry_scanner::advisories::{AdvisoryData, Inventory};
+use gantry_scanner::advisories::{AdvisoryData, Changes, Inventory, Rematched};
+use gantry_scanner::rating::Grade;
 use serde::{Deserialize, Serialize};
 
 use super::kept::Kept;
 use super::{Scans, compare};
+use crate::Registry;
+use crate::gate::Place;
 
 /// What all reports were compared with.
 #[derive(Default, Serialize, Deserialize)]
@@ -59,39 +62,57 @@ impl Matched {
     }
 }
 
+/// An image that has another grade than before, by the platform's policy.
+pub(super) struct Regraded {
+    pub(super) image: Digest,
+    pub(super) before: Option<Grade>,
+    pub(super) now: Option<Grade>,
+}
+
 impl Scans {
-    /// Compares reports with advisories that are new since the last time.
-    pub(super) fn follow(&self) -> io::Result<()> {
-        let Some(index) = self.data.current() else { return Ok(()) };
+    /// Compares reports with advisories that are new since the last time; nothing if there are none. Gives the images
+    /// whose grade is another by it.
+    pub(super) fn follow(&self, registry: &Registry) -> io::Result<Option<Vec<Regraded>>> {
+        let Some(index) = self.data.current() else { return Ok(None) };
         let data = index.data();
         let mut matched = self.matched();
         if is_same(matched.data.as_ref(), &data) {
-            return Ok(());
+            return Ok(None);
         }
+        let mut regraded = Vec::new();
         // Another index may count from the beginning: its changes are not those since the one before.
         let before = matched
             .data
             .as_ref()
             .filter(|known| known.source == data.source && known.generation != data.generation);
+        let changes = match before.and_then(|known| known.generation) {
+            Some(generation) => index.changes_since(generation).map_err(io::Error::other)?,
+            None => Changes::All,
+        };
         let mut touched = 0;
-        match before.and_then(|known| known.generation) {
-            Some(generation) => {
-                let changes = index.changes_since(generation).map_err(io::Error::other)?;
+        match changes {
+            Changes::Packages(_) => {
                 let mut result = Ok(());
-                let each = &mut |again: gantry_scanner::advisories::Rematched<'_>| {
-                    if result.is_ok() {
-                        result = self.update(again.report, |report| {
-                            again.apply(report, &index);
-                            Ok(())
-                        });
+                let each = &mut |again: Rematched<'_>| {
+                    if result.is_err() {
+                        return;
+                    }
+                    let apply = |report: &mut Report| {
+                        again.apply(report, &index);
+                        Ok(())
+                    };
+                    match self.update(registry, again.report, apply) {
+                        Ok(changed) => regraded.extend(changed),
+                        Err(error) => result = Err(error),
                     }
                 };
                 touched += matched.inventory.rematch(&index, &changes, each).map_err(io::Error::other)?;
                 result?;
             }
-            None => {
+            Changes::All => {
                 for image in self.kept.images() {
-                    self.update(&image.to_string(), |report| compare(&index, report))?;
+                    let compare = |report: &mut Report| compare(&index, report);
+                    regraded.extend(self.update(registry, &image.to_string(), compare)?);
                     touched += 1;
                 }
             }
@@ -104,14 +125,27 @@ impl Scans {
         matched.data = Some(data.clone());
         matched.changed = false;
         *self.compared() = Some(data);
-        self.kept.put_matched(&*matched)
+        self.kept.put_matched(&*matched)?;
+        Ok(Some(regraded))
     }
 
-    fn update(&self, image: &str, change: impl FnOnce(&mut Report) -> io::Result<()>) -> io::Result<()> {
-        let Ok(image) = image.parse::<Digest>() else { return Ok(()) };
-        let Some(mut report) = self.kept.report(&image)? else { return Ok(()) };
+    fn update(
+        &self,
+        registry: &Registry,
+        image: &str,
+        change: impl FnOnce(&mut Report) -> io::Result<()>,
+    ) -> io::Result<Option<Regraded>> {
+        let Ok(image) = image.parse::<Digest>() else { return Ok(None) };
+        let Some(mut report) = self.kept.report(&image)? else { return Ok(None) };
+        let grade = |report: &Report| {
+            let name = report.target.name.clone();
+            registry.rated(report.clone(), &name, &Place::default()).rating.map(|rating| rating.grade)
+        };
+        let before = grade(&report);
         change(&mut report)?;
-        self.kept.put_report(&image, &report)
+        let now = grade(&report);
+        self.kept.put_report(&image, &report)?;
+        Ok((before != now).then_some(Regraded { image, before, now }))
     }
 
     /// Writes the inventory down, if it changed.

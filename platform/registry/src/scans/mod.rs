@@ -18,18 +18,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gantry_base::tasks::Tasks;
+use gantry_kube_types::{AuditEvent, AuditObject, SecurityEvent, UserInfo};
 use gantry_oci::image::Image;
 use gantry_oci::{Digest, RepositoryName};
+use gantry_registry_api::{GROUP, RESOURCE};
 use gantry_scanner::advisories::{AdvisoryData, Index};
+use gantry_scanner::rating::Grade;
 use gantry_scanner::{Options, Report, Scanner};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use crate::Registry;
+use crate::reconcile::OWN_USER;
 use crate::store::ManifestRecord;
 use data::Advisories;
 use kept::Kept;
-use matched::Matched;
+use matched::{Matched, Regraded};
 
 pub(crate) use routes::report as route;
 
@@ -39,6 +43,9 @@ const WAITING_MAX: usize = 10_000;
 const FAILED_MAX: usize = 10_000;
 /// How often it is looked whether there are other advisories. They are a file, and nobody tells of its change.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Why an attestation, for one, has no report.
+const NO_IMAGE: &str = "it holds no file system that could be scanned";
 
 /// An image, in a repository that has it.
 type Wanted = (RepositoryName, Digest);
@@ -69,6 +76,8 @@ struct Waiting {
 pub(crate) enum Unscanned {
     Waiting,
     Failed(String),
+    /// It is called an image, and holds no file system.
+    NoImage,
     /// Nothing is scanned here.
     Off,
 }
@@ -77,6 +86,7 @@ impl std::fmt::Display for Unscanned {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Waiting => f.write_str("it is not scanned yet: try again in a moment"),
+            Self::NoImage => f.write_str(NO_IMAGE),
             Self::Failed(why) => write!(f, "it could not be scanned: {why}"),
             Self::Off => f.write_str("it is not scanned: this server scans nothing ([registry] scan)"),
         }
@@ -136,9 +146,16 @@ impl Scans {
     /// The facts of an image, compared with the newest advisories that all images were compared with; or why there
     /// are none. Reads files.
     pub(crate) fn report(&self, image: &Digest) -> io::Result<Result<Report, Unscanned>> {
+        let had = self.kept.has(image);
         let Some(mut report) = self.kept.report(image)? else {
-            let queue = self.queue();
+            let mut queue = self.queue();
+            if had {
+                // It was damaged, and is to be made again.
+                queue.look = true;
+                self.woken.notify_one();
+            }
             return Ok(Err(match queue.failed.get(image) {
+                Some(why) if why == NO_IMAGE => Unscanned::NoImage,
                 Some(why) => Unscanned::Failed(why.clone()),
                 None if queue.is_running => Unscanned::Waiting,
                 None => Unscanned::Off,
@@ -214,10 +231,13 @@ impl Registry {
     }
 
     /// Scans one image, if one waits, and compares all with new advisories before.
-    async fn scan_next(&self) -> Result<Option<Wanted>, String> {
+    pub(crate) async fn scan_next(&self) -> Result<Option<Wanted>, String> {
         let text = |error: io::Error| error.to_string();
-        let followed = self.blocking(|registry| registry.inner.scans.follow()).await;
-        followed.map_err(text)?;
+        let followed = self.blocking(|registry| registry.inner.scans.follow(registry)).await;
+        if let Some(regraded) = followed.map_err(text)? {
+            self.inner.policies.again.images();
+            self.record_regraded(&regraded).await;
+        }
         let wanted = self.blocking(|registry| Ok(registry.inner.scans.next(registry))).await;
         let Some(wanted) = wanted.map_err(text)? else {
             self.blocking(|registry| registry.inner.scans.save()).await.map_err(text)?;
@@ -227,14 +247,53 @@ impl Registry {
         // A scan that panics ends as an error here, and is not tried again.
         let scanned = self.blocking(move |registry| scan(registry, &repository, &digest)).await;
         let (repository, digest) = &wanted;
-        let gone = self.store().record(repository, digest).is_none();
-        let failed = scanned.err().filter(|_| !gone).map(|error| error.to_string());
-        if let Some(why) = &failed {
-            tracing::info!(%repository, %digest, why, "an image could not be scanned");
-        }
+        let failed = match scanned {
+            Ok(None) => None,
+            Ok(Some(report)) => {
+                self.inner.policies.again.images();
+                let rated = self.rated(report, repository.as_str(), &self.place_of(repository));
+                let grade = rated.rating.map(|rating| rating.grade);
+                self.record(SecurityEvent::ImageScanned, repository, digest, [("grade", grade)]).await;
+                None
+            }
+            // It is gone, and nobody wants to know.
+            Err(_) if self.store().record(repository, digest).is_none() => None,
+            Err(error) => {
+                tracing::info!(%repository, %digest, %error, "an image could not be scanned");
+                Some(error.to_string())
+            }
+        };
         self.inner.scans.done(&wanted, failed);
         self.note(repository);
         Ok(Some(wanted))
+    }
+
+    async fn record_regraded(&self, regraded: &[Regraded]) {
+        for Regraded { image, before, now } in regraded {
+            for repository in images::holders(self.store(), image) {
+                let grades = [("grade", *now), ("grade-before", *before)];
+                self.record(SecurityEvent::ImageRated, &repository, image, grades).await;
+            }
+        }
+    }
+
+    /// Leaves a record in the audit trail, if there is one.
+    async fn record<const N: usize>(
+        &self,
+        kind: SecurityEvent,
+        repository: &RepositoryName,
+        image: &Digest,
+        grades: [(&str, Option<Grade>); N],
+    ) {
+        let Some(sink) = self.inner.audit.get() else { return };
+        let mut event = AuditEvent::security(kind, UserInfo::authenticated(OWN_USER, &[]))
+            .about(AuditObject::new(GROUP, RESOURCE, repository.as_str()))
+            .with(format!("{GROUP}/digest"), image.to_string());
+        for (key, grade) in grades {
+            event = event.with(format!("{GROUP}/{key}"), grade.map_or("none", Grade::as_str));
+        }
+        // The trail is closed when the platform ends.
+        let _ = sink.record(event).await;
     }
 
     /// Takes away what is kept of images that are gone.
@@ -251,14 +310,14 @@ impl Registry {
     }
 }
 
-/// Makes what is missing of the image's report and bill of materials.
-fn scan(registry: &Registry, repository: &RepositoryName, digest: &Digest) -> io::Result<()> {
+/// Makes what is missing of the image's report and bill of materials. Gives the report, if it is new.
+fn scan(registry: &Registry, repository: &RepositoryName, digest: &Digest) -> io::Result<Option<Report>> {
     let scans = &registry.inner.scans;
-    let report = match scans.kept.report(digest)? {
-        Some(report) => report,
+    let (report, is_new) = match scans.kept.report(digest)? {
+        Some(report) => (report, false),
         None => {
             let image = images::read(registry.store(), repository, digest)?;
-            let image = image.ok_or_else(|| io::Error::other("it holds no file system"))?;
+            let image = image.ok_or_else(|| io::Error::other(NO_IMAGE))?;
             let mut report = analyse(&scans.kept, &format!("{repository}@{digest}"), &image)?;
             if let Some(index) = scans.data.current() {
                 compare(&index, &mut report)?;
@@ -266,10 +325,11 @@ fn scan(registry: &Registry, repository: &RepositoryName, digest: &Digest) -> io
             scans.kept.put_report(digest, &report)?;
             scans.matched().add(digest, &report);
             tracing::info!(%repository, %digest, packages = report.packages.len(), "an image was scanned");
-            report
+            (report, true)
         }
     };
-    images::describe(registry, repository, digest, report)
+    images::describe(registry, repository, digest, report.clone())?;
+    Ok(is_new.then_some(report))
 }
 
 /// Looks through the layers that were not looked through before.
