@@ -100,6 +100,7 @@ fn a_vulnerable_image_is_refused_in_prod_until_it_is_mended() {
     exceptions_end_and_policies_are_checked(&gantry);
     other_projects_do_not_run_it(&gantry);
     other_servers_ask_by_webhook(&gantry);
+    pushes_and_pulls_are_held_to_policies(&gantry);
     new_advisories_are_compared(&gantry);
     a_kill_loses_no_scan(&gantry);
 }
@@ -259,6 +260,46 @@ fn other_servers_ask_by_webhook(gantry: &Instance) {
     let said = run(Command::new("curl").args(words).args(["-X", "POST", "-d", "{}", &url])).ok();
     assert_eq!(said, "403", "reviews tell what is where, and are not for everybody");
     has_all(&nobody.gantry(&["image", "report", "acme/shop/web:1"]).fails(), &["no such image"]);
+}
+
+fn pushes_and_pulls_are_held_to_policies(gantry: &Instance) {
+    let policy = |required: &Value| {
+        let mut spec = required.clone();
+        spec["scope"] = json!({});
+        let policy = json!({ "apiVersion": "registry.gantry.dev/v1alpha1", "kind": "ImagePolicy",
+            "metadata": { "name": "registry" }, "spec": spec });
+        gantry.apply(&policy.to_string());
+    };
+    let copy = |version: &str| {
+        let image = |name: &str| format!("docker://{}/acme/shop/{name}:{version}", gantry.registry());
+        run(Command::new("skopeo").args(["--insecure-policy", "copy", &image("web"), &image("copy")]))
+    };
+    policy(&json!({ "push": { "minimumGrade": "C", "unscanned": "allow" } }));
+    copy("2").ok();
+    eventually_some("an image that is known to be bad is not taken", SOON, || {
+        let said = copy("1").stderr;
+        let wanted = ["ImagePolicy registry refuses it", "it is rated F"];
+        if wanted.iter().all(|word| said.contains(word)) { Ok(()) } else { Err(said) }
+    });
+    let manifest = |version: &str| {
+        let pki = gantry.data_dir().join("pki");
+        let file = |name: &str| pki.join(name).display().to_string();
+        let url = format!("https://{}/v2/acme/shop/web/manifests/{version}", gantry.registry());
+        let words = ["-sS", "--max-time", "20", "--cacert", &file("ca.crt"), "-w", "\n%{http_code}"];
+        let certificate = ["--cert", &file("admin.crt"), "--key", &file("admin.key"), &url];
+        run(Command::new("curl").args(words).args(certificate)).ok()
+    };
+    policy(&json!({ "pull": { "minimumGrade": "C" } }));
+    eventually_some("an image that is known to be bad is not given", SOON, || {
+        let said = manifest("1");
+        if said.contains("DENIED") && said.contains("it is rated F") && said.ends_with("403") {
+            Ok(())
+        } else {
+            Err(said)
+        }
+    });
+    assert!(manifest("2").ends_with("200"), "the good one is");
+    gantry.kubectl(&["delete", "imagepolicy", "registry"]).ok();
 }
 
 fn new_advisories_are_compared(gantry: &Instance) {
