@@ -18,7 +18,9 @@ use gantry_identity::core::Config as IdentityConfig;
 use gantry_identity::password::Password;
 use gantry_identity::{Identity, installer, own_user};
 use gantry_kube_types::{Authenticator, Authorizer, ConnectionInfo, StatusError, UserInfo};
-use gantry_registry::{Catalogue, Registry, RepositoryAdmission, RepositoryRights, RepositoryVisibility};
+use gantry_registry::{
+    Catalogue, ImageGate, Registry, RepositoryAdmission, RepositoryRights, RepositoryVisibility,
+};
 use http::HeaderMap;
 
 use crate::commands::up::Report;
@@ -35,6 +37,8 @@ pub struct Access {
     pub embedded: Embedded,
     /// Whose each repository is.
     pub repositories: Catalogue,
+    /// Which images pods may run; to be connected with the registry.
+    pub gate: ImageGate,
     /// Who may do what, before the engine opens its filtered lists to everybody who is signed in.
     pub rights: Arc<dyn Authorizer>,
 }
@@ -58,6 +62,8 @@ impl Access {
         let visible = RepositoryVisibility::new(repositories.clone(), rights.clone(), identity.visibility());
         let mut admission = identity.admission();
         admission.push(Arc::new(RepositoryAdmission));
+        let gate = ImageGate::default();
+        admission.push(Arc::new(gate.clone()));
         let seams = Seams {
             admission,
             authenticators: vec![identity.tokens_elsewhere()],
@@ -79,7 +85,7 @@ impl Access {
         let built = tokio::task::spawn_blocking(move || gantry_audit::build(audit_config, authorizer));
         let audit = built.await?.context("the audit trail")?;
         identity.audit_to(audit.sink());
-        Ok(Self { identity, audit, embedded, repositories, rights })
+        Ok(Self { identity, audit, embedded, repositories, gate, rights })
     }
 
     /// Starts the loops of identity, audit and the registry, each as its own user, and says where the first

@@ -80,7 +80,7 @@ impl Platform {
         let config = engine_config(&settings, &addresses, &server, &authority, &tasks);
         let access = Access::open(&settings, config).await?;
         let embedded = &access.embedded;
-        let (registry, registry_tokens) = open_registry(&settings, &access)?;
+        let (registry, registry_tokens) = open_registry(&settings, &access, &server, &host, &tasks)?;
         tend_registry(&tasks, &registry);
         let front_door = front_door(&access, &registry, registry_tokens, &health);
         serve(&settings, &tasks, &front_door, &authority, listener, &addresses, &host).await?;
@@ -251,8 +251,15 @@ fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// The registry, and what recognises its own tokens.
-fn open_registry(settings: &Settings, access: &Access) -> anyhow::Result<(Registry, Arc<dyn Authenticator>)> {
+/// The registry, which scans what is pushed, and what recognises its own tokens.
+fn open_registry(
+    settings: &Settings,
+    access: &Access,
+    server: &str,
+    host: &HostFacts,
+    tasks: &Tasks,
+) -> anyhow::Result<(Registry, Arc<dyn Authenticator>)> {
+    let (gate, sink) = (access.gate.clone(), access.audit.sink());
     let issuer = Arc::new(gantry_registry::JwtIssuer::open(&settings.dirs.pki().join("registry-token.key"))?);
     let repositories = access.repositories.clone();
     let access = gantry_registry::Access {
@@ -261,9 +268,31 @@ fn open_registry(settings: &Settings, access: &Access) -> anyhow::Result<(Regist
         passwords: access.passwords(),
         bearers: access.bearer(),
     };
-    let root = settings.dirs.data.join("registry");
-    let registry = gantry_registry::build(gantry_registry::Config::new(root), access, repositories)?;
+    let data = &settings.dirs.data;
+    let mut config = gantry_registry::Config::new(data.join("registry"));
+    let advisories = settings.config.registry.advisories.clone();
+    config.advisories = advisories.unwrap_or_else(|| data.join("advisories"));
+    config.hosts = registry_hosts(settings.listen, server, host);
+    let registry = gantry_registry::build(config, access, repositories)?;
+    gate.connect(&registry);
+    registry.audit_to(sink);
+    if settings.config.registry.scan {
+        registry.scan(tasks);
+    }
     Ok((registry, Arc::new(gantry_registry::RegistryTokens(issuer))))
+}
+
+/// Every `HOST:PORT` that an image may name the registry by.
+fn registry_hosts(listen: SocketAddr, server: &str, host: &HostFacts) -> Vec<String> {
+    let port = listen.port();
+    let mut hosts = clients::names(listen);
+    hosts.push(server.to_owned());
+    hosts.push(format!("localhost:{port}"));
+    hosts.push(format!("{}:{port}", host.name));
+    hosts.extend(host.addresses.iter().map(|ip| format!("{ip}:{port}")));
+    hosts.sort();
+    hosts.dedup();
+    hosts
 }
 
 async fn seed_pause_image(registry: &Registry) -> anyhow::Result<()> {

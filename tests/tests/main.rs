@@ -17,6 +17,7 @@ mod identity_keystone;
 mod identity_oidc;
 mod identity_other_keystone;
 mod identity_sources;
+mod images;
 mod kubelet;
 mod people;
 mod recorded;

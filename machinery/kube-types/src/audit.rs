@@ -200,6 +200,10 @@ pub enum SecurityEvent {
     /// Users or groups of an external source were reconciled.
     SourceReconciled,
     SigningKeyRotated,
+    /// An image was looked through for the first time.
+    ImageScanned,
+    /// New advisories changed the grade of an image.
+    ImageRated,
     /// The audit trail itself: settings, expiry, damage found.
     TrailChanged,
 }
@@ -229,6 +233,8 @@ impl SecurityEvent {
             Self::SessionRecorded => "session-recorded",
             Self::SourceReconciled => "source-reconciled",
             Self::SigningKeyRotated => "signing-key-rotated",
+            Self::ImageScanned => "image-scanned",
+            Self::ImageRated => "image-rated",
             Self::TrailChanged => "trail-changed",
         }
     }

@@ -32,7 +32,7 @@ const LINES_MAX: usize = 16;
 
 /// `POST /registry/v1/gc`
 pub(crate) async fn collect(State(registry): State<Registry>, request: Request) -> Response {
-    if let Err(error) = require(&registry, &request, "collect") {
+    if let Err(error) = require(&registry, &request, BLOBS, "collect") {
         return refused(&error);
     }
     answer(move |teller| async move {
@@ -44,7 +44,7 @@ pub(crate) async fn collect(State(registry): State<Registry>, request: Request) 
 
 /// `POST /registry/v1/fsck?content=true`
 pub(crate) async fn check(State(registry): State<Registry>, request: Request) -> Response {
-    if let Err(error) = require(&registry, &request, "check") {
+    if let Err(error) = require(&registry, &request, BLOBS, "check") {
         return refused(&error);
     }
     let query = parse_form(request.uri().query().unwrap_or_default().as_bytes());
@@ -102,7 +102,13 @@ pub(crate) async fn retain(State(registry): State<Registry>, request: Request) -
     }
 }
 
-fn require(registry: &Registry, request: &Request, verb: &str) -> Result<(), StatusError> {
+/// The right on a resource of the registry as a whole.
+pub(crate) fn require(
+    registry: &Registry,
+    request: &Request,
+    resource: &str,
+    verb: &str,
+) -> Result<(), StatusError> {
     let user = request.extensions().get::<UserInfo>().cloned().unwrap_or_else(UserInfo::anonymous);
     // A token for images is none for the store.
     let narrow = user.extra.contains_key(crate::tokens::SCOPES_KEY);
@@ -112,7 +118,7 @@ fn require(registry: &Registry, request: &Request, verb: &str) -> Result<(), Sta
         is_resource_request: true,
         group: GROUP.to_owned(),
         version: "v1".to_owned(),
-        resource: BLOBS.to_owned(),
+        resource: resource.to_owned(),
         ..Attributes::default()
     };
     if !narrow && registry.inner.access.authorizer.authorize(&attributes).is_allowed() {
@@ -121,13 +127,13 @@ fn require(registry: &Registry, request: &Request, verb: &str) -> Result<(), Sta
     let who = &attributes.user.username;
     Err(StatusError::forbidden(
         GROUP,
-        BLOBS,
+        resource,
         "",
         format!("User {who:?} cannot {verb} them; it needs the role operator"),
     ))
 }
 
-fn refused(error: &StatusError) -> Response {
+pub(crate) fn refused(error: &StatusError) -> Response {
     let status = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, axum::Json(error.to_json())).into_response()
 }

@@ -19,6 +19,7 @@ use kube::{Api, ResourceExt};
 use tokio::sync::watch;
 
 use crate::errors::{ApiError, ErrorCode};
+use crate::gate::Place;
 use crate::quota::{Bound, quantity};
 
 /// A cheap handle on what is known of repositories and their owners. Knows nothing before the registry is started.
@@ -150,6 +151,14 @@ impl Catalogue {
             bounds.push(Bound { whose: names.shown(&place), bytes_max, repositories });
         }
         bounds
+    }
+
+    /// Where the owner is, as policies say it.
+    pub(crate) fn place(&self, owner: &Owner) -> Place {
+        let names = self.0.names.read().unwrap_or_else(PoisonError::into_inner);
+        let of_project = owner.project.as_ref().and_then(|id| names.project_names.get(id));
+        let domain = owner.domain.clone().or_else(|| of_project.map(|(domain, _)| domain.clone()));
+        Place { domain, project: owner.project.clone(), environment: None }
     }
 
     /// The owner as people call it.

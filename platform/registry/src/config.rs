@@ -4,11 +4,23 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// What an operator sets in `config.toml`.
-#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Who is not signed in may pull from public repositories.
     pub anonymous_pull: bool,
+    /// Look through every image that is pushed.
+    pub scan: bool,
+    /// The directory of `gantry advisories update` that images are compared with; absent: `advisories` in the data
+    /// directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advisories: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { anonymous_pull: false, scan: true, advisories: None }
+    }
 }
 
 /// Settings of one registry.
@@ -20,6 +32,10 @@ pub struct Config {
     /// `Host` header says, over HTTPS.
     pub external_url: Option<String>,
     pub limits: Limits,
+    /// `HOST:PORT` of images that are this registry's, as pods name them.
+    pub hosts: Vec<String>,
+    /// An index of advisories, which need not be there.
+    pub advisories: PathBuf,
     /// An upload that got no byte for this long is forgotten.
     pub upload_expiry: Duration,
     /// Garbage collection leaves alone what was pushed or asked for within this time: a client may have seen
@@ -31,9 +47,12 @@ pub struct Config {
 
 impl Config {
     pub fn new(root: impl Into<PathBuf>) -> Self {
+        let root = root.into();
         Self {
-            root: root.into(),
+            advisories: root.join("advisories"),
+            root,
             external_url: None,
+            hosts: Vec::new(),
             limits: Limits::default(),
             upload_expiry: Duration::from_secs(24 * 3600),
             garbage_age: Duration::from_secs(3600),

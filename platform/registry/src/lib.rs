@@ -12,6 +12,7 @@ mod blobs;
 mod catalogue;
 mod config;
 mod errors;
+mod gate;
 mod lists;
 mod manifests;
 mod quota;
@@ -21,6 +22,7 @@ mod retention;
 mod rights;
 mod routes;
 mod rules;
+mod scans;
 mod seed;
 mod status;
 mod store;
@@ -29,12 +31,15 @@ mod uploads;
 mod validate;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use gantry_kube_types::AuditSink;
 
 pub use access::Access;
 pub use admission::RepositoryAdmission;
 pub use catalogue::Catalogue;
 pub use config::{Config, Limits, Settings};
+pub use gate::{ImageGate, Signatures, Unverified};
 pub use reconcile::{OWN_USER, StartError};
 pub use rights::{RepositoryRights, RepositoryVisibility};
 pub use seed::SeedError;
@@ -59,6 +64,9 @@ struct Inner {
     rates: rate::Rates,
     /// One push at a time counts what is left of a quota: two must not both take it.
     counting: tokio::sync::Mutex<()>,
+    scans: scans::Scans,
+    policies: gate::Policies,
+    audit: OnceLock<Arc<dyn AuditSink>>,
 }
 
 /// Opens the registry below `config.root`, which is made if it is not there.
@@ -67,6 +75,7 @@ struct Inner {
 /// `catalogue` is the one that [`RepositoryRights`] in the way of `access.authorizer` asks.
 pub fn build(config: Config, access: Access, catalogue: Catalogue) -> io::Result<Registry> {
     let streams = tokio::sync::Semaphore::new(config.limits.streams_max);
+    let scans = scans::Scans::open(&config.root, config.advisories.clone())?;
     let store = store::Store::open(config)?;
     let changed = reconcile::Changed::default();
     Ok(Registry {
@@ -79,11 +88,20 @@ pub fn build(config: Config, access: Access, catalogue: Catalogue) -> io::Result
             tending: tokio::sync::Mutex::default(),
             rates: rate::Rates::default(),
             counting: tokio::sync::Mutex::default(),
+            scans,
+            policies: gate::Policies::default(),
+            audit: OnceLock::new(),
         }),
     })
 }
 
 impl Registry {
+    /// Security events go there from now on. Requests are recorded by the front door.
+    pub fn audit_to(&self, sink: Arc<dyn AuditSink>) {
+        // The first one stays: there is one trail.
+        let _ = self.inner.audit.set(sink);
+    }
+
     /// Removes blobs that no manifest names and uploads that nobody goes on with. Safe beside pushes.
     pub async fn gc(&self) -> io::Result<Collected> {
         self.gc_watched(|_| true).await
@@ -95,7 +113,11 @@ impl Registry {
         watch: impl Fn(Collecting) -> bool + Send + 'static,
     ) -> io::Result<Collected> {
         let _alone = self.inner.tending.lock().await;
-        self.blocking(move |registry| registry.inner.store.collect_garbage(&watch)).await
+        self.blocking(move |registry| {
+            registry.forget_scans()?;
+            registry.inner.store.collect_garbage(&watch)
+        })
+        .await
     }
 
     /// Looks whether everything that was acknowledged is there; with `content`, also whether it is what its digest

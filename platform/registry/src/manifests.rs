@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
+use gantry_kube_types::groups;
 use gantry_oci::{Digest, Hasher, RepositoryName};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION};
 use http::{HeaderMap, StatusCode};
@@ -14,8 +15,10 @@ use crate::access::Caller;
 use crate::blobs::{build, matches};
 use crate::catalogue::Facts;
 use crate::errors::{ApiError, ErrorCode};
+use crate::gate::{Act, Asked};
 use crate::routes::ManifestName;
 use crate::rules::{Counted, immutable, is_immutable};
+use crate::scans::images::{has_file_system, is_image};
 use crate::store::{ManifestRecord, Refused, Removed, Tagging};
 
 /// `GET` and `HEAD /v2/NAME/manifests/REFERENCE`.
@@ -48,6 +51,10 @@ pub(crate) async fn get(
         return Ok(build(response, Body::empty()));
     }
     registry.take_rate(&name, &registry.rules(&name), &caller.user.username, Counted::Pull)?;
+    // Which pods may run it was decided when they were made.
+    if !caller.user.in_group(groups::NODES) {
+        permit(registry, Act::Pull, &name, &reference.to_string(), &digest, &record).await?;
+    }
     registry.store().note_pull(&name, &digest);
     let repository = name.clone();
     let manifest = registry.blocking(move |r| r.store().manifest(&repository, &digest)).await?;
@@ -89,6 +96,10 @@ pub(crate) async fn put(
             (expected, None)
         }
     };
+    let shown = tag.as_ref().map_or_else(|| digest.to_string(), ToString::to_string);
+    if !is_image(&record) || has_file_system(&bytes) {
+        permit(registry, Act::Push, &name, &shown, &digest, &record).await?;
+    }
     let subject = record.subject.clone();
     let tag = tag.map(|tag| Tagging { immutable: is_immutable(&rules, &tag), tag });
     let stored = store(registry, &name, facts, (&digest, record), bytes, tag).await;
@@ -103,6 +114,25 @@ pub(crate) async fn put(
         response = response.header("OCI-Subject", subject.to_string());
     }
     Ok(build(response, Body::empty()))
+}
+
+/// What policies say of the image that `reference` (a tag or a digest) of the repository is.
+async fn permit(
+    registry: &Registry,
+    act: Act,
+    repository: &RepositoryName,
+    reference: &str,
+    digest: &Digest,
+    record: &ManifestRecord,
+) -> Result<(), ApiError> {
+    let separator = if reference.contains(':') { '@' } else { ':' };
+    let name = format!("{repository}{separator}{reference}");
+    let asked = Asked { repository, name: &name, digest };
+    registry.permit(act, asked, record).await?.map_err(|refusal| {
+        ApiError::new(ErrorCode::Denied)
+            .status(StatusCode::FORBIDDEN)
+            .message(format!("image {name} ({digest}): {refusal}"))
+    })
 }
 
 /// Stores the manifest if it fits.
@@ -123,11 +153,14 @@ async fn store(
         None => None,
     };
     let tagged = tag.as_ref().map(|tag| tag.tag.to_string()).unwrap_or_default();
-    let (repository, stored) = (name.clone(), digest.clone());
+    let (repository, stored, pushed) = (name.clone(), digest.clone(), record.clone());
     let put = registry
         .blocking(move |r| r.store().put_manifest(&repository, &stored, record, &bytes, tag.as_ref()));
     match put.await? {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            registry.inner.scans.pushed(name, digest, &pushed);
+            Ok(())
+        }
         Err(Refused::Missing(missing)) => {
             let missing: Vec<_> = missing.iter().map(|digest| json!({ "digest": digest })).collect();
             Err(ApiError::new(ErrorCode::ManifestBlobUnknown).detail(missing.into()))

@@ -15,6 +15,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use crate::Registry;
+use crate::gate::Policies;
 use crate::status::status;
 
 /// Whom in-process clients of the registry speak as.
@@ -42,6 +43,7 @@ impl Registry {
     pub async fn start(&self, host: &Host, masters: &Client) -> Result<(), StartError> {
         install(masters).await?;
         let repositories = self.inner.catalogue.follow(host).await;
+        Policies::follow(self, host).await;
         let queue = self.inner.changed.clone();
         for name in self.store().names() {
             queue.add(name.to_string());
@@ -157,6 +159,10 @@ async fn install(masters: &Client) -> Result<(), StartError> {
             { "apiGroups": [gantry_registry_api::GROUP], "resources": ["*"], "verbs": ["*"] },
             { "apiGroups": [gantry_identity_api::GROUP], "resources": ["domains", "projects"],
               "verbs": ["get", "list", "watch"] },
+            { "apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "watch"] },
+            { "apiGroups": [""], "resources": ["pods"], "verbs": ["list"] },
+            { "apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch"] },
+            { "apiGroups": [""], "resources": ["events"], "verbs": ["create"] },
         ],
     });
     let binding = json!({

@@ -46,6 +46,8 @@ impl Registry {
             .route("/registry/v1/gc", axum::routing::post(crate::admin::collect))
             .route("/registry/v1/fsck", axum::routing::post(crate::admin::check))
             .route("/registry/v1/retention", axum::routing::post(crate::admin::retain))
+            .route("/registry/v1/reports/{*path}", axum::routing::get(crate::scans::route))
+            .route("/registry/v1/admission/{phase}", axum::routing::post(crate::gate::webhook))
             .with_state(self.clone())
     }
 }

@@ -37,11 +37,21 @@ impl Registry {
     }
 
     fn put_image_now(&self, repository: &RepositoryName, tag: &Tag, image: &Image) -> Result<(), SeedError> {
-        let digest = image.digest();
-        let store = self.store();
-        if store.resolve(repository, tag).as_ref() == Some(&digest) {
+        if self.store().resolve(repository, tag) == Some(image.digest()) {
             return Ok(());
         }
+        self.put_manifest_now(repository, Some(tag), image)
+    }
+
+    /// Stores an image or another artifact, under a tag or by its digest alone.
+    pub(crate) fn put_manifest_now(
+        &self,
+        repository: &RepositoryName,
+        tag: Option<&Tag>,
+        image: &Image,
+    ) -> Result<(), SeedError> {
+        let digest = image.digest();
+        let store = self.store();
         for blob in image.blobs() {
             if store.blob(repository, &blob.digest).is_some() {
                 continue;
@@ -65,15 +75,13 @@ impl Registry {
         let record =
             crate::validate::check(&image.manifest, Some(&image.media_type), limits.manifest_references_max)
                 .map_err(SeedError::Invalid)?;
+        let tag = tag.map(|tag| Tagging { tag: tag.clone(), immutable: false });
+        let pushed = record.clone();
         store
-            .put_manifest(
-                repository,
-                &digest,
-                record,
-                &image.manifest,
-                Some(&Tagging { tag: tag.clone(), immutable: false }),
-            )?
-            .map_err(|refused| SeedError::Invalid(format!("{refused:?}")))
+            .put_manifest(repository, &digest, record, &image.manifest, tag.as_ref())?
+            .map_err(|refused| SeedError::Invalid(format!("{refused:?}")))?;
+        self.inner.scans.pushed(repository, &digest, &pushed);
+        Ok(())
     }
 }
 

@@ -134,6 +134,18 @@ impl Results {
     }
 }
 
+impl Compliance {
+    /// The check of the image's name, for another name.
+    pub(crate) fn rename(&mut self, name: &str) {
+        let named = self.checks.iter_mut().find(|check| check.id == config::LATEST_TAG);
+        if let Some(check) = named.filter(|check| check.outcome != Outcome::NotApplicable) {
+            let latest = config::latest(name).map(|message| Evidence { location: None, message });
+            check.outcome = if latest.is_some() { Outcome::Failed } else { Outcome::Passed };
+            check.evidence = latest.into_iter().collect();
+        }
+    }
+}
+
 /// Puts together what was seen in files and what an image says of itself.
 pub(crate) fn evaluate(
     seen: Vec<Seen>,

@@ -34,6 +34,9 @@ pub use layers::Analysis;
 pub use package::{Found, Kind, Location, OperatingSystem, Package, Problem, Source};
 pub use report::{Report, SCHEMA_VERSION, Target, TargetKind};
 
+/// Changes when the same layer would give another [`Analysis`]: what was kept before is of no use then.
+pub const ANALYSIS_VERSION: u32 = 1;
+
 /// How to scan.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -88,6 +91,17 @@ impl Scanner {
         let name = root.display().to_string();
         let target = Target { kind: TargetKind::Directory, name, digest: None, layers: Vec::new() };
         Ok(self.report(target, merged, None, now))
+    }
+
+    /// What was found in a layer before, so that it is not looked through again. It must come from a scan with the
+    /// same options and the same [`ANALYSIS_VERSION`].
+    pub fn know(&mut self, layer: Digest, analysis: Analysis) {
+        self.analysed.insert(layer, Arc::new(analysis));
+    }
+
+    /// What was found in a layer of an image that was scanned, for who keeps it.
+    pub fn analysis(&self, layer: &Digest) -> Option<&Arc<Analysis>> {
+        self.analysed.get(layer)
     }
 
     fn layer(&mut self, blob: &Blob) -> Result<Arc<Analysis>, ScanError> {

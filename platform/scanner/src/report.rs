@@ -54,3 +54,13 @@ pub struct Report {
     /// Files that could not be read: the lists above may lack what they hold.
     pub problems: Vec<Problem>,
 }
+
+impl Report {
+    /// Calls an image by another name, also for the check that looks at names.
+    pub fn rename(&mut self, name: &str) {
+        name.clone_into(&mut self.target.name);
+        if let Some(compliance) = &mut self.compliance {
+            compliance.rename(name);
+        }
+    }
+}

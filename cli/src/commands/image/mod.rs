@@ -4,6 +4,7 @@ mod inspect;
 mod list;
 mod load;
 mod pack;
+mod report;
 mod rm;
 mod scan;
 
@@ -32,6 +33,8 @@ pub enum ImageCommand {
     Inspect(inspect::InspectArgs),
     /// Remove tags, or images by digest
     Rm(rm::RmArgs),
+    /// Show what the registry found in an image, and its rating
+    Report(report::ReportArgs),
     /// Show what is inside an image or a directory: packages, bills of materials
     Scan(scan::ScanArgs),
 }
@@ -60,6 +63,7 @@ pub async fn run(command: ImageCommand, flags: &ClientFlags) -> anyhow::Result<(
         ImageCommand::List(args) => list::run(args, &client).await,
         ImageCommand::Inspect(args) => inspect::run(args, &client).await,
         ImageCommand::Rm(args) => rm::run(args, &client).await,
+        ImageCommand::Report(args) => report::run(args, &context).await,
         ImageCommand::Scan(args) => scan::run(args, flags).await,
     }
 }

@@ -70,19 +70,19 @@ pub struct ScanArgs {
 
 /// The languages of [`html`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Lang {
+pub(super) enum Lang {
     #[default]
     En,
     Zh,
 }
 
-fn grade(text: &str) -> Result<Grade, String> {
+pub(super) fn grade(text: &str) -> Result<Grade, String> {
     serde_json::from_value(text.to_ascii_uppercase().into())
         .map_err(|_| "a grade is one of A to F".to_owned())
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+pub(super) enum Format {
     #[default]
     Table,
     Json,
@@ -105,7 +105,7 @@ pub async fn run(args: ScanArgs, flags: &ClientFlags) -> anyhow::Result<()> {
     let require = args.require;
     let scanned = tokio::task::spawn_blocking(move || {
         let report = scan(&args, image)?;
-        let text = render(&report, &args)?;
+        let text = rendered(&report, args.format, args.lang)?;
         let text = match &args.output {
             Some(path) => gantry_base::fs::write_atomic(path, text.as_bytes(), 0o644)
                 .with_context(|| format!("cannot write {}", path.display()))
@@ -119,7 +119,7 @@ pub async fn run(args: ScanArgs, flags: &ClientFlags) -> anyhow::Result<()> {
     require.map_or(Ok(()), |require| is_as_good(&report, require))
 }
 
-fn is_as_good(report: &Report, require: Grade) -> anyhow::Result<()> {
+pub(super) fn is_as_good(report: &Report, require: Grade) -> anyhow::Result<()> {
     let name = &report.target.name;
     match &report.rating {
         Some(rating) if rating.grade <= require => Ok(()),
@@ -249,12 +249,12 @@ async fn pull(name: &str, flags: &ClientFlags) -> anyhow::Result<Image> {
     image.with_context(|| format!("cannot fetch {name}"))
 }
 
-fn render(report: &Report, args: &ScanArgs) -> anyhow::Result<String> {
-    let language = match args.lang {
+pub(super) fn rendered(report: &Report, format: Format, language: Lang) -> anyhow::Result<String> {
+    let language = match language {
         Lang::En => Language::English,
         Lang::Zh => Language::Chinese,
     };
-    Ok(match args.format {
+    Ok(match format {
         Format::Table => table(report),
         Format::Json => serde_json::to_string_pretty(report)? + "\n",
         Format::Sarif => serde_json::to_string_pretty(&sarif::sarif(report))? + "\n",

@@ -4,10 +4,14 @@
 //! made of that by [`object_name`], because slashes are no part of objects' names.
 
 mod name;
+mod policy;
 mod repository;
 mod rules;
 
 pub use name::object_name;
+pub use policy::{
+    Answer, Exception, Grade, ImagePolicy, ImagePolicySpec, OnFailure, Requirements, Scope, SignedBy,
+};
 pub use repository::{
     Access, Owner, Repository, RepositorySpec, RepositoryStatus, Share, Visibility, conditions,
 };
@@ -22,12 +26,14 @@ pub const GROUP: &str = "registry.gantry.dev";
 pub const VERSION: &str = "v1alpha1";
 /// The kind's plural, and the virtual resource whose names are the repositories' names (`pull`, `push`, `delete`).
 pub const RESOURCE: &str = "repositories";
+/// The plural of [`ImagePolicy`].
+pub const POLICIES: &str = "imagepolicies";
 /// Keeps an object until the content of its repository is gone.
 pub const FINALIZER: &str = "registry.gantry.dev/contents";
 
 /// The definitions to install.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![Repository::crd()]
+    vec![Repository::crd(), ImagePolicy::crd()]
 }
 
 #[cfg(test)]

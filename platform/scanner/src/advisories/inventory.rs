@@ -63,6 +63,15 @@ impl Inventory {
         self.stored.reports.remove(name);
     }
 
+    pub fn contains(&self, name: &str) -> bool {
+        self.stored.reports.contains_key(name)
+    }
+
+    /// The names of all reports.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.stored.reports.keys().map(String::as_str)
+    }
+
     pub fn reports(&self) -> usize {
         self.stored.reports.len()
     }

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use super::{Results, secrets};
 
+/// The check of the name alone.
+pub(super) const LATEST_TAG: &str = "latest-tag";
 const CONFIG_MAX_BYTES: u64 = 4 << 20;
 
 #[derive(Default, Deserialize)]
@@ -63,9 +65,9 @@ pub(super) fn check(results: &mut Results, name: &str, image: &Image) {
     if matches!(&test[..], []) || test.first().is_some_and(|first| first == "NONE") {
         results.found("no-health-check", None, "there is no HEALTHCHECK");
     }
-    results.applies("latest-tag");
-    if is_latest(name) {
-        results.found("latest-tag", None, format!("{name} is whatever was pushed last"));
+    results.applies(LATEST_TAG);
+    if let Some(message) = latest(name) {
+        results.found(LATEST_TAG, None, message);
     }
     results.applies("add-from-url");
     for (n, step) in history.iter().enumerate() {
@@ -73,6 +75,11 @@ pub(super) fn check(results: &mut Results, name: &str, image: &Image) {
             results.found("add-from-url", None, format!("step {} adds {url:.300}", n + 1));
         }
     }
+}
+
+/// What is wrong with the name of an image, if it is.
+pub(super) fn latest(name: &str) -> Option<String> {
+    is_latest(name).then(|| format!("{name} is whatever was pushed last"))
 }
 
 fn user(results: &mut Results, user: &str) {

@@ -1,0 +1,297 @@
+//! What may be pushed, pulled and run: the operator's policies, and whose images they are.
+//!
+//! `policies` says which policy holds where, `judge` whether an image meets it; both are pure. `pods` is the question
+//! of admission, asked in this process or by webhook (`webhook`).
+
+mod judge;
+mod pods;
+mod policies;
+mod running;
+mod webhook;
+
+use std::io;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use gantry_host::Host;
+use gantry_identity_api::labels;
+use gantry_oci::{Digest, RepositoryName};
+use gantry_reconcile::Informer;
+use gantry_registry_api::{ImagePolicy, OnFailure, Requirements, SignedBy};
+use gantry_scanner::Report;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, ResourceExt};
+use tokio::sync::watch;
+
+use crate::Registry;
+use crate::scans::Unscanned;
+use crate::scans::images::is_image;
+use crate::store::ManifestRecord;
+pub(crate) use judge::rated;
+use judge::{Violation, violations};
+pub use pods::ImageGate;
+use policies::Book;
+pub(crate) use policies::{Act, Place};
+pub(crate) use webhook::review as webhook;
+
+/// How long a namespace that was made just now may take to be known here.
+const NAMESPACE_WAIT: Duration = Duration::from_secs(2);
+/// How deep indexes may name indexes.
+const INDEX_DEPTH_MAX: usize = 4;
+
+/// Why an image does not count as signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unverified {
+    /// It has no signature, or none by any of those who are trusted; a sentence that says which.
+    Unsigned(String),
+    /// It cannot be told: the policy says what happens then.
+    Unknown(String),
+}
+
+/// Verifies signatures of images. The registry requires them where a policy says so; who knows their forms is
+/// connected with [`Registry::verify_with`], and until then nothing counts as signed.
+#[async_trait::async_trait]
+pub trait Signatures: Send + Sync {
+    /// Has one of `trusted` signed the manifest `image` of the repository?
+    async fn verify(
+        &self,
+        repository: &RepositoryName,
+        image: &Digest,
+        trusted: &SignedBy,
+    ) -> Result<(), Unverified>;
+}
+
+/// Policies and namespaces as they are now.
+#[derive(Default)]
+pub(crate) struct Policies {
+    book: RwLock<Arc<Book>>,
+    namespaces: OnceLock<(Informer<Namespace>, watch::Receiver<u64>)>,
+    signatures: OnceLock<Arc<dyn Signatures>>,
+    /// Wakes who looks at running pods.
+    pub(crate) again: running::Again,
+}
+
+impl Policies {
+    /// Follows policies and namespaces, and returns once both are known.
+    pub(crate) async fn follow(registry: &Registry, host: &Host) {
+        let policies: Informer<ImagePolicy> =
+            Informer::start(&host.tasks, "registry/policies", Api::all(host.client.clone()));
+        let namespaces: Informer<Namespace> =
+            Informer::start(&host.tasks, "registry/namespaces", Api::all(host.client.clone()));
+        policies.synced().await;
+        namespaces.synced().await;
+        let (changes, seen) = watch::channel(0);
+        namespaces.on_change(move |_| changes.send_modify(|changes| *changes += 1));
+        // A registry is started once.
+        let _ = registry.inner.policies.namespaces.set((namespaces, seen));
+        let (all, inner) = (policies.clone(), Arc::downgrade(&registry.inner));
+        let read = move || {
+            let Some(inner) = inner.upgrade() else { return };
+            let all = all.list();
+            let book = Arc::new(Book::new(all.iter().map(|policy| &**policy)));
+            *inner.policies.book.write().unwrap_or_else(PoisonError::into_inner) = book;
+            inner.policies.again.policies();
+        };
+        read();
+        policies.on_change(move |_| read());
+        running::follow(registry, host);
+    }
+
+    fn book(&self) -> Arc<Book> {
+        self.book.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the namespace is; nothing if it is not known.
+    async fn place(&self, namespace: &str) -> Option<Place> {
+        let (namespaces, seen) = self.namespaces.get()?;
+        let mut seen = seen.clone();
+        let known = async {
+            loop {
+                seen.mark_unchanged();
+                if let Some(found) = namespaces.get("", namespace) {
+                    return Some(place_of(&found));
+                }
+                seen.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(NAMESPACE_WAIT, known).await.ok().flatten()
+    }
+}
+
+fn place_of(namespace: &Namespace) -> Place {
+    let label = |key: &str| namespace.labels().get(key).filter(|value| !value.is_empty()).cloned();
+    Place {
+        domain: label(labels::DOMAIN),
+        project: label(labels::PROJECT),
+        environment: label(labels::ENVIRONMENT),
+    }
+}
+
+/// An image as somebody named it, and what that is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) repository: &'a RepositoryName,
+    /// `demo/web:1`
+    pub(crate) name: &'a str,
+    pub(crate) digest: &'a Digest,
+}
+
+/// Why an image is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    policy: String,
+    violations: Vec<Violation>,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { policy, violations } = self;
+        let join = |text: fn(&Violation) -> &str| {
+            let mut all: Vec<&str> = violations.iter().map(text).collect();
+            all.dedup();
+            all.join("; ")
+        };
+        write!(
+            f,
+            "ImagePolicy {policy} refuses it: {}. To mend it: {}. An operator can grant an exception, in \
+             spec.exceptions of ImagePolicy {policy}",
+            join(|one| &one.finding),
+            join(|one| &one.remedy),
+        )
+    }
+}
+
+impl Registry {
+    /// Connects what verifies signatures. Once: later ones are left out.
+    pub fn verify_with(&self, signatures: Arc<dyn Signatures>) {
+        let _ = self.inner.policies.signatures.set(signatures);
+    }
+
+    /// The report as who belongs to the place sees it: with its exceptions, and rated by its policy.
+    pub(crate) fn rated(&self, report: Report, name: &str, place: &Place) -> Report {
+        let effective = self.inner.policies.book().at(place, Act::Deploy);
+        rated(report, name, &effective, Timestamp::now())
+    }
+
+    /// Where a repository belongs, as policies say it.
+    pub(crate) fn place_of(&self, repository: &RepositoryName) -> Place {
+        self.facts(repository).map(|facts| self.inner.catalogue.place(&facts.owner)).unwrap_or_default()
+    }
+
+    /// Whether a manifest that is pushed or pulled is one that policies have a say about, and what they say.
+    pub(crate) async fn permit(
+        &self,
+        act: Act,
+        asked: Asked<'_>,
+        record: &ManifestRecord,
+    ) -> io::Result<Result<(), Refusal>> {
+        if !self.inner.policies.book().says_anything_of(act) {
+            return Ok(Ok(()));
+        }
+        let images = match is_image(record) {
+            true => vec![asked.digest.clone()],
+            false => self.images_in(asked.repository, record),
+        };
+        if images.is_empty() {
+            return Ok(Ok(()));
+        }
+        self.refused(act, asked, images, &self.place_of(asked.repository)).await
+    }
+
+    /// The images that an index leads to.
+    fn images_in(&self, repository: &RepositoryName, record: &ManifestRecord) -> Vec<Digest> {
+        let (mut images, mut open) = (Vec::new(), vec![(0, record.manifests.clone())]);
+        while let Some((depth, manifests)) = open.pop() {
+            for digest in manifests {
+                match self.store().record(repository, &digest) {
+                    Some(found) if is_image(&found) => images.push(digest),
+                    Some(found) if found.manifests.is_empty() => {}
+                    Some(found) if depth < INDEX_DEPTH_MAX => open.push((depth + 1, found.manifests.clone())),
+                    // Nobody looks that deep: it counts as an image that is not scanned.
+                    _ => images.push(digest),
+                }
+            }
+        }
+        images.sort();
+        images.dedup();
+        images
+    }
+
+    /// Looks at every one of `images`, which are what `asked` leads to: the worst of them counts.
+    async fn refused(
+        &self,
+        act: Act,
+        asked: Asked<'_>,
+        images: Vec<Digest>,
+        place: &Place,
+    ) -> io::Result<Result<(), Refusal>> {
+        let effective = self.inner.policies.book().at(place, act);
+        if let (Some((policy, why)), OnFailure::Closed) = (&effective.broken, effective.on_failure) {
+            return Ok(Err(Refusal { policy: policy.clone(), violations: vec![broken(why)] }));
+        }
+        let Some((policy, required)) = effective.requirements.clone() else { return Ok(Ok(())) };
+        let (name, wanted, open) =
+            (asked.name.to_owned(), required.clone(), effective.on_failure == OnFailure::Open);
+        let judged = self.blocking(move |registry| {
+            let mut found: Vec<Violation> = Vec::new();
+            for image in &images {
+                let report = match registry.inner.scans.report(image) {
+                    // Builders put what they attest beside the images of an index.
+                    Ok(Err(Unscanned::NoImage)) if images.len() > 1 => continue,
+                    Ok(report) => report,
+                    Err(error) if open => {
+                        tracing::warn!(%image, %error, "a report cannot be read, and the policy lets it pass");
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                let now = Timestamp::now();
+                let report = report.map(|report| rated(report, &name, &effective, now));
+                let report = report.map_err(|why| why.to_string());
+                let more = violations(&name, report.as_ref().map_err(String::as_str), &wanted, now);
+                found.extend(more.into_iter().filter(|one| !found.contains(one)).collect::<Vec<_>>());
+            }
+            Ok(found)
+        });
+        let mut violations = judged.await?;
+        violations.extend(self.unsigned(asked, &required, open).await);
+        Ok(if violations.is_empty() { Ok(()) } else { Err(Refusal { policy, violations }) })
+    }
+
+    async fn unsigned(&self, asked: Asked<'_>, required: &Requirements, open: bool) -> Option<Violation> {
+        let trusted = required.signature.as_ref()?;
+        let Some(signatures) = self.inner.policies.signatures.get() else {
+            return Some(Violation {
+                finding: "it has to be signed, and this server cannot verify signatures".to_owned(),
+                remedy: "the operator takes `signature` out of the policy, or connects what verifies it"
+                    .to_owned(),
+            });
+        };
+        let finding = match signatures.verify(asked.repository, asked.digest, trusted).await {
+            Ok(()) => return None,
+            Err(Unverified::Unknown(why)) if open => {
+                tracing::warn!(
+                    image = asked.name,
+                    why,
+                    "signatures cannot be verified, and the policy lets it pass"
+                );
+                return None;
+            }
+            Err(Unverified::Unsigned(why)) => format!("it has to be signed: {why}"),
+            Err(Unverified::Unknown(why)) => format!("its signature cannot be verified: {why}"),
+        };
+        let remedy = format!("sign {} with one of the keys of the policy", asked.name);
+        Some(Violation { finding, remedy })
+    }
+}
+
+fn broken(why: &str) -> Violation {
+    Violation {
+        finding: format!("the policy cannot be understood ({why})"),
+        remedy: "the operator mends the policy".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
