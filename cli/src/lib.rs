@@ -22,7 +22,7 @@ pub enum Command {
     Audit(commands::audit::AuditCommand),
     /// Check whether an action is allowed, and say by which binding
     Can(commands::can::CanArgs),
-    /// Pack, load, list, inspect, scan and remove images
+    /// Pack, load, list, inspect, scan, sign, verify and remove images
     #[command(subcommand)]
     Image(commands::image::ImageCommand),
     #[command(flatten)]

@@ -23,6 +23,7 @@ mod recorded;
 mod refusals;
 mod registry;
 mod registry_repositories;
+mod registry_signatures;
 mod settings;
 mod support;
 mod survival;

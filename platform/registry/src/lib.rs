@@ -22,6 +22,7 @@ mod rights;
 mod routes;
 mod rules;
 mod seed;
+mod signatures;
 mod status;
 mod store;
 mod tokens;
@@ -38,6 +39,7 @@ pub use config::{Config, Limits, Settings};
 pub use reconcile::{OWN_USER, StartError};
 pub use rights::{RepositoryRights, RepositoryVisibility};
 pub use seed::SeedError;
+pub use signatures::Signatures;
 pub use store::{Checked, Collected, Collecting, Problem};
 pub use tokens::{JwtIssuer, NotBeyondRegistry, PasswordIsToken, RegistryTokens, Scope, TokenIssuer};
 

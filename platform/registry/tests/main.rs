@@ -4,4 +4,5 @@ mod clients;
 mod kill;
 mod own_client;
 mod protocol;
+mod signatures;
 mod support;
