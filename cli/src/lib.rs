@@ -27,7 +27,7 @@ pub enum Command {
     Image(commands::image::ImageCommand),
     #[command(flatten)]
     Identity(commands::identity::IdentityCommand),
-    /// Collect the garbage of the registry, and check it
+    /// Collect the garbage of the registry, check it, and copy it to others
     #[command(subcommand)]
     Registry(commands::registry::RegistryCommand),
     /// List, show, change and share repositories of the registry

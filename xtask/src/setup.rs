@@ -31,6 +31,7 @@ const TEST: &[(&str, &str)] = &[
     ("node", "nodejs"),
     ("npm", "npm"),
     ("db5.3_load", "db5.3-util"),
+    ("docker-registry", "docker-registry"),
     ("openssl", "openssl"),
 ];
 

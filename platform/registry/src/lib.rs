@@ -12,11 +12,14 @@ mod blobs;
 mod catalogue;
 mod config;
 mod errors;
+mod fetch;
 mod lists;
 mod manifests;
 mod quota;
 mod rate;
 mod reconcile;
+mod remote;
+mod replication;
 mod retention;
 mod rights;
 mod routes;
@@ -27,6 +30,7 @@ mod status;
 mod store;
 mod tokens;
 mod uploads;
+mod upstream;
 mod validate;
 
 use std::io;
@@ -54,6 +58,8 @@ struct Inner {
     access: Access,
     catalogue: Catalogue,
     changed: reconcile::Changed,
+    upstreams: Arc<upstream::Upstreams>,
+    replications: replication::Replications,
     /// Bounds the request bodies that are written at the same time.
     streams: tokio::sync::Semaphore,
     /// One collection or check at a time: both read all there is.
@@ -71,12 +77,16 @@ pub fn build(config: Config, access: Access, catalogue: Catalogue) -> io::Result
     let streams = tokio::sync::Semaphore::new(config.limits.streams_max);
     let store = store::Store::open(config)?;
     let changed = reconcile::Changed::default();
+    let upstreams = Arc::<upstream::Upstreams>::default();
+    catalogue.see_below_prefixes_as(&upstreams);
     Ok(Registry {
         inner: Arc::new(Inner {
             store,
             access,
             catalogue,
             changed,
+            upstreams,
+            replications: replication::Replications::default(),
             streams,
             tending: tokio::sync::Mutex::default(),
             rates: rate::Rates::default(),

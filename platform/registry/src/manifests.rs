@@ -106,7 +106,7 @@ pub(crate) async fn put(
 }
 
 /// Stores the manifest if it fits.
-async fn store(
+pub(crate) async fn store(
     registry: &Registry,
     name: &RepositoryName,
     facts: Option<Facts>,

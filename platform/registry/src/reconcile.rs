@@ -41,6 +41,8 @@ impl Registry {
     /// `host.client` speaks as [`OWN_USER`]; `masters` is used once, to install kinds and rights.
     pub async fn start(&self, host: &Host, masters: &Client) -> Result<(), StartError> {
         install(masters).await?;
+        // First: what lies below an upstream's prefix must not be taken for a repository of our own.
+        self.start_upstreams(host).await;
         let repositories = self.inner.catalogue.follow(host).await;
         let queue = self.inner.changed.clone();
         for name in self.store().names() {
@@ -58,12 +60,14 @@ impl Registry {
             let reconciler = reconciler.clone();
             async move { reconciler.reconcile(&name).await }
         });
+        self.start_replications(host).await;
         Ok(())
     }
 
     /// Something in the repository is another than before.
     pub(crate) fn note(&self, repository: &RepositoryName) {
         self.inner.changed.add_after(repository.to_string(), SETTLE);
+        self.inner.replications.changed(repository);
     }
 }
 
@@ -157,6 +161,9 @@ async fn install(masters: &Client) -> Result<(), StartError> {
             { "apiGroups": [gantry_registry_api::GROUP], "resources": ["*"], "verbs": ["*"] },
             { "apiGroups": [gantry_identity_api::GROUP], "resources": ["domains", "projects"],
               "verbs": ["get", "list", "watch"] },
+            // Credentials for other registries, of the Secrets that operators name in their objects.
+            { "apiGroups": [""], "resources": ["secrets"], "verbs": ["get"] },
+            { "apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"] },
         ],
     });
     let binding = json!({

@@ -33,6 +33,7 @@ impl Registry {
         digest: &Digest,
         trust: &Trust,
     ) -> io::Result<Signatures> {
+        crate::upstream::bring_signatures(self, repository, digest).await;
         let (repository, digest, trust) = (repository.clone(), digest.clone(), trust.clone());
         self.blocking(move |registry| registry.signatures(&repository, &digest, &trust, Timestamp::now()))
             .await
