@@ -11,6 +11,7 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
         "GANTRY_ADVISORIES_DIR",
         "where `gantry advisories update` keeps advisories (default: $XDG_DATA_HOME/gantry/advisories)",
     ),
+    ("COSIGN_PASSWORD", "the password of private keys that sign images, as cosign reads it"),
     ("PATH", "where containerd, runc, nft and ip are looked for"),
     ("HOME", "where ~/.kube/config is looked for"),
     ("XDG_CONFIG_HOME", "where users keep their settings (default: ~/.config)"),

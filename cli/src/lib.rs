@@ -22,12 +22,12 @@ pub enum Command {
     Audit(commands::audit::AuditCommand),
     /// Check whether an action is allowed, and say by which binding
     Can(commands::can::CanArgs),
-    /// Pack, load, list, inspect, scan and remove images
+    /// Pack, load, list, inspect, scan, sign, verify and remove images
     #[command(subcommand)]
     Image(commands::image::ImageCommand),
     #[command(flatten)]
     Identity(commands::identity::IdentityCommand),
-    /// Collect the garbage of the registry, and check it
+    /// Collect the garbage of the registry, check it, and copy it to others
     #[command(subcommand)]
     Registry(commands::registry::RegistryCommand),
     /// List, show, change and share repositories of the registry

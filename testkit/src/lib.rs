@@ -1,7 +1,7 @@
 //! A real instance of Gantry for one end-to-end test: the built binary, a containerd of its own, real
 //! clients. Every instance has its own name, directories, port, bridge, address ranges and nft table, so
 //! tests run side by side; dropping it runs `gantry down --purge` and looks for anything left on the host.
-//! [`Keystone`] is a real peer that several crates' tests ask.
+//! [`Keystone`] and [`DockerRegistry`] are real peers that several tests ask.
 //!
 //! ```no_run
 //! use gantry_testkit::Instance;
@@ -10,6 +10,7 @@
 //! ```
 
 mod command;
+mod docker_registry;
 mod host;
 mod image;
 mod instance;
@@ -18,6 +19,7 @@ mod skip;
 mod wait;
 
 pub use command::{Output, Running, run, run_with_input, spawn};
+pub use docker_registry::DockerRegistry;
 pub use host::{leftovers, ownerless_bridges};
 pub use instance::{
     Builder, Instance, binary, free_node_port, free_port, helm_program, kubectl_program, python_program,

@@ -31,6 +31,8 @@ const TEST: &[(&str, &str)] = &[
     ("node", "nodejs"),
     ("npm", "npm"),
     ("db5.3_load", "db5.3-util"),
+    ("docker-registry", "docker-registry"),
+    ("openssl", "openssl"),
 ];
 
 /// Debian packages without a program, and a file each brings (below the directory of the machine's libraries).

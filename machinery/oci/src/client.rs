@@ -1,5 +1,8 @@
 //! A client of one registry (OCI Distribution 1.1).
 
+mod access;
+mod mirror;
+mod pace;
 mod pull;
 
 use std::io::Read;
@@ -11,10 +14,13 @@ use http::{Method, StatusCode};
 use reqwest::{Body, Response};
 use serde_json::Value;
 
+pub use access::Credentials;
+pub use mirror::Incoming;
+pub use pace::Pace;
 pub use reqwest::Url;
 
 use crate::image::{Blob, Image};
-use crate::{Digest, RepositoryName, Tag};
+use crate::{Algorithm, Digest, RepositoryName, Tag};
 
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
@@ -71,7 +77,9 @@ impl ClientError {
         match self {
             Self::Transport(error) => !error.is_builder(),
             Self::Refused(refusal) => {
-                refusal.status.is_server_error() || refusal.status == StatusCode::RANGE_NOT_SATISFIABLE
+                // A token that ended meanwhile is another one at the next question.
+                refusal.status.is_server_error()
+                    || matches!(refusal.status, StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::UNAUTHORIZED)
             }
             _ => false,
         }
@@ -96,11 +104,13 @@ pub struct Manifest {
     pub bytes: Bytes,
 }
 
-/// Talks to one registry with whatever credentials `http` carries.
+/// Talks to one registry with whatever credentials `http` carries, or with those of [`RegistryClient::signed_in`].
 #[derive(Clone)]
 pub struct RegistryClient {
     base: Url,
     http: reqwest::Client,
+    access: Option<Arc<access::Access>>,
+    pace: Option<Pace>,
 }
 
 type Watcher<'a> = &'a (dyn Fn(Progress) + Send + Sync);
@@ -108,7 +118,19 @@ type Watcher<'a> = &'a (dyn Fn(Progress) + Send + Sync);
 impl RegistryClient {
     /// `base` is the address without `/v2/`.
     pub fn new(base: Url, http: reqwest::Client) -> Self {
-        Self { base, http }
+        Self { base, http, access: None, pace: None }
+    }
+
+    /// Does what the registry asks of strangers: gets tokens, and shows the credentials if there are any.
+    pub fn signed_in(mut self, credentials: Option<Credentials>) -> Self {
+        self.access = Some(Arc::new(access::Access::new(credentials)));
+        self
+    }
+
+    /// Moves bytes of blobs no faster than that.
+    pub fn paced(mut self, pace: Option<Pace>) -> Self {
+        self.pace = pace;
+        self
     }
 
     fn url(&self, path: &str) -> Result<Url, ClientError> {
@@ -128,11 +150,25 @@ impl RegistryClient {
         headers: &[(http::HeaderName, String)],
         body: Body,
     ) -> Result<Response, ClientError> {
-        let mut request = self.http.request(method, self.url(path)?).body(body);
+        let url = self.url(path)?;
+        let scope = self.access.as_ref().map(|access| (access, access::Scope::of(&method, &url)));
+        let mut request = self.http.request(method, url).body(body);
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let response = request.send().await?;
+        let Some((access, scope)) = scope else {
+            let response = request.send().await?;
+            return if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) };
+        };
+        // A body that is read from a file is gone; whoever sends one tries again.
+        let again = request.try_clone();
+        let mut response = access.sign(request, &scope).send().await?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && access.answer(&response, &self.http, scope.clone()).await?
+            && let Some(again) = again
+        {
+            response = access.sign(again, &scope).send().await?;
+        }
         if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
     }
 
@@ -174,7 +210,16 @@ impl RegistryClient {
             let path = format!("v2/{repository}/blobs/uploads/?digest={}", blob.digest);
             let mut bytes = Vec::new();
             blob.source.open()?.read_to_end(&mut bytes)?;
-            self.send(Method::POST, &path, &octets(bytes.len() as u64), bytes.into()).await?;
+            let (headers, bytes) = (octets(bytes.len() as u64), Bytes::from(bytes));
+            if let Some(pace) = &self.pace {
+                pace.take(bytes.len()).await;
+            }
+            let answer = self.send(Method::POST, &path, &headers, bytes.clone().into()).await?;
+            if answer.status() == StatusCode::ACCEPTED {
+                // It takes nothing with the first request: an upload was begun.
+                let path = finish(&header(&answer, &LOCATION)?, &blob.digest);
+                self.send(Method::PUT, &path, &headers, bytes.into()).await?;
+            }
             watch(progress(blob.size_bytes, false));
             return Ok(());
         }
@@ -198,9 +243,7 @@ impl RegistryClient {
                 Err(error) => return Err(error),
             }
         }
-        let separator = if location.contains('?') { '&' } else { '?' };
-        let path = format!("{location}{separator}digest={}", blob.digest);
-        self.send(Method::PUT, &path, &octets(0), Body::from("")).await?;
+        self.send(Method::PUT, &finish(&location, &blob.digest), &octets(0), Body::from("")).await?;
         Ok(())
     }
 
@@ -214,7 +257,8 @@ impl RegistryClient {
         let reader = blob.source.open_at(at)?.take(length);
         let mut headers = octets(length);
         headers.push((CONTENT_RANGE, format!("{at}-{}", at + length - 1)));
-        let response = self.send(Method::PATCH, location, &headers, stream(reader)).await?;
+        let response =
+            self.send(Method::PATCH, location, &headers, stream(reader, self.pace.clone())).await?;
         header(&response, &LOCATION)
     }
 
@@ -278,8 +322,11 @@ impl RegistryClient {
             self.send(Method::GET, &path, &[(ACCEPT, MANIFESTS.to_owned())], Body::from("")).await?;
         let media_type = header(&response, &CONTENT_TYPE)?;
         let bytes = read(response, MANIFEST_MAX_BYTES).await?;
-        let digest = Digest::of(&bytes);
-        if reference.starts_with("sha256:") && reference != digest.to_string() {
+        let wanted = reference.parse::<Digest>().ok();
+        let mut hasher = crate::Hasher::new(wanted.as_ref().map_or(Algorithm::Sha256, Digest::algorithm));
+        hasher.update(&bytes);
+        let digest = hasher.finish();
+        if wanted.is_some_and(|wanted| wanted != digest) {
             return Err(ClientError::Protocol(format!(
                 "the manifest has the digest {digest}, not {reference}"
             )));
@@ -323,15 +370,19 @@ impl RegistryClient {
         self.pages("v2/_catalog".to_owned(), "repositories").await
     }
 
-    async fn pages(&self, mut path: String, field: &str) -> Result<Vec<String>, ClientError> {
+    async fn pages(&self, path: String, field: &str) -> Result<Vec<String>, ClientError> {
+        let items = self.items(path, field).await?;
+        Ok(items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect())
+    }
+
+    async fn items(&self, mut path: String, field: &str) -> Result<Vec<Value>, ClientError> {
         let mut all = Vec::new();
         for _ in 0..PAGES_MAX {
             let response = self.send(Method::GET, &path, &[], Body::from("")).await?;
             let link = response.headers().get(LINK).and_then(|l| l.to_str().ok()).map(str::to_owned);
             let body: Value = serde_json::from_slice(&read(response, 16 << 20).await?)
                 .map_err(|error| ClientError::Protocol(error.to_string()))?;
-            let items = body[field].as_array().into_iter().flatten();
-            all.extend(items.filter_map(|item| item.as_str().map(str::to_owned)));
+            all.extend(body[field].as_array().into_iter().flatten().cloned());
             match link.as_deref().and_then(|l| l.strip_prefix('<')?.split_once('>')) {
                 Some((next, _)) => path = next.to_owned(),
                 None => return Ok(all),
@@ -341,14 +392,20 @@ impl RegistryClient {
     }
 }
 
+/// Where an upload ends.
+fn finish(location: &str, digest: &Digest) -> String {
+    let separator = if location.contains('?') { '&' } else { '?' };
+    format!("{location}{separator}digest={digest}")
+}
+
 fn octets(length: u64) -> Vec<(http::HeaderName, String)> {
     vec![(CONTENT_TYPE, "application/octet-stream".to_owned()), (CONTENT_LENGTH, length.to_string())]
 }
 
 /// A body read from a blocking reader, piece by piece, off the async threads.
-fn stream(reader: impl Read + Send + 'static) -> Body {
+fn stream(reader: impl Read + Send + 'static, pace: Option<Pace>) -> Body {
     let reader = Arc::new(std::sync::Mutex::new(reader));
-    Body::wrap_stream(futures::stream::try_unfold(reader, |reader| async move {
+    Body::wrap_stream(futures::stream::try_unfold((reader, pace), |(reader, pace)| async move {
         let shared = reader.clone();
         let piece = tokio::task::spawn_blocking(move || {
             let mut reader = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -356,7 +413,10 @@ fn stream(reader: impl Read + Send + 'static) -> Body {
             std::io::Read::take(&mut *reader, PIECE_BYTES as u64).read_to_end(&mut piece).map(|_| piece)
         });
         let piece = piece.await.map_err(std::io::Error::other)??;
-        Ok::<_, std::io::Error>((!piece.is_empty()).then(|| (Bytes::from(piece), reader)))
+        if let Some(pace) = &pace {
+            pace.take(piece.len()).await;
+        }
+        Ok::<_, std::io::Error>((!piece.is_empty()).then(|| (Bytes::from(piece), (reader, pace))))
     }))
 }
 

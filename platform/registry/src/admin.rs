@@ -58,6 +58,24 @@ pub(crate) async fn check(State(registry): State<Registry>, request: Request) ->
     })
 }
 
+/// `POST /registry/v1/replicate?name=NAME`: runs a replication now.
+pub(crate) async fn replicate(State(registry): State<Registry>, request: Request) -> Response {
+    // It moves what is stored, and can fill disks.
+    if let Err(error) = require(&registry, &request, BLOBS, "collect") {
+        return refused(&error);
+    }
+    let query = parse_form(request.uri().query().unwrap_or_default().as_bytes());
+    let name = query.into_iter().find(|(n, _)| n == "name").map(|(_, value)| value).unwrap_or_default();
+    answer(move |teller| async move {
+        let watch = |done, total| teller.tell(|| json!({ "progress": { "done": done, "total": total } }));
+        Ok(match registry.replicate(&name, &watch).await {
+            None => json!({ "error": format!("there is no replication {name:?}") }),
+            Some(Ok(outcome)) => json!({ "replicated": outcome }),
+            Some(Err(why)) => json!({ "error": format!("not everything was copied: {why}") }),
+        })
+    })
+}
+
 /// `POST /registry/v1/retention?repository=NAME&dryRun=true`: what goes, or would; with rules in the body, by those.
 pub(crate) async fn retain(State(registry): State<Registry>, request: Request) -> Response {
     let query = parse_form(request.uri().query().unwrap_or_default().as_bytes());

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::errors::{ApiError, ErrorCode};
 use crate::gate::Place;
 use crate::quota::{Bound, quantity};
+use crate::upstream::Upstreams;
 
 /// A cheap handle on what is known of repositories and their owners. Knows nothing before the registry is started.
 #[derive(Clone, Default)]
@@ -29,6 +30,7 @@ pub struct Catalogue(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     following: OnceLock<Following>,
+    upstreams: OnceLock<Arc<Upstreams>>,
     names: RwLock<Names>,
     /// Grows with every change of what is known here.
     generation: watch::Sender<u64>,
@@ -108,7 +110,7 @@ impl Catalogue {
         Some(Facts {
             name: repository.to_owned(),
             owner: self.owner_by_name(repository),
-            visibility: Visibility::Private,
+            visibility: self.first_visibility(repository),
             shares: Vec::new(),
             rules: Rules::default(),
         })
@@ -118,6 +120,16 @@ impl Catalogue {
     pub(crate) fn facts_of_object(&self, object: &str) -> Option<Facts> {
         let found = self.0.following.get()?.repositories.get("", object)?;
         (object_name(&found.spec.name) == object).then(|| Facts::of(&found))
+    }
+
+    /// What is pulled through from an upstream is seen by whom that says, also before there is an object.
+    pub(crate) fn see_below_prefixes_as(&self, upstreams: &Arc<Upstreams>) {
+        // A registry is built once.
+        let _ = self.0.upstreams.set(upstreams.clone());
+    }
+
+    fn first_visibility(&self, repository: &str) -> Visibility {
+        self.0.upstreams.get().and_then(|all| all.visibility(repository)).unwrap_or_default()
     }
 
     fn owner_by_name(&self, repository: &str) -> Owner {
@@ -190,7 +202,9 @@ impl Catalogue {
     pub(crate) async fn create(&self, repository: &str) -> kube::Result<()> {
         let Some(following) = self.0.following.get() else { return Ok(()) };
         let owner = self.owner_by_name(repository);
-        let spec = RepositorySpec { name: repository.to_owned(), owner, ..RepositorySpec::default() };
+        let visibility = self.first_visibility(repository);
+        let spec =
+            RepositorySpec { name: repository.to_owned(), owner, visibility, ..RepositorySpec::default() };
         let mut object = Repository::new(&object_name(repository), spec);
         object.finalizers_mut().push(FINALIZER.to_owned());
         match following.api.create(&PostParams::default(), &object).await {

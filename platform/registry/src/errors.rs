@@ -75,7 +75,25 @@ pub struct ApiError {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
+/// What several clients may be told: an error without its details and headers.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiErrorParts {
+    pub(crate) code: ErrorCode,
+    pub(crate) status: StatusCode,
+    pub(crate) message: String,
+}
+
+impl From<ApiErrorParts> for ApiError {
+    fn from(parts: ApiErrorParts) -> Self {
+        Self::new(parts.code).status(parts.status).message(parts.message)
+    }
+}
+
 impl ApiError {
+    pub(crate) fn into_parts(self) -> ApiErrorParts {
+        ApiErrorParts { code: self.code, status: self.status, message: self.message }
+    }
+
     pub fn new(code: ErrorCode) -> Self {
         let (_, status, message) = code.parts();
         Self { code, status, message: message.to_owned(), detail: None, headers: Vec::new() }

@@ -12,22 +12,27 @@ mod blobs;
 mod catalogue;
 mod config;
 mod errors;
+mod fetch;
 mod gate;
 mod lists;
 mod manifests;
 mod quota;
 mod rate;
 mod reconcile;
+mod remote;
+mod replication;
 mod retention;
 mod rights;
 mod routes;
 mod rules;
 mod scans;
 mod seed;
+mod signatures;
 mod status;
 mod store;
 mod tokens;
 mod uploads;
+mod upstream;
 mod validate;
 
 use std::io;
@@ -39,10 +44,11 @@ pub use access::Access;
 pub use admission::RepositoryAdmission;
 pub use catalogue::Catalogue;
 pub use config::{Config, Limits, Settings};
-pub use gate::{ImageGate, Signatures, Unverified};
+pub use gate::ImageGate;
 pub use reconcile::{OWN_USER, StartError};
 pub use rights::{RepositoryRights, RepositoryVisibility};
 pub use seed::SeedError;
+pub use signatures::Signatures;
 pub use store::{Checked, Collected, Collecting, Problem};
 pub use tokens::{JwtIssuer, NotBeyondRegistry, PasswordIsToken, RegistryTokens, Scope, TokenIssuer};
 
@@ -57,6 +63,8 @@ struct Inner {
     access: Access,
     catalogue: Catalogue,
     changed: reconcile::Changed,
+    upstreams: Arc<upstream::Upstreams>,
+    replications: replication::Replications,
     /// Bounds the request bodies that are written at the same time.
     streams: tokio::sync::Semaphore,
     /// One collection or check at a time: both read all there is.
@@ -78,12 +86,16 @@ pub fn build(config: Config, access: Access, catalogue: Catalogue) -> io::Result
     let scans = scans::Scans::open(&config.root, config.advisories.clone())?;
     let store = store::Store::open(config)?;
     let changed = reconcile::Changed::default();
+    let upstreams = Arc::<upstream::Upstreams>::default();
+    catalogue.see_below_prefixes_as(&upstreams);
     Ok(Registry {
         inner: Arc::new(Inner {
             store,
             access,
             catalogue,
             changed,
+            upstreams,
+            replications: replication::Replications::default(),
             streams,
             tending: tokio::sync::Mutex::default(),
             rates: rate::Rates::default(),

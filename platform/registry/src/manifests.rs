@@ -136,7 +136,7 @@ async fn permit(
 }
 
 /// Stores the manifest if it fits.
-async fn store(
+pub(crate) async fn store(
     registry: &Registry,
     name: &RepositoryName,
     facts: Option<Facts>,

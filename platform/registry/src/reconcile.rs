@@ -42,6 +42,8 @@ impl Registry {
     /// `host.client` speaks as [`OWN_USER`]; `masters` is used once, to install kinds and rights.
     pub async fn start(&self, host: &Host, masters: &Client) -> Result<(), StartError> {
         install(masters).await?;
+        // First: what lies below an upstream's prefix must not be taken for a repository of our own.
+        self.start_upstreams(host).await;
         let repositories = self.inner.catalogue.follow(host).await;
         Policies::follow(self, host).await;
         let queue = self.inner.changed.clone();
@@ -60,12 +62,14 @@ impl Registry {
             let reconciler = reconciler.clone();
             async move { reconciler.reconcile(&name).await }
         });
+        self.start_replications(host).await;
         Ok(())
     }
 
     /// Something in the repository is another than before.
     pub(crate) fn note(&self, repository: &RepositoryName) {
         self.inner.changed.add_after(repository.to_string(), SETTLE);
+        self.inner.replications.changed(repository);
     }
 }
 
@@ -163,6 +167,9 @@ async fn install(masters: &Client) -> Result<(), StartError> {
             { "apiGroups": [""], "resources": ["pods"], "verbs": ["list"] },
             { "apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch"] },
             { "apiGroups": [""], "resources": ["events"], "verbs": ["create"] },
+            // Credentials for other registries, of the Secrets that operators name in their objects.
+            { "apiGroups": [""], "resources": ["secrets"], "verbs": ["get"] },
+            { "apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"] },
         ],
     });
     let binding = json!({

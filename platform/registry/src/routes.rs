@@ -45,6 +45,7 @@ impl Registry {
             .route("/token", axum::routing::any(serve_token))
             .route("/registry/v1/gc", axum::routing::post(crate::admin::collect))
             .route("/registry/v1/fsck", axum::routing::post(crate::admin::check))
+            .route("/registry/v1/replicate", axum::routing::post(crate::admin::replicate))
             .route("/registry/v1/retention", axum::routing::post(crate::admin::retain))
             .route("/registry/v1/reports/{*path}", axum::routing::get(crate::scans::route))
             .route("/registry/v1/admission/{phase}", axum::routing::post(crate::gate::webhook))
@@ -116,25 +117,21 @@ async fn dispatch(registry: &Registry, request: Request<Body>) -> Result<Respons
         }
         Route::Blob(name, digest) if request.method() != Method::PUT => {
             caller.require(verb(request.method())?, name.as_str())?;
-            if reads {
-                crate::blobs::get(registry, name, digest, request.headers(), head).await
-            } else {
-                crate::blobs::delete(registry, name, digest).await
+            if !reads {
+                return crate::blobs::delete(registry, name, digest).await;
+            }
+            match crate::upstream::blob(registry, &name, &digest, (request.headers(), head)).await? {
+                Some(coming) => Ok(coming),
+                None => crate::blobs::get(registry, name, digest, request.headers(), head).await,
             }
         }
         Route::Manifest(name, reference) => {
             caller.require(verb(request.method())?, name.as_str())?;
-            match *request.method() {
-                Method::PUT => {
-                    registry.inner.catalogue.admit(&name).await?;
-                    crate::manifests::put(registry, &caller, name, reference, request).await
-                }
-                Method::DELETE => crate::manifests::delete(registry, name, reference).await,
-                _ => crate::manifests::get(registry, &caller, name, reference, request.headers(), head).await,
-            }
+            manifest(registry, &caller, (name, reference), request).await
         }
         Route::Uploads(name) if request.method() == Method::POST => {
             caller.require("push", name.as_str())?;
+            registry.refuse_pushes_to_mirrors(&name)?;
             crate::uploads::begin(registry, &caller, name, request).await
         }
         Route::Upload(name, id) => {
@@ -148,6 +145,28 @@ async fn dispatch(registry: &Registry, request: Request<Body>) -> Result<Respons
             }
         }
         _ => Err(ApiError::new(ErrorCode::Unsupported)),
+    }
+}
+
+async fn manifest(
+    registry: &Registry,
+    caller: &Caller<'_>,
+    (name, reference): (RepositoryName, ManifestName),
+    request: Request<Body>,
+) -> Result<Response, ApiError> {
+    match *request.method() {
+        Method::PUT => {
+            registry.refuse_pushes_to_mirrors(&name)?;
+            registry.inner.catalogue.admit(&name).await?;
+            crate::manifests::put(registry, caller, name, reference, request).await
+        }
+        Method::DELETE => crate::manifests::delete(registry, name, reference).await,
+        _ => {
+            let fresh = crate::upstream::manifest(registry, &name, &reference).await?;
+            let (headers, head) = (request.headers(), request.method() == Method::HEAD);
+            let found = crate::manifests::get(registry, caller, name, reference, headers, head).await;
+            found.map(|response| fresh.mark(response))
+        }
     }
 }
 

@@ -83,6 +83,7 @@ pub(crate) fn check(
         artifact_type,
         blobs: digests(blobs),
         manifests: digests(manifests),
+        partial: false,
         annotations: manifest.subject.as_ref().and(manifest.annotations.clone()).unwrap_or_default(),
     };
     Ok(record)

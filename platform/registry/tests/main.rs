@@ -5,4 +5,5 @@ mod kill;
 mod own_client;
 mod protocol;
 mod scans;
+mod signatures;
 mod support;

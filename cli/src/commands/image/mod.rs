@@ -1,12 +1,15 @@
-//! `gantry image …`: programs into images, images into the registry, and what is there.
+//! `gantry image …`: programs into images, images into the registry, what is there, and who signed it.
 
 mod inspect;
+mod keys;
 mod list;
 mod load;
 mod pack;
 mod report;
 mod rm;
 mod scan;
+mod sign;
+mod verify;
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -37,6 +40,12 @@ pub enum ImageCommand {
     Report(report::ReportArgs),
     /// Show what is inside an image or a directory: packages, bills of materials
     Scan(scan::ScanArgs),
+    /// Make a key pair for signing images
+    GenerateKeyPair(keys::KeyPairArgs),
+    /// Sign images, so that `cosign verify` and the registry's policies find it
+    Sign(sign::SignArgs),
+    /// Check who signed an image
+    Verify(verify::VerifyArgs),
 }
 
 /// How lists are printed.
@@ -53,6 +62,7 @@ pub async fn run(command: ImageCommand, flags: &ClientFlags) -> anyhow::Result<(
         // Needs no server.
         ImageCommand::Pack(args) if args.output.is_some() => return pack::write(*args).await,
         ImageCommand::Scan(args) => return scan::run(args, flags).await,
+        ImageCommand::GenerateKeyPair(args) => return keys::run(&args),
         other => other,
     };
     let context = Context::load(flags).await?;
@@ -65,6 +75,9 @@ pub async fn run(command: ImageCommand, flags: &ClientFlags) -> anyhow::Result<(
         ImageCommand::Rm(args) => rm::run(args, &client).await,
         ImageCommand::Report(args) => report::run(args, &context).await,
         ImageCommand::Scan(args) => scan::run(args, flags).await,
+        ImageCommand::GenerateKeyPair(args) => keys::run(&args),
+        ImageCommand::Sign(args) => sign::run(args, &client, &context.registry_host()).await,
+        ImageCommand::Verify(args) => verify::run(args, &client).await,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod fsck;
 mod gc;
+mod replicate;
 
 use anyhow::{Context as _, bail};
 use futures::StreamExt as _;
@@ -14,19 +15,22 @@ use crate::Context;
 /// A line of progress is short; a longer one is none of this protocol.
 const LINE_BYTES_MAX: usize = 4 << 20;
 
-/// The registry's store: garbage, integrity
+/// The registry's store: garbage, integrity, replication
 #[derive(clap::Subcommand, Debug)]
 pub enum RegistryCommand {
     /// Give back the space of what no image needs any more, now rather than within the hour
     Gc(gc::GcArgs),
     /// Check that every image is whole
     Fsck(fsck::FsckArgs),
+    /// Run a replication now
+    Replicate(replicate::ReplicateArgs),
 }
 
 pub async fn run(command: RegistryCommand, context: &Context) -> anyhow::Result<()> {
     match command {
         RegistryCommand::Gc(arguments) => gc::run(arguments, context).await,
         RegistryCommand::Fsck(arguments) => fsck::run(arguments, context).await,
+        RegistryCommand::Replicate(arguments) => replicate::run(arguments, context).await,
     }
 }
 

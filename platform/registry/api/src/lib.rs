@@ -5,17 +5,23 @@
 
 mod name;
 mod policy;
+mod remote;
+mod replication;
 mod repository;
 mod rules;
+mod upstream;
 
 pub use name::object_name;
 pub use policy::{
     Answer, Exception, Grade, ImagePolicy, ImagePolicySpec, OnFailure, Requirements, Scope, SignedBy,
 };
+pub use remote::{Remote, SecretReference};
+pub use replication::{Direction, Replication, ReplicationSpec, ReplicationStatus, replication_conditions};
 pub use repository::{
     Access, Owner, Repository, RepositorySpec, RepositoryStatus, Share, Visibility, conditions,
 };
 pub use rules::{Keep, Retention, Rules};
+pub use upstream::{UpstreamRegistry, UpstreamRegistrySpec, UpstreamRegistryStatus, upstream_conditions};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -33,7 +39,7 @@ pub const FINALIZER: &str = "registry.gantry.dev/contents";
 
 /// The definitions to install.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![Repository::crd(), ImagePolicy::crd()]
+    vec![Repository::crd(), ImagePolicy::crd(), UpstreamRegistry::crd(), Replication::crd()]
 }
 
 #[cfg(test)]
@@ -52,5 +58,23 @@ mod tests {
             assert!(rules.contains("self == oldSelf"), "{field}: {rules}");
         }
         assert!(!schema.to_string().contains("$ref"), "{schema}");
+    }
+
+    /// A default that the schema itself refuses is refused by API servers, with the whole definition.
+    #[test]
+    fn what_must_be_given_has_no_default() {
+        for (definition, required) in [
+            (UpstreamRegistry::crd(), &["prefix", "remote"][..]),
+            (Replication::crd(), &["direction", "remote", "repositories"]),
+        ] {
+            let schema = serde_json::to_value(&definition.spec.versions[0].schema).expect("JSON");
+            let spec = &schema["openAPIV3Schema"]["properties"]["spec"];
+            for field in required {
+                assert!(spec["required"].to_string().contains(field), "{field}: {}", spec["required"]);
+                assert!(spec["properties"][field]["default"].is_null(), "{field}");
+            }
+            assert_eq!(spec["properties"]["remote"]["required"], serde_json::json!(["endpoint"]));
+            assert!(!schema.to_string().contains("$ref"), "{schema}");
+        }
     }
 }

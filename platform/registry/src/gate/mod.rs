@@ -19,6 +19,7 @@ use gantry_oci::{Digest, RepositoryName};
 use gantry_reconcile::Informer;
 use gantry_registry_api::{ImagePolicy, OnFailure, Requirements, SignedBy};
 use gantry_scanner::Report;
+use gantry_signatures::{Authority, PublicKey, Trust};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt};
@@ -40,34 +41,11 @@ const NAMESPACE_WAIT: Duration = Duration::from_secs(2);
 /// How deep indexes may name indexes.
 const INDEX_DEPTH_MAX: usize = 4;
 
-/// Why an image does not count as signed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unverified {
-    /// It has no signature, or none by any of those who are trusted; a sentence that says which.
-    Unsigned(String),
-    /// It cannot be told: the policy says what happens then.
-    Unknown(String),
-}
-
-/// Verifies signatures of images. The registry requires them where a policy says so; who knows their forms is
-/// connected with [`Registry::verify_with`], and until then nothing counts as signed.
-#[async_trait::async_trait]
-pub trait Signatures: Send + Sync {
-    /// Has one of `trusted` signed the manifest `image` of the repository?
-    async fn verify(
-        &self,
-        repository: &RepositoryName,
-        image: &Digest,
-        trusted: &SignedBy,
-    ) -> Result<(), Unverified>;
-}
-
 /// Policies and namespaces as they are now.
 #[derive(Default)]
 pub(crate) struct Policies {
     book: RwLock<Arc<Book>>,
     namespaces: OnceLock<(Informer<Namespace>, watch::Receiver<u64>)>,
-    signatures: OnceLock<Arc<dyn Signatures>>,
     /// Wakes who looks at running pods.
     pub(crate) again: running::Again,
 }
@@ -163,11 +141,6 @@ impl std::fmt::Display for Refusal {
 }
 
 impl Registry {
-    /// Connects what verifies signatures. Once: later ones are left out.
-    pub fn verify_with(&self, signatures: Arc<dyn Signatures>) {
-        let _ = self.inner.policies.signatures.set(signatures);
-    }
-
     /// The report as who belongs to the place sees it: with its exceptions, and rated by its policy.
     pub(crate) fn rated(&self, report: Report, name: &str, place: &Place) -> Report {
         let effective = self.inner.policies.book().at(place, Act::Deploy);
@@ -261,29 +234,38 @@ impl Registry {
 
     async fn unsigned(&self, asked: Asked<'_>, required: &Requirements, open: bool) -> Option<Violation> {
         let trusted = required.signature.as_ref()?;
-        let Some(signatures) = self.inner.policies.signatures.get() else {
-            return Some(Violation {
-                finding: "it has to be signed, and this server cannot verify signatures".to_owned(),
-                remedy: "the operator takes `signature` out of the policy, or connects what verifies it"
-                    .to_owned(),
-            });
+        let found = match trust(trusted) {
+            Ok(trust) => {
+                let found = self.verify_signature(asked.repository, asked.digest, &trust).await;
+                found.map_err(|error| error.to_string())
+            }
+            Err(why) => Err(why),
         };
-        let finding = match signatures.verify(asked.repository, asked.digest, trusted).await {
-            Ok(()) => return None,
-            Err(Unverified::Unknown(why)) if open => {
-                tracing::warn!(
-                    image = asked.name,
-                    why,
-                    "signatures cannot be verified, and the policy lets it pass"
-                );
+        let finding = match found {
+            Ok(found) if !found.verified.is_empty() => return None,
+            Ok(found) if found.refused.is_empty() => "it has to be signed: it has no signature".to_owned(),
+            Ok(found) => format!("it has to be signed: {}", found.refused.join("; ")),
+            Err(why) if open => {
+                let image = asked.name;
+                tracing::warn!(image, why, "signatures cannot be verified, and the policy lets it pass");
                 return None;
             }
-            Err(Unverified::Unsigned(why)) => format!("it has to be signed: {why}"),
-            Err(Unverified::Unknown(why)) => format!("its signature cannot be verified: {why}"),
+            Err(why) => format!("its signature cannot be verified: {why}"),
         };
-        let remedy = format!("sign {} with one of the keys of the policy", asked.name);
+        let remedy = format!("sign {} with one of the keys of the policy (gantry image sign)", asked.name);
         Some(Violation { finding, remedy })
     }
+}
+
+/// Whom a policy trusts.
+fn trust(signed: &SignedBy) -> Result<Trust, String> {
+    let keys = signed.keys.iter().enumerate().map(|(at, text)| {
+        PublicKey::from_pem(text).map_err(|error| format!("signature.keys[{at}]: {error}"))
+    });
+    let authorities = signed.certificates.iter().enumerate().map(|(at, text)| {
+        Authority::from_pem(text).map_err(|error| format!("signature.certificates[{at}]: {error}"))
+    });
+    Ok(Trust { keys: keys.collect::<Result<_, _>>()?, authorities: authorities.collect::<Result<_, _>>()? })
 }
 
 fn broken(why: &str) -> Violation {

@@ -1,5 +1,7 @@
 //! Policies against a registry with images in it, scanned step by step.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use gantry_kube_types::{
     Attributes, Authenticator, Authorizer, ConnectionInfo, Decision, StatusError, UserInfo,
 };
@@ -7,6 +9,9 @@ use gantry_oci::Tag;
 use gantry_oci::image::Image;
 use gantry_oci::layer::{Entry, Tree};
 use gantry_scanner::advisories::{Given, SourceUpdate, update};
+use gantry_signatures::attachment::{self, Subject};
+use gantry_signatures::payload::Payload;
+use gantry_signatures::{PrivateKey, Signature};
 use serde_json::{Value, json};
 
 use super::*;
@@ -28,20 +33,6 @@ impl Authenticator for Everybody {
         _: &ConnectionInfo,
     ) -> Result<Option<UserInfo>, StatusError> {
         Ok(None)
-    }
-}
-
-/// Knows the digests that are signed, and cannot have the key called `away`.
-struct Signed(Vec<Digest>);
-
-#[async_trait::async_trait]
-impl Signatures for Signed {
-    async fn verify(&self, _: &RepositoryName, image: &Digest, trusted: &SignedBy) -> Result<(), Unverified> {
-        match (self.0.contains(image), trusted.keys.first().map(String::as_str)) {
-            (_, Some("away")) => Err(Unverified::Unknown("the key cannot be fetched".to_owned())),
-            (true, _) => Ok(()),
-            (false, _) => Err(Unverified::Unsigned("it has no signature".to_owned())),
-        }
     }
 }
 
@@ -176,27 +167,44 @@ async fn images_and_indexes_are_held_to_what_is_required() {
     assert_eq!(stage.said(Act::Deploy, &new).await, "");
 }
 
+/// As `gantry image sign` leaves it beside the image.
+fn signature(key: &PrivateKey, image: &Image) -> Image {
+    let subject = Subject {
+        digest: image.digest(),
+        media_type: image.media_type.clone(),
+        size_bytes: image.manifest.len() as u64,
+    };
+    let payload = Payload { reference: "r/demo/x".to_owned(), digest: image.digest() }.to_bytes(0);
+    let signature = STANDARD.encode(key.sign(&payload).expect("a signature"));
+    let signature = Signature { payload: payload.into(), signature, certificate: None, chain: None };
+    let attached = attachment::with_signature(None, &subject, &signature).expect("JSON");
+    let [config, layer] = <[_; 2]>::try_from(attached.blobs).expect("a configuration and a payload");
+    let media_type = attachment::MANIFEST_TYPE.to_owned();
+    Image { manifest: attached.manifest, media_type, config, layers: vec![layer] }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn signatures_are_asked_of_who_is_connected() {
+async fn images_are_signed_by_whom_the_policy_trusts() {
     let stage = Stage::set();
     let (signed, unsigned) = (debian("2"), debian("3"));
     stage.push("signed", &signed).await;
     stage.push("unsigned", &unsigned).await;
-    let by = |key: &str, more: Value| {
-        let mut spec = json!({ "deploy": { "signature": { "keys": [key] } } });
-        spec["onFailure"] = more;
-        spec
+    let (key, other) = (PrivateKey::generate().expect("a key"), PrivateKey::generate().expect("a key"));
+    let tag = attachment::tag(&signed.digest()).expect("a tag");
+    stage.push(tag.as_str(), &signature(&key, &signed)).await;
+    let by = |key: &str, failure: &str| {
+        json!({ "onFailure": failure, "deploy": { "signature": { "keys": [key] } } })
     };
-    set(&stage.registry, &by("key", json!("open")));
-    let said = stage.said(Act::Deploy, &signed).await;
-    assert!(said.contains("this server cannot verify signatures"), "{said}");
-    stage.registry.verify_with(Arc::new(Signed(vec![signed.digest()])));
+    set(&stage.registry, &by(&key.public().to_pem(), "open"));
     assert_eq!(stage.said(Act::Deploy, &signed).await, "");
     let said = stage.said(Act::Deploy, &unsigned).await;
     assert!(said.contains("it has to be signed: it has no signature"), "{said}");
-    set(&stage.registry, &by("away", json!("closed")));
+    set(&stage.registry, &by(&other.public().to_pem(), "open"));
     let said = stage.said(Act::Deploy, &signed).await;
-    assert!(said.contains("its signature cannot be verified: the key cannot be fetched"), "{said}");
-    set(&stage.registry, &by("away", json!("open")));
+    assert!(said.contains("it has to be signed: it was made with none of the keys that are trusted"), "{said}");
+    set(&stage.registry, &by("no key", "closed"));
+    let said = stage.said(Act::Deploy, &signed).await;
+    assert!(said.contains("its signature cannot be verified: signature.keys[0]"), "{said}");
+    set(&stage.registry, &by("no key", "open"));
     assert_eq!(stage.said(Act::Deploy, &signed).await, "");
 }

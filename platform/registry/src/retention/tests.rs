@@ -161,3 +161,27 @@ proptest! {
         prop_assert_eq!(&second.tags, &BTreeSet::new());
     }
 }
+
+/// Signatures are tags, too: no rule of people's tags means them.
+#[test]
+fn tags_called_after_an_image_stay_and_go_with_it() {
+    let of = |image: u8, ending: &str| format!("sha256-{}{ending}", digest(image).hex());
+    let tags = [
+        tag("keep", 1, 100, None),
+        tag("old", 2, 100, None),
+        tag(&of(1, ".sig"), 3, 100, None),
+        tag(&of(2, ".sig"), 4, 100, None),
+        tag(&of(4, ".att"), 5, 100, None),
+        tag(&of(1, ""), 6, 100, None),
+        // Called after nothing that is here: a tag like others.
+        tag(&of(99, ".sig"), 7, 100, None),
+    ];
+    let manifests: Vec<ManifestFacts> = (1..=7).map(|i| manifest(i, 100, &[], None)).collect();
+    let plan = plan(&tags, &manifests, &rules(&[keep(&["keep"], None, None, None)], None, &[]), days_ago(0));
+    let mut names: Vec<String> = plan.tags.iter().map(ToString::to_string).collect();
+    names.sort();
+    let mut wanted = vec!["old".to_owned(), of(2, ".sig"), of(4, ".att"), of(99, ".sig")];
+    wanted.sort();
+    assert_eq!(names, wanted);
+    assert_eq!(plan.manifests, [2, 4, 5, 7].map(digest).into());
+}

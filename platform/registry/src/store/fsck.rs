@@ -113,7 +113,7 @@ impl Store {
         let links = self.repository_directory(repository, "_blobs");
         let index = self.index();
         let Some(entry) = index.repositories.get(repository) else { return };
-        let Some(record) = entry.manifests.get(digest) else { return };
+        let Some(record) = entry.manifests.get(digest).filter(|record| !record.partial) else { return };
         for blob in &record.blobs {
             let link = links.join(file_name(blob));
             if !index.blobs.contains_key(blob) {

@@ -147,10 +147,20 @@ impl Store {
     }
 
     fn collect_blob(&self, digest: &Digest) -> io::Result<Option<BlobInfo>> {
+        self.remove_blob(digest, |blob| blob.links == 0 && self.is_old(blob))
+    }
+
+    /// Gives back the space of a blob that was taken out of its last repository, without waiting for it to be old:
+    /// nobody can have seen it elsewhere. False if somebody has it, or is about to.
+    pub(super) fn remove_unseen(&self, digest: &Digest) -> io::Result<bool> {
+        Ok(self.remove_blob(digest, |blob| blob.links == 0 && blob.pins == 0)?.is_some())
+    }
+
+    fn remove_blob(&self, digest: &Digest, goes: impl Fn(&BlobInfo) -> bool) -> io::Result<Option<BlobInfo>> {
         let _blob = self.lock_blob(digest);
         let removed = {
             let mut index = self.index_mut();
-            if !index.blobs.get(digest).is_some_and(|blob| blob.links == 0 && self.is_old(blob)) {
+            if !index.blobs.get(digest).is_some_and(goes) {
                 return Ok(None);
             }
             index.blobs.remove(digest)

@@ -22,7 +22,7 @@ const PULLED: &str = "_pulled";
 pub(crate) struct Times {
     pub(super) tags: HashMap<Tag, SystemTime>,
     pub(super) manifests: HashMap<Digest, SystemTime>,
-    pulled: HashMap<Digest, SystemTime>,
+    pub(super) pulled: HashMap<Digest, SystemTime>,
     /// Pulls that are in memory only.
     unsaved: bool,
 }

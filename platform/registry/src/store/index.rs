@@ -29,6 +29,9 @@ pub(crate) struct ManifestRecord {
     /// The manifests an index names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) manifests: Vec<Digest>,
+    /// Kept of another registry, which has what is not here of the blobs and manifests that it names.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) partial: bool,
 }
 
 /// A blob's file.

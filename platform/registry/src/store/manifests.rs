@@ -326,6 +326,9 @@ impl Store {
 }
 
 fn missing(repository: Option<&Repository>, record: &ManifestRecord) -> Vec<Digest> {
+    if record.partial {
+        return Vec::new();
+    }
     let has_blob = |d: &Digest| repository.is_some_and(|r| r.blobs.contains(d));
     let has_manifest = |d: &Digest| repository.is_some_and(|r| r.manifests.contains_key(d));
     let blobs = record.blobs.iter().filter(|d| !has_blob(d));

@@ -15,6 +15,7 @@
 //! here blocks and is called from blocking threads.
 
 mod blobs;
+mod cached;
 mod fsck;
 mod gc;
 mod history;
@@ -31,6 +32,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 use gantry_oci::{Digest, RepositoryName};
 
 pub(crate) use blobs::Removed;
+pub(crate) use cached::{Cached, CachedBlob, Kept};
 pub use fsck::{Checked, Problem};
 pub use gc::{Collected, Collecting};
 #[cfg(test)]

@@ -39,6 +39,11 @@ impl Upload {
         Ok(())
     }
 
+    /// For reading what has come so far, also after the upload has become a blob or was cancelled.
+    pub(crate) fn reader(&self) -> io::Result<File> {
+        File::open(&self.path)
+    }
+
     /// The digest of everything received.
     fn digest(&self, algorithm: Algorithm) -> io::Result<Digest> {
         match algorithm {

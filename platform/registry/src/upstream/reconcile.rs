@@ -1,0 +1,246 @@
+//! Upstreams as their objects say, and objects as the upstreams are.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use gantry_host::Host;
+use gantry_reconcile::{Again, Informer, work};
+use gantry_registry_api::{UpstreamRegistry, UpstreamRegistryStatus, upstream_conditions};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::api::{Patch, PatchParams};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Api, Resource, ResourceExt};
+use serde_json::json;
+
+use super::{DOCKER_HUB, Upstream};
+use crate::Registry;
+use crate::quota::quantity;
+use crate::remote::client;
+use crate::status::bytes;
+
+/// How often sizes are written down.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// How often credentials are read, and how soon after they opened nothing.
+const CREDENTIALS_STAY: Duration = Duration::from_secs(600);
+const AGAIN_AFTER_DENIAL: Duration = Duration::from_secs(10);
+
+#[derive(Clone)]
+struct Reconciler {
+    registry: Registry,
+    kube: kube::Client,
+    upstreams: Informer<UpstreamRegistry>,
+    recorder: Recorder,
+}
+
+impl Registry {
+    /// Follows upstreams from now on.
+    pub(crate) async fn start_upstreams(&self, host: &Host) {
+        let api: Api<UpstreamRegistry> = Api::all(host.client.clone());
+        let upstreams = Informer::start(&host.tasks, "registry/upstreams", api);
+        let queue = self.inner.upstreams.changed.clone();
+        let changed = queue.clone();
+        upstreams.on_change(move |change| {
+            if let Some(object) = change.object() {
+                changed.add(object.name_any());
+            }
+        });
+        upstreams.synced().await;
+        let reporter = Reporter { controller: "gantry-registry".to_owned(), instance: None };
+        let recorder = Recorder::new(host.client.clone(), reporter);
+        let reconciler =
+            Reconciler { registry: self.clone(), kube: host.client.clone(), upstreams, recorder };
+        // Before the first pull is let in: a prefix that is not known yet would be a repository of our own.
+        for object in reconciler.upstreams.list() {
+            if let Err(error) = reconciler.reconcile(&object.name_any()).await {
+                tracing::warn!(upstream = object.name_any(), error, "will be tried again");
+            }
+        }
+        work(&host.tasks, "upstreams", queue, 1, move |name| {
+            let reconciler = reconciler.clone();
+            async move { reconciler.reconcile(&name).await }
+        });
+    }
+}
+
+impl Upstream {
+    /// Whether it is still what the object, and the Secret that this names, say.
+    fn is_of(&self, object: &UpstreamRegistry) -> bool {
+        let denied = self.denied.load(Ordering::SeqCst) && self.made.elapsed() > AGAIN_AFTER_DENIAL;
+        self.generation == object.metadata.generation && !denied && self.made.elapsed() < CREDENTIALS_STAY
+    }
+}
+
+impl Reconciler {
+    async fn reconcile(&self, name: &str) -> Result<Again, String> {
+        let all = &self.registry.inner.upstreams;
+        let object = self.upstreams.get("", name).filter(|o| o.metadata.deletion_timestamp.is_none());
+        let known = {
+            let by_prefix = all.by_prefix.read().unwrap_or_else(PoisonError::into_inner);
+            by_prefix.values().find(|upstream| upstream.name == name).cloned()
+        };
+        let Some(object) = object else {
+            if let Some(known) = known {
+                all.by_prefix.write().unwrap_or_else(PoisonError::into_inner).remove(&known.prefix);
+            }
+            return Ok(Again::OnChange);
+        };
+        let made = match known.as_ref().filter(|known| known.is_of(&object)) {
+            Some(known) => Ok(known.clone()),
+            None => self.upstream(&object, known.as_deref()).await.map(Arc::new),
+        };
+        let (accepted, upstream) = match made {
+            Ok(upstream) => {
+                let mut by_prefix = all.by_prefix.write().unwrap_or_else(PoisonError::into_inner);
+                by_prefix.insert(upstream.prefix.clone(), upstream.clone());
+                (Ok(()), Some(upstream))
+            }
+            // One that was good is gone on with: a Secret that is being replaced is no reason to stop.
+            Err(why) => (Err(why), known),
+        };
+        self.show(&object, accepted, upstream.as_deref()).await?;
+        Ok(Again::After(LOOK_AGAIN))
+    }
+
+    async fn upstream(
+        &self,
+        object: &UpstreamRegistry,
+        known: Option<&Upstream>,
+    ) -> Result<Upstream, String> {
+        let spec = &object.spec;
+        let taken = self.upstreams.list().into_iter().any(|other| {
+            let first =
+                |o: &UpstreamRegistry| (o.metadata.creation_timestamp.clone().map(|t| t.0), o.name_any());
+            other.spec.prefix == spec.prefix && first(&other) < first(object)
+        });
+        if taken {
+            return Err(format!("prefix: another upstream has {:?}", spec.prefix));
+        }
+        if known.is_none() && self.registry.store().kept(&format!("{}/", spec.prefix)).own > 0 {
+            return Err(format!("prefix: there are repositories of our own below {:?}", spec.prefix));
+        }
+        let limit = spec.size_limit.as_deref().map(|text| {
+            quantity(text).ok_or_else(|| format!("sizeLimit: {text:?} is no quantity such as 100Gi"))
+        });
+        let client = client(&self.kube, &spec.remote).await.map_err(|error| error.to_string())?;
+        // What was learnt of tags stays good while it is the same registry.
+        let memory = known.map(|known| std::mem::take(&mut *known.memory())).unwrap_or_default();
+        Ok(Upstream {
+            name: object.name_any(),
+            prefix: spec.prefix.clone(),
+            hub: spec.remote.endpoint.trim_end_matches('/').ends_with(&format!("//{DOCKER_HUB}")),
+            client,
+            repositories: spec.repositories.clone(),
+            fresh: Duration::from_secs(spec.fresh_seconds.into()),
+            size_limit_bytes: limit.transpose()?,
+            visibility: spec.visibility,
+            generation: object.metadata.generation,
+            made: Instant::now(),
+            denied: AtomicBool::new(false),
+            reachable: AtomicBool::new(known.is_none_or(|known| known.reachable.load(Ordering::SeqCst))),
+            memory: std::sync::Mutex::new(memory),
+            evicting: tokio::sync::Mutex::default(),
+        })
+    }
+
+    async fn show(
+        &self,
+        object: &UpstreamRegistry,
+        accepted: Result<(), String>,
+        upstream: Option<&Upstream>,
+    ) -> Result<(), String> {
+        let old = object.status.clone().unwrap_or_default();
+        let kept = self.registry.store().kept(&format!("{}/", object.spec.prefix));
+        let size = kept.size_bytes();
+        let generation = object.metadata.generation;
+        let mut conditions = vec![condition(
+            &old.conditions,
+            upstream_conditions::ACCEPTED,
+            accepted.map(|()| "Accepted".to_owned()).map_err(|why| ("Invalid".to_owned(), why)),
+            generation,
+        )];
+        if let Some(upstream) = upstream {
+            let away = upstream.memory().away.as_ref().map(|(_, why)| why.clone());
+            let reachable = match away {
+                None => Ok("Answers".to_owned()),
+                Some(why) => Err(("DoesNotAnswer".to_owned(), why)),
+            };
+            conditions.push(condition(
+                &old.conditions,
+                upstream_conditions::REACHABLE,
+                reachable,
+                generation,
+            ));
+        }
+        self.tell(object, &old.conditions, &conditions).await;
+        let wanted = UpstreamRegistryStatus {
+            repositories: u32::try_from(kept.repositories).unwrap_or(u32::MAX),
+            size_bytes: i64::try_from(size).unwrap_or(i64::MAX),
+            size: bytes(size),
+            conditions,
+        };
+        if wanted == old {
+            return Ok(());
+        }
+        let patch = Patch::Merge(json!({ "status": wanted }));
+        let api: Api<UpstreamRegistry> = Api::all(self.kube.clone());
+        match api.patch_status(&object.name_any(), &PatchParams::default(), &patch).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            done => done.map(drop).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// An event when the upstream goes away and when it comes back.
+    async fn tell(&self, object: &UpstreamRegistry, old: &[Condition], new: &[Condition]) {
+        let find = |all: &[Condition]| {
+            all.iter().find(|c| c.type_ == upstream_conditions::REACHABLE).map(|c| c.status.clone())
+        };
+        let (was, is) = (find(old), find(new));
+        let first = was.is_none() && is.as_deref() == Some("True");
+        if was == is || first {
+            return;
+        }
+        let Some(condition) = new.iter().find(|c| c.type_ == upstream_conditions::REACHABLE) else { return };
+        let (type_, reason) = match condition.status.as_str() {
+            "True" => (EventType::Normal, "UpstreamReachable"),
+            _ => (EventType::Warning, "UpstreamAway"),
+        };
+        let note = match condition.status.as_str() {
+            "True" => "It answers again.".to_owned(),
+            _ => format!("It does not answer; what is kept is served: {}", condition.message),
+        };
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(note.chars().take(1000).collect()),
+            action: "Pull".to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
+            tracing::debug!(%error, "an event was not written");
+        }
+    }
+}
+
+/// The condition as it is now, with the time of its last change. `good`: a reason, or a reason with what is wrong.
+pub(crate) fn condition(
+    old: &[Condition],
+    kind: &str,
+    good: Result<String, (String, String)>,
+    generation: Option<i64>,
+) -> Condition {
+    let (status, reason, message) = match good {
+        Ok(reason) => ("True", reason, String::new()),
+        Err((reason, message)) => ("False", reason, message.chars().take(1000).collect()),
+    };
+    let before = old.iter().find(|c| c.type_ == kind && c.status == status);
+    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default();
+    Condition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        reason,
+        message,
+        observed_generation: generation,
+        last_transition_time: before.map_or(Time(now), |c| c.last_transition_time.clone()),
+    }
+}
