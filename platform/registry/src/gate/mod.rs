@@ -59,10 +59,6 @@ impl Policies {
             Informer::start(&host.tasks, "registry/namespaces", Api::all(host.client.clone()));
         policies.synced().await;
         namespaces.synced().await;
-        let (changes, seen) = watch::channel(0);
-        namespaces.on_change(move |_| changes.send_modify(|changes| *changes += 1));
-        // A registry is started once.
-        let _ = registry.inner.policies.namespaces.set((namespaces, seen));
         let (all, inner) = (policies.clone(), Arc::downgrade(&registry.inner));
         let read = move || {
             let Some(inner) = inner.upgrade() else { return };
@@ -73,6 +69,10 @@ impl Policies {
         };
         read();
         policies.on_change(move |_| read());
+        let (changes, seen) = watch::channel(0);
+        namespaces.on_change(move |_| changes.send_modify(|changes| *changes += 1));
+        // Last: who knows namespaces decides, and has to know policies then. A registry is started once.
+        let _ = registry.inner.policies.namespaces.set((namespaces, seen));
         running::follow(registry, host);
     }
 
@@ -152,6 +152,11 @@ impl Registry {
         self.facts(repository).map(|facts| self.inner.catalogue.place(&facts.owner)).unwrap_or_default()
     }
 
+    /// Whether anything is required anywhere for pushes or pulls, which most platforms do not.
+    pub(crate) fn has_policies(&self, act: Act) -> bool {
+        self.inner.policies.book().says_anything_of(act)
+    }
+
     /// Whether a manifest that is pushed or pulled is one that policies have a say about, and what they say.
     pub(crate) async fn permit(
         &self,
@@ -159,9 +164,6 @@ impl Registry {
         asked: Asked<'_>,
         record: &ManifestRecord,
     ) -> io::Result<Result<(), Refusal>> {
-        if !self.inner.policies.book().says_anything_of(act) {
-            return Ok(Ok(()));
-        }
         let images = match is_image(record) {
             true => vec![asked.digest.clone()],
             false => self.images_in(asked.repository, record),

@@ -24,7 +24,7 @@ use gantry_oci::{Digest, RepositoryName};
 use gantry_registry_api::{GROUP, RESOURCE};
 use gantry_scanner::advisories::{AdvisoryData, Index};
 use gantry_scanner::rating::Grade;
-use gantry_scanner::{Options, Report, Scanner};
+use gantry_scanner::{Limits, Options, Report, Scanner};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
@@ -41,6 +41,8 @@ pub(crate) use routes::report as route;
 const WAITING_MAX: usize = 10_000;
 /// Failures that are remembered; then all is tried again.
 const FAILED_MAX: usize = 10_000;
+/// Of one layer once it is not compressed: one image must not hold the only worker for long.
+const LAYER_MAX_BYTES: u64 = 16 << 30;
 /// How often it is looked whether there are other advisories. They are a file, and nobody tells of its change.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -334,7 +336,8 @@ fn scan(registry: &Registry, repository: &RepositoryName, digest: &Digest) -> io
 
 /// Looks through the layers that were not looked through before.
 fn analyse(kept: &Kept, name: &str, image: &Image) -> io::Result<Report> {
-    let mut scanner = Scanner::new(Options { checks: true, ..Options::default() });
+    let limits = Limits { uncompressed_max_bytes: LAYER_MAX_BYTES, ..Limits::default() };
+    let mut scanner = Scanner::new(Options { limits, checks: true, ..Options::default() });
     let mut new = Vec::new();
     for layer in &image.layers {
         match kept.layer(&layer.digest)? {
