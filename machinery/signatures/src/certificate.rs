@@ -108,10 +108,16 @@ impl Authority {
     ) -> Result<(), CertificateError> {
         let chain = |error: webpki::Error| CertificateError::Chain(format!("{error:?}"));
         let mut anchors: Vec<TrustAnchor<'_>> = Vec::new();
+        let mut expired = None;
         for root in &self.roots {
-            // An anchor has no time of its own.
-            within(&parse(root)?, now)?;
-            anchors.push(anchor_from_trusted_cert(root).map_err(chain)?);
+            // An anchor has no time of its own. One that is over leaves the others good: roots are replaced.
+            match within(&parse(root)?, now) {
+                Ok(()) => anchors.push(anchor_from_trusted_cert(root).map_err(chain)?),
+                Err(error) => expired = Some(error),
+            }
+        }
+        if let Some(error) = expired.filter(|_| anchors.is_empty()) {
+            return Err(error);
         }
         let seconds = u64::try_from(now.as_second()).unwrap_or_default();
         let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));

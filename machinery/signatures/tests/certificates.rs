@@ -131,6 +131,14 @@ fn an_expired_root_opens_nothing() {
     old.not_after = time::OffsetDateTime::now_utc() - time::Duration::HOUR;
     let root = Made { pem: old.self_signed(&key).expect("a certificate").pem(), key, params: old };
     let leaf = issued(&root, params("alice", false));
-    let refused = verify(&signed(&leaf, None, &image), &image, &trust(&root.pem, &[]), Timestamp::now());
+    let now = Timestamp::now();
+    let refused = verify(&signed(&leaf, None, &image), &image, &trust(&root.pem, &[]), now);
     assert!(matches!(refused, Err(Unverified::Certificate(CertificateError::Expired { .. }))), "{refused:?}");
+    // Its successor beside it is good.
+    let next = self::root("next");
+    let both = trust(&format!("{}{}", root.pem, next.pem), &[]);
+    let (of_next, of_old) =
+        (signed(&issued(&next, params("bob", false)), None, &image), signed(&leaf, None, &image));
+    assert!(verify(&of_next, &image, &both, now).is_ok());
+    assert!(verify(&of_old, &image, &both, now).is_err());
 }
