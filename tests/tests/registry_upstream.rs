@@ -107,6 +107,8 @@ fn what_was_pulled_once_is_served_when_the_upstream_is_gone() {
     mirror.pull("mirror/docker/team/x:1").ok();
     let before = blobs(gantry, "pulled");
     expect_field(gantry, &["repository", "mirror.docker.team.x"], "{.status.tags}", "1");
+    // It is looked at like everything else that is here.
+    gantry.gantry(&["image", "report", "mirror/docker/team/x:1", "--wait", "60"]).ok();
     // The tag moves: here too, as soon as it is no longer believed.
     push_to(&docker, &second, "team/x:1");
     mirror.pull("mirror/docker/team/x:1").ok();

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use gantry_kube_types::{
     Admission, AdmissionAttributes, AdmissionOperation, AdmissionPhase, FieldError, StatusError,
@@ -18,6 +19,7 @@ use super::policies::{Effective, documents};
 use super::{Act, Asked, Place};
 use crate::Registry;
 use crate::catalogue::Facts;
+use crate::routes::ManifestName;
 
 /// Of a pod: the digests of its images of this registry, by container, as its names were resolved when it was made.
 pub(super) const DIGESTS: &str = "registry.gantry.dev/digests";
@@ -26,6 +28,8 @@ const EXEMPT_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-l
 const PAUSE: &str = "gantry/pause";
 /// Names of Docker Hub, which the node asks here first.
 const DOCKER_HUB: [&str; 2] = ["docker.io", "index.docker.io"];
+/// How long a pod waits for an upstream to say what its image is.
+const UPSTREAM_WAIT: Duration = Duration::from_secs(5);
 const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
 /// Pods by their images, and policies by what they say. Knows nothing before it is connected.
@@ -73,7 +77,10 @@ impl Admission for ImageGate {
             Err(error) => return Err(error),
         };
         match (request.phase, is_pod) {
-            (AdmissionPhase::Mutate, true) => gate.resolve(request, &images),
+            (AdmissionPhase::Mutate, true) => {
+                gate.bring(&images).await;
+                gate.resolve(request, &images);
+            }
             (AdmissionPhase::Mutate, false) => {}
             (AdmissionPhase::Validate, _) => {
                 for image in images.iter().map(|(_, image)| image).collect::<BTreeSet<_>>() {
@@ -184,7 +191,31 @@ impl Gate<'_> {
         }
         // A name without a host is looked up here first; one that belongs to somebody here is nobody else's.
         let owned = self.registry.facts(&reference.repository).is_some_and(|f| f.owner != Default::default());
-        if owned || has(&reference.repository) { Located::Here(reference) } else { Located::Elsewhere }
+        let known = owned || has(&reference.repository) || self.registry.is_mirror(&reference.repository);
+        if known { Located::Here(reference) } else { Located::Elsewhere }
+    }
+
+    /// Asks upstreams for images that are pulled through: what does not come in time is judged by what is here.
+    async fn bring(&self, images: &[(String, String)]) {
+        let names: BTreeSet<&String> = images.iter().map(|(_, image)| image).collect();
+        let asked = names.into_iter().filter_map(|image| match self.locate(image) {
+            Located::Here(reference) if self.registry.is_mirror(&reference.repository) => {
+                let facts = self.registry.facts(&reference.repository)?;
+                may_pull(&facts, &self.place).then_some(reference)
+            }
+            _ => None,
+        });
+        let each = asked.map(|reference| async move {
+            let name = match (reference.digest, reference.tag) {
+                (Some(digest), _) => ManifestName::Digest(digest),
+                (None, tag) => ManifestName::Tag(tag.unwrap_or_else(Tag::latest)),
+            };
+            if let Err(error) = crate::upstream::manifest(self.registry, &reference.repository, &name).await {
+                tracing::debug!(?error, repository = %reference.repository, "an upstream's image did not come");
+            }
+        });
+        // Those that are late go on coming when somebody asks again.
+        let _ = tokio::time::timeout(UPSTREAM_WAIT, futures::future::join_all(each)).await;
     }
 
     fn digest(&self, reference: &Reference) -> Option<Digest> {

@@ -192,16 +192,17 @@ async fn images_are_signed_by_whom_the_policy_trusts() {
     let (key, other) = (PrivateKey::generate().expect("a key"), PrivateKey::generate().expect("a key"));
     let tag = attachment::tag(&signed.digest()).expect("a tag");
     stage.push(tag.as_str(), &signature(&key, &signed)).await;
-    let by = |key: &str, failure: &str| {
-        json!({ "onFailure": failure, "deploy": { "signature": { "keys": [key] } } })
-    };
+    let by = |key: &str, failure: &str| json!({ "onFailure": failure, "deploy": { "signature": { "keys": [key] } } });
     set(&stage.registry, &by(&key.public().to_pem(), "open"));
     assert_eq!(stage.said(Act::Deploy, &signed).await, "");
     let said = stage.said(Act::Deploy, &unsigned).await;
     assert!(said.contains("it has to be signed: it has no signature"), "{said}");
     set(&stage.registry, &by(&other.public().to_pem(), "open"));
     let said = stage.said(Act::Deploy, &signed).await;
-    assert!(said.contains("it has to be signed: it was made with none of the keys that are trusted"), "{said}");
+    assert!(
+        said.contains("it has to be signed: it was made with none of the keys that are trusted"),
+        "{said}"
+    );
     set(&stage.registry, &by("no key", "closed"));
     let said = stage.said(Act::Deploy, &signed).await;
     assert!(said.contains("its signature cannot be verified: signature.keys[0]"), "{said}");

@@ -245,10 +245,15 @@ impl Registry {
             self.blocking(|registry| registry.inner.scans.save()).await.map_err(text)?;
             return Ok(None);
         };
-        let (repository, digest) = wanted.clone();
-        // A scan that panics ends as an error here, and is not tried again.
-        let scanned = self.blocking(move |registry| scan(registry, &repository, &digest)).await;
         let (repository, digest) = &wanted;
+        let scanned = match self.whole(repository, digest).await {
+            Err(why) => Err(io::Error::other(why)),
+            Ok(()) => {
+                let (repository, digest) = wanted.clone();
+                // A scan that panics ends as an error here, and is not tried again.
+                self.blocking(move |registry| scan(registry, &repository, &digest)).await
+            }
+        };
         let failed = match scanned {
             Ok(None) => None,
             Ok(Some(report)) => {
@@ -268,6 +273,13 @@ impl Registry {
         self.inner.scans.done(&wanted, failed);
         self.note(repository);
         Ok(Some(wanted))
+    }
+
+    /// Sees to it that all of the image is here, where it is another registry's.
+    async fn whole(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), String> {
+        let Some(record) = self.store().record(repository, digest) else { return Ok(()) };
+        let brought = self.bring_blobs(repository, &record).await;
+        brought.map_err(|error| format!("the upstream registry does not give all of it: {error:?}"))
     }
 
     async fn record_regraded(&self, regraded: &[Regraded]) {

@@ -142,13 +142,16 @@ impl Ask<'_> {
             ManifestName::Tag(tag) => Some(Tagging { tag: tag.clone(), immutable: false }),
             ManifestName::Digest(_) => None,
         };
-        let repository = self.repository.clone();
+        let (repository, stored, kept) = (self.repository.clone(), digest.clone(), record.clone());
         let put = self.registry.blocking(move |registry| {
-            registry.store().put_manifest(&repository, &digest, record, &bytes, tag.as_ref())
+            registry.store().put_manifest(&repository, &stored, record, &bytes, tag.as_ref())
         });
-        // Refused is what lacks something, or moves what does not move; neither can be said of these.
-        if let Err(refused) = put.await? {
-            tracing::error!(?refused, repository = %self.repository, "an upstream's manifest was not kept");
+        match put.await? {
+            Ok(()) => self.registry.inner.scans.pushed(self.repository, &digest, &kept),
+            // Refused is what lacks something, or moves what does not move; neither can be said of these.
+            Err(refused) => {
+                tracing::error!(?refused, repository = %self.repository, "an upstream's manifest was not kept");
+            }
         }
         self.registry.note(self.repository);
         Ok(())

@@ -23,6 +23,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::Registry;
 use crate::errors::{ApiError, ErrorCode};
+use crate::store::ManifestRecord;
 
 pub(crate) use blobs::blob;
 pub(crate) use manifests::{bring_signatures, manifest};
@@ -120,6 +121,18 @@ impl Registry {
         let allowed = upstream.repositories.is_empty()
             || upstream.repositories.iter().any(|pattern| matches(pattern, remote.as_str()));
         allowed.then_some((upstream, remote))
+    }
+
+    /// Fetches what a manifest of an upstream names and is not here, for who reads all of an image.
+    pub(crate) async fn bring_blobs(
+        &self,
+        repository: &RepositoryName,
+        record: &ManifestRecord,
+    ) -> Result<(), ApiError> {
+        for blob in record.blobs.iter().filter(|_| record.partial) {
+            blobs::whole(self, repository, blob).await?;
+        }
+        Ok(())
     }
 
     /// Whether it is kept of another registry, perhaps in parts.
