@@ -170,14 +170,19 @@ fn exceptions_end_and_policies_are_checked(gantry: &Instance) {
         let arguments = ["-n", "shop-prod", "create", "--dry-run=server", "-f", "-"];
         gantry.kubectl_with_input(&arguments, pod.to_string().as_bytes())
     };
-    // No verifier is connected, so nothing counts as signed.
-    let signed = json!({ "deploy": { "signature": { "keys": ["-----BEGIN PUBLIC KEY-----"] } } });
-    patch(gantry, &signed).ok();
+    let prefix = gantry.scratch().join("release").display().to_string();
+    let keys = ["image", "generate-key-pair", "--output-key-prefix", &prefix, "--password-stdin"];
+    run_with_input(&mut gantry.gantry_command(&keys), b"a password\n").ok();
+    let public = std::fs::read_to_string(format!("{prefix}.pub")).expect("a public key");
+    patch(gantry, &json!({ "deploy": { "signature": { "keys": [public] } } })).ok();
     eventually_some("a signature is required", SOON, || {
         let out = trial("acme/shop/web:2");
-        let said = out.stderr.contains("it has to be signed, and this server cannot verify signatures");
-        if said { Ok(()) } else { Err(out) }
+        if out.stderr.contains("it has to be signed: it has no signature") { Ok(()) } else { Err(out) }
     });
+    let key = format!("{prefix}.key");
+    let sign = ["image", "sign", "--key", &key, "--password-stdin", "acme/shop/web:2"];
+    run_with_input(&mut gantry.gantry_command(&sign), b"a password\n").ok();
+    trial("acme/shop/web:2").ok();
     patch(gantry, &json!({ "deploy": { "signature": null }, "otherRegistries": "refuse" })).ok();
     eventually_some("other registries are refused", SOON, || {
         let out = trial("quay.io/x/y:1");

@@ -28,6 +28,7 @@ fn shell(person: &Person, gantry: &Instance, namespace: &str, what: &str) -> Str
 fn a_shell_in_a_recorded_project_can_be_played_again() {
     let Some(gantry) = Instance::start() else { return };
     gantry.push_tools();
+    gantry.gantry(&["repository", "set", "demo/tools", "--visibility", "public"]).ok();
     gantry.gantry(&["domain", "create", "acme"]).ok();
     gantry.gantry(&["project", "create", "acme/web", "--environment", "dev", "--record-sessions"]).ok();
     gantry.gantry(&["project", "create", "acme/lab", "--environment", "dev"]).ok();

@@ -56,10 +56,11 @@ pub(crate) fn export(inner: Arc<Inner>, query: Query, scope: Scope) -> Body {
 /// What matches from now on, or from `continue` on, until the client or the server goes.
 pub(crate) fn follow(inner: Arc<Inner>, query: Query, scope: Scope) -> Body {
     let (sender, receiver) = mpsc::channel(PIECES_MAX);
+    // Before the answer begins: who has its head sees whatever comes from then on.
+    let mut tip = inner.catalog.tip.subscribe();
+    let asked = query.continue_.as_ref().and_then(|t| t.parse().ok());
+    let mut cursor = Cursor::from(asked.unwrap_or_else(|| tip.borrow().next_sequence));
     tokio::spawn(async move {
-        let mut tip = inner.catalog.tip.subscribe();
-        let asked = query.continue_.as_ref().and_then(|t| t.parse().ok());
-        let mut cursor = Cursor::from(asked.unwrap_or_else(|| tip.borrow().next_sequence));
         let draining: CancellationToken = inner.draining.clone();
         loop {
             tip.borrow_and_update();
