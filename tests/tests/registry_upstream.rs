@@ -138,11 +138,13 @@ fn what_was_pulled_once_is_served_when_the_upstream_is_gone() {
     mirror.pull("mirror/docker/team/x:1").ok();
 
     docker.resume();
+    // Whether it is there is known by asking it.
     eventually_some("the upstream is asked again", SOON, || {
         let answer = mirror.ask("/v2/mirror/docker/team/x/manifests/1").ok().to_lowercase();
-        if answer.contains("warning:") { Err(answer) } else { Ok(()) }
+        let path = "{.status.conditions[?(@.type==\"Reachable\")].status}";
+        let reachable = gantry.jsonpath(&["upstreamregistry", "docker"], path);
+        if !answer.contains("warning:") && reachable == "True" { Ok(()) } else { Err((reachable, answer)) }
     });
-    mirror.condition("docker", "Reachable", "True");
     mirror.is_whole();
 }
 

@@ -72,9 +72,11 @@ impl Registry {
                 .map_err(|found| SeedError::Invalid(format!("{} has the digest {found}", blob.digest)))?;
         }
         let limits = &self.config().limits;
-        let record =
+        let mut record =
             crate::validate::check(&image.manifest, Some(&image.media_type), limits.manifest_references_max)
                 .map_err(SeedError::Invalid)?;
+        // What is made for another registry's image goes as that does, and makes no repository of our own of it.
+        record.partial = self.is_mirror(repository);
         let tag = tag.map(|tag| Tagging { tag: tag.clone(), immutable: false });
         let pushed = record.clone();
         store
