@@ -16,6 +16,9 @@ const RUN: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("curl", "curl"),
+    // The allocator is C.
+    ("cc", "gcc"),
+    ("make", "make"),
 ];
 
 /// Real clients the tests drive.
