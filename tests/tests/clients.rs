@@ -308,3 +308,53 @@ fn a_pod_reaches_the_api_with_its_own_token() {
         run(Command::new("curl").args(["-sS", "--max-time", "10", "--cacert", &ca, "-H", &header, &url]));
     has_all(&out.ok(), &["APIGroupList"]);
 }
+
+/// Newer kubectl sends what it makes of flags as protobuf.
+#[test]
+fn kubectl_creates_from_flags() {
+    let Some(gantry) = Instance::builder().no_node().start() else { return };
+    let create = |words: &str| {
+        let words: Vec<&str> = std::iter::once("create").chain(words.split(' ')).collect();
+        gantry.kubectl(&words).ok();
+    };
+    create("deployment web --image=demo/x:1 --replicas=2 --port=8080");
+    create("job once --image=demo/x:1 -- /bin/echo one two");
+    create("cronjob tick --image=demo/x:1 --schedule=@hourly");
+    create("job of-tick --from=cronjob/tick");
+    create("quota bounds --hard=cpu=2,pods=3 --scopes=NotTerminating");
+    create("poddisruptionbudget some --selector=app=web --min-available=50%");
+    create("poddisruptionbudget two --selector=app=web --max-unavailable=2");
+    create("priorityclass high --value=1000 --description=first");
+    create("service clusterip inside --tcp=80:8080");
+    create("service nodeport outside --tcp=443:https --node-port=0");
+    for (object, path, want) in [
+        (
+            "deployment/web",
+            "{.spec.replicas} {.spec.template.spec.containers[0].ports[0].containerPort}",
+            "2 8080",
+        ),
+        ("deployment/web", "{.metadata.labels.app} {.spec.selector.matchLabels.app}", "web web"),
+        (
+            "job/once",
+            "{.spec.template.spec.containers[0].command} {.spec.template.spec.restartPolicy}",
+            "[\"/bin/echo\",\"one\",\"two\"] Never",
+        ),
+        (
+            "job/of-tick",
+            "{.spec.template.spec.containers[0].image} {.metadata.ownerReferences[0].name}",
+            "demo/x:1 tick",
+        ),
+        ("quota/bounds", "{.spec.hard.cpu} {.spec.hard.pods} {.spec.scopes}", "2 3 [\"NotTerminating\"]"),
+        ("pdb/some", "{.spec.minAvailable} {.spec.maxUnavailable}", "50% "),
+        ("pdb/two", "{.spec.minAvailable} {.spec.maxUnavailable}", " 2"),
+        ("priorityclass/high", "{.value} {.description}", "1000 first"),
+        (
+            "service/inside",
+            "{.spec.type} {.spec.ports[0].port} {.spec.ports[0].targetPort}",
+            "ClusterIP 80 8080",
+        ),
+        ("service/outside", "{.spec.type} {.spec.ports[0].targetPort}", "NodePort https"),
+    ] {
+        assert_eq!(gantry.jsonpath(&[object], path), want, "{object} {path}");
+    }
+}

@@ -1,5 +1,5 @@
 //! The objects that kubectl sends as Kubernetes protobuf even to servers that offer JSON: reviews,
-//! token requests, evictions, delete options, and the simple kinds that `kubectl create` makes from
+//! token requests, evictions, delete options, and the kinds that `kubectl create` makes from
 //! flags (kubectl ≥ 1.32).
 //!
 //! A body is the four bytes `k8s\0` and a `runtime.Unknown` (`k8s.io/apimachinery/pkg/runtime`,
@@ -7,173 +7,17 @@
 //! generated.proto of each group. A kind or a field that is not written here is refused as a whole (415):
 //! dropping it would change what the client asked for.
 
+mod kinds;
+mod workloads;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-/// How one field becomes JSON.
-#[derive(Clone, Copy)]
-enum Kind {
-    Text,
-    Number,
-    Flag,
-    Message(&'static [Field]),
-    /// `map<string, string>`
-    TextMap,
-    /// `map<string, ExtraValue>`: lists of text.
-    ListMap,
-    /// `map<string, bytes>`: base64 in JSON.
-    BytesMap,
-    /// What the server sets itself.
-    Skip,
-}
-
-struct Field {
-    number: u64,
-    name: &'static str,
-    kind: Kind,
-    repeated: bool,
-}
-
-const fn one(number: u64, name: &'static str, kind: Kind) -> Field {
-    Field { number, name, kind, repeated: false }
-}
-
-const fn many(number: u64, name: &'static str, kind: Kind) -> Field {
-    Field { number, name, kind, repeated: true }
-}
-
-const OBJECT_META: &[Field] = &[
-    one(1, "name", Kind::Text),
-    one(2, "generateName", Kind::Text),
-    one(3, "namespace", Kind::Text),
-    one(5, "uid", Kind::Text),
-    one(6, "resourceVersion", Kind::Text),
-    one(11, "labels", Kind::TextMap),
-    one(12, "annotations", Kind::TextMap),
-    many(14, "finalizers", Kind::Text),
-    // selfLink, generation, creationTimestamp, managedFields
-    one(4, "", Kind::Skip),
-    one(7, "", Kind::Skip),
-    one(8, "", Kind::Skip),
-    one(17, "", Kind::Skip),
-];
-const CONFIG_MAP: &[Field] = &[
-    one(1, "metadata", Kind::Message(OBJECT_META)),
-    one(2, "data", Kind::TextMap),
-    one(3, "binaryData", Kind::BytesMap),
-    one(4, "immutable", Kind::Flag),
-];
-const SECRET: &[Field] = &[
-    one(1, "metadata", Kind::Message(OBJECT_META)),
-    one(2, "data", Kind::BytesMap),
-    one(3, "type", Kind::Text),
-    one(4, "stringData", Kind::TextMap),
-    one(5, "immutable", Kind::Flag),
-];
-const NAMESPACE: &[Field] =
-    &[one(1, "metadata", Kind::Message(OBJECT_META)), one(2, "", Kind::Skip), one(3, "", Kind::Skip)];
-const SERVICE_ACCOUNT: &[Field] = &[one(1, "metadata", Kind::Message(OBJECT_META))];
-const POLICY_RULE: &[Field] = &[
-    many(1, "verbs", Kind::Text),
-    many(2, "apiGroups", Kind::Text),
-    many(3, "resources", Kind::Text),
-    many(4, "resourceNames", Kind::Text),
-    many(5, "nonResourceURLs", Kind::Text),
-];
-const ROLE: &[Field] =
-    &[one(1, "metadata", Kind::Message(OBJECT_META)), many(2, "rules", Kind::Message(POLICY_RULE))];
-const SUBJECT: &[Field] = &[
-    one(1, "kind", Kind::Text),
-    one(2, "apiGroup", Kind::Text),
-    one(3, "name", Kind::Text),
-    one(4, "namespace", Kind::Text),
-];
-const ROLE_REF: &[Field] =
-    &[one(1, "apiGroup", Kind::Text), one(2, "kind", Kind::Text), one(3, "name", Kind::Text)];
-const ROLE_BINDING: &[Field] = &[
-    one(1, "metadata", Kind::Message(OBJECT_META)),
-    many(2, "subjects", Kind::Message(SUBJECT)),
-    one(3, "roleRef", Kind::Message(ROLE_REF)),
-];
-const PRECONDITIONS: &[Field] = &[one(1, "uid", Kind::Text), one(2, "resourceVersion", Kind::Text)];
-const DELETE_OPTIONS: &[Field] = &[
-    one(1, "gracePeriodSeconds", Kind::Number),
-    one(2, "preconditions", Kind::Message(PRECONDITIONS)),
-    one(3, "orphanDependents", Kind::Flag),
-    one(4, "propagationPolicy", Kind::Text),
-    many(5, "dryRun", Kind::Text),
-];
-const EVICTION: &[Field] =
-    &[one(1, "metadata", Kind::Message(OBJECT_META)), one(2, "deleteOptions", Kind::Message(DELETE_OPTIONS))];
-const RESOURCE_ATTRIBUTES: &[Field] = &[
-    one(1, "namespace", Kind::Text),
-    one(2, "verb", Kind::Text),
-    one(3, "group", Kind::Text),
-    one(4, "version", Kind::Text),
-    one(5, "resource", Kind::Text),
-    one(6, "subresource", Kind::Text),
-    one(7, "name", Kind::Text),
-];
-const PATH_ATTRIBUTES: &[Field] = &[one(1, "path", Kind::Text), one(2, "verb", Kind::Text)];
-const ACCESS_SPEC: &[Field] = &[
-    one(1, "resourceAttributes", Kind::Message(RESOURCE_ATTRIBUTES)),
-    one(2, "nonResourceAttributes", Kind::Message(PATH_ATTRIBUTES)),
-    one(3, "user", Kind::Text),
-    many(4, "groups", Kind::Text),
-    one(5, "extra", Kind::ListMap),
-    one(6, "uid", Kind::Text),
-];
-const RULES_SPEC: &[Field] = &[one(1, "namespace", Kind::Text)];
-const TOKEN_REVIEW_SPEC: &[Field] = &[one(1, "token", Kind::Text), many(2, "audiences", Kind::Text)];
-const BOUND_OBJECT: &[Field] = &[
-    one(1, "kind", Kind::Text),
-    one(2, "apiVersion", Kind::Text),
-    one(3, "name", Kind::Text),
-    one(4, "uid", Kind::Text),
-];
-const TOKEN_REQUEST_SPEC: &[Field] = &[
-    many(1, "audiences", Kind::Text),
-    one(3, "boundObjectRef", Kind::Message(BOUND_OBJECT)),
-    one(4, "expirationSeconds", Kind::Number),
-];
-
-const fn with_spec(spec: &'static [Field]) -> [Field; 3] {
-    // The third is the status, which is the answer.
-    [
-        one(1, "metadata", Kind::Message(OBJECT_META)),
-        one(2, "spec", Kind::Message(spec)),
-        one(3, "", Kind::Skip),
-    ]
-}
-
-const ACCESS_REVIEW: &[Field] = &with_spec(ACCESS_SPEC);
-const RULES_REVIEW: &[Field] = &with_spec(RULES_SPEC);
-const TOKEN_REVIEW: &[Field] = &with_spec(TOKEN_REVIEW_SPEC);
-const TOKEN_REQUEST: &[Field] = &with_spec(TOKEN_REQUEST_SPEC);
-const WHO_AM_I: &[Field] = &[one(1, "metadata", Kind::Message(OBJECT_META)), one(2, "", Kind::Skip)];
-
-fn message_of(kind: &str) -> Option<&'static [Field]> {
-    Some(match kind {
-        "ConfigMap" => CONFIG_MAP,
-        "Secret" => SECRET,
-        "Namespace" => NAMESPACE,
-        "ServiceAccount" => SERVICE_ACCOUNT,
-        "Role" | "ClusterRole" => ROLE,
-        "RoleBinding" | "ClusterRoleBinding" => ROLE_BINDING,
-        "DeleteOptions" => DELETE_OPTIONS,
-        "Eviction" => EVICTION,
-        "SelfSubjectAccessReview" | "SubjectAccessReview" | "LocalSubjectAccessReview" => ACCESS_REVIEW,
-        "SelfSubjectRulesReview" => RULES_REVIEW,
-        "SelfSubjectReview" => WHO_AM_I,
-        "TokenReview" => TOKEN_REVIEW,
-        "TokenRequest" => TOKEN_REQUEST,
-        _ => return None,
-    })
-}
+use kinds::{Field, Kind, message_of};
 
 const MAGIC: &[u8] = b"k8s\0";
-/// None of the messages above is deeper.
+/// None of the messages is deeper: of a CronJob, down to the ports of its containers.
 const DEPTH_MAX: u32 = 8;
 
 /// Reads a body of media type `application/vnd.kubernetes.protobuf`; `None` where it is not one of the
@@ -216,19 +60,27 @@ fn message(bytes: &[u8], fields: &[Field], depth: u32) -> Option<Map<String, Val
         if matches!(field.kind, Kind::Skip) {
             continue;
         }
-        if let (Kind::TextMap | Kind::ListMap | Kind::BytesMap, Wire::Bytes(entry)) = (field.kind, wire) {
+        if let (Kind::TextMap | Kind::ListMap | Kind::BytesMap | Kind::QuantityMap, Wire::Bytes(entry)) =
+            (field.kind, wire)
+        {
             let (key, value) = map_entry(entry, field.kind)?;
             let map = object.entry(field.name).or_insert_with(|| Map::new().into());
             map.as_object_mut()?.insert(key, value);
             continue;
         }
+        if let (Kind::Inline(fields), Wire::Bytes(inner)) = (field.kind, wire) {
+            object.extend(message(inner, fields, depth + 1)?);
+            continue;
+        }
         let value = match (field.kind, wire) {
             // Empty text is absent text: the encoder writes both alike.
             (Kind::Text, Wire::Bytes([])) if !field.repeated => continue,
+            (Kind::Count | Kind::Switch, Wire::Varint(0)) => continue,
             (Kind::Text, Wire::Bytes(text)) => text_of(text)?.into(),
             // Two's complement, as protobuf keeps negative int64.
-            (Kind::Number, Wire::Varint(number)) => i64::from_ne_bytes(number.to_ne_bytes()).into(),
-            (Kind::Flag, Wire::Varint(number)) => (number != 0).into(),
+            (Kind::Number | Kind::Count, Wire::Varint(number)) => signed(number).into(),
+            (Kind::Flag | Kind::Switch, Wire::Varint(number)) => (number != 0).into(),
+            (Kind::IntOrString, Wire::Bytes(inner)) => int_or_string(inner)?,
             (Kind::Message(fields), Wire::Bytes(inner)) => message(inner, fields, depth + 1)?.into(),
             _ => return None,
         };
@@ -242,6 +94,25 @@ fn message(bytes: &[u8], fields: &[Field], depth: u32) -> Option<Map<String, Val
     Some(object)
 }
 
+fn signed(number: u64) -> i64 {
+    i64::from_ne_bytes(number.to_ne_bytes())
+}
+
+/// `IntOrString`: its first field says which of the other two counts.
+fn int_or_string(bytes: &[u8]) -> Option<Value> {
+    let (mut is_text, mut number, mut text) = (false, 0, String::new());
+    let mut reader = Reader(bytes);
+    while let Some((field, wire)) = reader.next()? {
+        match (field, wire) {
+            (1, Wire::Varint(kind)) => is_text = kind == 1,
+            (2, Wire::Varint(value)) => number = signed(value),
+            (3, Wire::Bytes(value)) => text = text_of(value)?,
+            _ => return None,
+        }
+    }
+    Some(if is_text { text.into() } else { number.into() })
+}
+
 fn map_entry(bytes: &[u8], kind: Kind) -> Option<(String, Value)> {
     let (mut key, mut value) = (String::new(), Value::from(""));
     let mut reader = Reader(bytes);
@@ -251,6 +122,12 @@ fn map_entry(bytes: &[u8], kind: Kind) -> Option<(String, Value)> {
             (2, Wire::Bytes(text)) if matches!(kind, Kind::TextMap) => value = text_of(text)?.into(),
             (2, Wire::Bytes(bytes)) if matches!(kind, Kind::BytesMap) => {
                 value = STANDARD.encode(bytes).into()
+            }
+            (2, Wire::Bytes(quantity)) if matches!(kind, Kind::QuantityMap) => {
+                let mut reader = Reader(quantity);
+                while let Some((1, Wire::Bytes(text))) = reader.next()? {
+                    value = text_of(text)?.into();
+                }
             }
             (2, Wire::Bytes(list)) => {
                 let mut items = Vec::new();
@@ -362,7 +239,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes: Vec<u8>, kind in "(DeleteOptions|Eviction|TokenReview)") {
+        fn no_bytes_make_it_panic(bytes: Vec<u8>, kind in "(DeleteOptions|Eviction|TokenReview|CronJob|PodDisruptionBudget|ResourceQuota)") {
             let _ = decode(&[MAGIC, &bytes].concat());
             let type_meta = field(2, kind.as_bytes());
             let head = [MAGIC.to_vec(), field(1, &type_meta)].concat();
