@@ -1,7 +1,6 @@
 //! Who a caller of the Kubernetes API is to identity: which user, and with which of the user's rights.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gantry_identity_api::{User, extra};
@@ -158,7 +157,7 @@ struct Remembered {
     callers: HashMap<String, Arc<Caller>>,
     /// Those asked about lately, by [`UserInfo::address`]. A request asks several times with the same value, and a
     /// token's session hands out the same value for every request.
-    by_address: HashMap<usize, Known, BuildHasherDefault<AsItIs>>,
+    by_address: HashMap<usize, Known>,
 }
 
 /// One value of the callers of the moment.
@@ -169,29 +168,6 @@ pub(crate) struct Known {
     pub(crate) caller: Arc<Caller>,
     /// About this very value: two of one caller may be in different groups.
     pub(crate) decisions: Arc<Decisions>,
-}
-
-/// A number that is spread well enough itself.
-#[derive(Default)]
-pub(crate) struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
-    }
-
-    /// An address: its low bits are always the same, and the map looks at the low and the high ones.
-    fn write_usize(&mut self, address: usize) {
-        self.0 = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
-    }
 }
 
 impl Callers {

@@ -1,12 +1,10 @@
 //! Decisions about one caller: a client asks for the same things again and again.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use gantry_kube_types::{Attributes, Decision};
-
-use super::callers::AsItIs;
 
 /// Kept per caller, half a KiB each.
 const DECISIONS_MAX: usize = 32;
@@ -21,7 +19,7 @@ pub(crate) struct Decisions {
 #[derive(Default)]
 struct Kept {
     version: u64,
-    decisions: HashMap<u64, (Attributes, Decision), BuildHasherDefault<AsItIs>>,
+    decisions: HashMap<u64, (Attributes, Decision)>,
     /// Questions asked once. A list that looks at every object asks thousands that nobody repeats.
     asked: [u64; DECISIONS_MAX],
 }
