@@ -21,6 +21,11 @@ pub struct DockerRegistry {
 impl DockerRegistry {
     /// `None`, with the reason printed, where it is not installed.
     pub fn start() -> Option<Self> {
+        Self::configured(|_, _| {})
+    }
+
+    /// With another configuration than that of the tests; what it names can be put into the directory.
+    pub fn configured(change: impl FnOnce(&mut serde_json::Value, &Path)) -> Option<Self> {
         if Command::new("docker-registry").arg("--version").output().is_err() {
             skip("no docker-registry (cargo xtask setup installs it)");
             return None;
@@ -28,25 +33,37 @@ impl DockerRegistry {
         let directory = tempfile::tempdir().expect("a directory");
         let mut registry = Self { port: free_port(), child: None, directory };
         let root = registry.root().display().to_string();
-        let configuration = serde_json::json!({
+        let mut configuration = serde_json::json!({
             "version": 0.1,
             "log": { "level": "info", "accesslog": { "disabled": false } },
             "storage": { "filesystem": { "rootdirectory": root }, "delete": { "enabled": true } },
             "http": { "addr": registry.address() },
         });
+        change(&mut configuration, registry.directory.path());
         let mut file = File::create(registry.path("config.yml")).expect("a file");
         std::io::Write::write_all(&mut file, configuration.to_string().as_bytes()).expect("written");
         registry.resume();
         Some(registry)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A file of its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Below it is everything that it keeps.
     pub fn root(&self) -> PathBuf {
         self.path("content")
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process, while it runs.
+    pub fn pid(&self) -> Option<i32> {
+        // Numbers of processes are positive and small.
+        self.child.as_ref().map(|child| child.id() as i32)
     }
 
     /// `127.0.0.1:PORT`

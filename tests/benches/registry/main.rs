@@ -23,7 +23,6 @@ use std::process::ExitCode;
 use gantry_testkit::Instance;
 
 use common::Table;
-use peer::Peer;
 use people::Server;
 use remote::Remote;
 
@@ -37,10 +36,10 @@ fn main() -> ExitCode {
     let mut table = Table::begin();
     if wanted("transfers") || wanted("gets") {
         let Some(gantry) = Instance::builder().no_node().start() else { return unmeasured("no instance") };
-        let Some(peer) = Peer::start() else { return unmeasured("there is no docker-registry (apt)") };
+        let Some(peer) = peer::start() else { return unmeasured("there is no docker-registry (apt)") };
         let server = runtime.block_on(Server::sign_in(gantry.port(), gantry.data_dir()));
         let ours = runtime.block_on(Remote::ours(&gantry, &server));
-        let theirs = peer.remote();
+        let theirs = peer::remote(&peer);
         if wanted("transfers") {
             runtime.block_on(transfers::measure(&ours, &theirs, &mut table));
         }
