@@ -1,6 +1,8 @@
 //! JSON, a value after the other. Every record is made on one thread, and most of its time would go into looking at
 //! each byte of texts that have nothing to escape.
 
+use std::io::Write;
+
 use jiff::Timestamp;
 
 /// Bytes looked at together.
@@ -88,6 +90,14 @@ pub(crate) fn list<'a>(out: &mut Vec<u8>, values: impl Iterator<Item = &'a str>)
         text(out, value);
     }
     out.push(b']');
+}
+
+/// Appends a number in quotes.
+pub(crate) fn digits(out: &mut Vec<u8>, number: u128) {
+    out.push(b'"');
+    // Writing to memory does not fail.
+    let _ = write!(out, "{number}");
+    out.push(b'"');
 }
 
 /// Times with six digits behind the second, of which most are of the second before.

@@ -9,6 +9,7 @@
 //! put an event into a queue.
 
 mod access;
+mod alike;
 mod catalog;
 mod classify;
 mod config;
@@ -23,6 +24,7 @@ mod policy;
 mod queue;
 mod recover;
 mod redact;
+mod renderer;
 mod rights;
 mod routes;
 mod search;

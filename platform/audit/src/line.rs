@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use gantry_audit_api::record::{Annotations, ObjectRef, Record, Status, Text, User};
 use gantry_kube_types::{AuditBody, AuditEvent, UserInfo, audit_annotations as keys};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -36,13 +37,21 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) times: &'a mut Times,
 }
 
+/// Where in a record's JSON stands what no other record has, quotes included.
+pub(crate) struct Own {
+    pub(crate) id: Range<usize>,
+    pub(crate) received: Range<usize>,
+    pub(crate) completed: Range<usize>,
+    pub(crate) latency: Option<Range<usize>>,
+}
+
 /// Appends the record's JSON, and shows what a reader of it would see, but for the time as a text.
 pub(crate) fn write(
     out: &mut Vec<u8>,
     event: &AuditEvent,
     around: Surroundings<'_>,
     see: impl FnOnce(&Record<'_>),
-) {
+) -> Own {
     let (reason, message) = refusal(event);
     let mut annotations = annotations(event, around.namespaces);
     if let Some(session) = around.session {
@@ -82,22 +91,35 @@ pub(crate) fn write(
         request_received_timestamp: Cow::Borrowed(""),
         annotations: Annotations(annotations),
     };
-    render(out, event, &record, around.times);
+    let own = render(out, event, &record, around.times);
     see(&record);
+    own
+}
+
+/// When the stage of the event was reached.
+pub(crate) fn completed(event: &AuditEvent) -> Timestamp {
+    let latency = SignedDuration::try_from(event.latency).unwrap_or_default();
+    event.received.checked_add(latency).unwrap_or(event.received)
+}
+
+/// Where the bytes that `write` appends stand.
+fn within(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
+    let start = out.len();
+    write(out);
+    start..out.len()
 }
 
 /// The fields of `audit.k8s.io/v1`, in upstream's order.
-fn render(out: &mut Vec<u8>, event: &AuditEvent, record: &Record<'_>, times: &mut Times) {
-    let latency = SignedDuration::try_from(event.latency).unwrap_or_default();
-    let completed = event.received.checked_add(latency).unwrap_or(event.received);
+fn render(out: &mut Vec<u8>, event: &AuditEvent, record: &Record<'_>, times: &mut Times) -> Own {
     out.push(b'{');
-    json::field(out, "auditID", &record.audit_id);
+    json::name(out, "auditID");
+    let id = within(out, |out| json::text(out, &record.audit_id));
     json::field(out, "stage", &record.stage);
     json::field(out, "level", &record.level);
     json::name(out, "requestReceivedTimestamp");
-    times.write(out, event.received);
+    let received = within(out, |out| times.write(out, event.received));
     json::name(out, "stageTimestamp");
-    times.write(out, completed);
+    let completed = within(out, |out| times.write(out, completed(event)));
     json::name(out, "user");
     render_user(out, &event.user);
     if let Some(user) = &event.impersonated {
@@ -146,8 +168,16 @@ fn render(out: &mut Vec<u8>, event: &AuditEvent, record: &Record<'_>, times: &mu
     }
     json::name(out, "annotations");
     out.push(b'{');
-    record.annotations.0.iter().for_each(|(key, value)| json::field(out, &key.0, &value.0));
+    let mut latency = None;
+    for (Text(key), Text(value)) in &record.annotations.0 {
+        json::name(out, key);
+        let place = within(out, |out| json::text(out, value));
+        if key == keys::LATENCY_US {
+            latency.get_or_insert(place);
+        }
+    }
     out.extend_from_slice(b"}}");
+    Own { id, received, completed, latency }
 }
 
 fn render_user(out: &mut Vec<u8>, user: &UserInfo) {

@@ -31,6 +31,11 @@ impl Namespaces {
         self.0.load().get(namespace).cloned()
     }
 
+    /// Are they these, and unchanged?
+    pub(crate) fn are(&self, these: &Arc<HashMap<String, Facts>>) -> bool {
+        Arc::ptr_eq(&self.0.load(), these)
+    }
+
     pub(crate) fn all(&self) -> Arc<HashMap<String, Facts>> {
         self.0.load_full()
     }

@@ -23,12 +23,10 @@ use tokio::sync::oneshot;
 use crate::Inner;
 use crate::catalog::{Entry, Position};
 use crate::errors::OpenError;
-use crate::index::Fresh;
-use crate::index::terms::{self, Texts};
-use crate::json::Times;
-use crate::line::{self, Surroundings};
+use crate::index::{Fresh, terms};
 use crate::queue::{Item, RemovedThrough};
 use crate::recover::begin_segment;
+use crate::renderer::Renderer;
 
 /// Between attempts to write while the disk fails.
 const RETRY: Duration = Duration::from_millis(500);
@@ -53,8 +51,7 @@ pub(crate) struct Writer {
     payload: Vec<u8>,
     /// Terms of the frames in `pending`, for the index.
     fresh: Fresh,
-    texts: Texts,
-    times: Times,
+    renderer: Renderer,
     /// Events whose places are given back when `pending` is in the file, and their bodies' bytes.
     owed: (usize, usize),
     written: u64,
@@ -84,8 +81,7 @@ impl Writer {
             position,
             entry,
             fresh: Fresh::default(),
-            texts: Texts::default(),
-            times: Times::default(),
+            renderer: Renderer::default(),
             pending: Vec::with_capacity(BATCH_BYTES * 2),
             payload: Vec::new(),
             owed: (0, 0),
@@ -177,32 +173,17 @@ impl Writer {
             _ => None,
         };
         let mut payload = std::mem::take(&mut self.payload);
-        self.render(&mut payload, event, session);
+        let (renderer, fresh, namespaces) = (&mut self.renderer, &mut self.fresh, &self.inner.namespaces);
+        let mut shared = renderer.render(&mut payload, fresh, event, namespaces, session);
         if payload.len() > PAYLOAD_BYTES_MAX {
             // Bodies are bounded by the front door; an event with larger ones keeps all but them.
             let mut small = event.clone();
             (small.request, small.response) = (gantry_kube_types::AuditBody::TooLarge, Default::default());
-            self.render(&mut payload, &small, None);
+            shared = renderer.render(&mut payload, fresh, &small, namespaces, None);
         }
         self.append(Kind::Record, &payload);
-        self.fresh.end_row(FRAME_BYTES + payload.len(), event.received.as_microsecond());
+        self.fresh.end_row(FRAME_BYTES + payload.len(), event.received.as_microsecond(), shared);
         self.payload = payload;
-    }
-
-    /// The payload of a record, and its terms.
-    fn render(&mut self, payload: &mut Vec<u8>, event: &AuditEvent, session: Option<String>) {
-        let around = Surroundings {
-            namespaces: &self.inner.namespaces,
-            session,
-            fresh_id: &mut || uuid::Uuid::new_v4().to_string(),
-            times: &mut self.times,
-        };
-        let (fresh, texts) = (&mut self.fresh, &mut self.texts);
-        payload.clear();
-        fresh.begin_row();
-        line::write(payload, event, around, |record| {
-            terms::of_record(record, texts, |term| fresh.push(term));
-        });
     }
 
     /// A frame of the trail's own.
@@ -210,7 +191,7 @@ impl Writer {
         self.append(kind, payload);
         self.fresh.begin_row();
         terms::of_kind(kind).into_iter().for_each(|term| self.fresh.push(term));
-        self.fresh.end_row(FRAME_BYTES + payload.len(), 0);
+        self.fresh.end_row(FRAME_BYTES + payload.len(), 0, None);
     }
 
     fn append(&mut self, kind: Kind, payload: &[u8]) {

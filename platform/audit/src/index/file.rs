@@ -13,6 +13,7 @@
 //! The header is read when the segment is opened. A search then costs one read of 4 KiB and one of the
 //! list per term. What is out of range is an error, and the file is made again.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -52,12 +53,14 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> io::Result<[u8; N]> {
 impl IndexFile {
     /// The bytes of a segment's index.
     pub(crate) fn encode(index: &MemoryIndex, segment: u64, first_sequence: u64) -> Vec<u8> {
-        let mut terms: Vec<(Term, &[u32])> = index.terms.iter().map(|(t, r)| (*t, r.as_slice())).collect();
-        terms.sort_unstable_by_key(|(term, _)| *term);
+        let mut lists = index.lists();
+        lists.sort_unstable_by_key(|(term, _)| *term);
         let rows = index.rows();
-        let (mut table, mut postings) = (Vec::with_capacity(terms.len() * TERM_BYTES), Vec::new());
-        for (term, list) in &terms {
-            let at = match list {
+        let (mut terms, mut fences) = (0_u32, Vec::new());
+        let (mut table, mut postings) = (Vec::with_capacity(lists.len() * TERM_BYTES), Vec::new());
+        for of_term in lists.chunk_by(|one, next| one.0 == next.0) {
+            let (term, list) = (of_term[0].0, merged(of_term, rows));
+            let at = match list.as_ref() {
                 [row] => *row,
                 many => {
                     let at = postings.len() as u32;
@@ -65,11 +68,14 @@ impl IndexFile {
                     at
                 }
             };
+            if (terms as usize).is_multiple_of(FENCE_EVERY) {
+                fences.push(term);
+            }
+            terms += 1;
             table.extend_from_slice(&term.to_le_bytes());
             table.extend_from_slice(&at.to_le_bytes());
             table.extend_from_slice(&(list.len() as u32).to_le_bytes());
         }
-        let fences: Vec<Term> = terms.iter().step_by(FENCE_EVERY).map(|(term, _)| *term).collect();
         let (min_us, max_us) = match index.span_us() {
             (min, max) if min <= max => (min, max),
             _ => (0, 0),
@@ -80,7 +86,7 @@ impl IndexFile {
         out.extend_from_slice(&first_sequence.to_le_bytes());
         out.extend_from_slice(&min_us.to_le_bytes());
         out.extend_from_slice(&max_us.to_le_bytes());
-        for count in [rows, terms.len() as u32, fences.len() as u32, postings.len() as u32] {
+        for count in [rows, terms, fences.len() as u32, postings.len() as u32] {
             out.extend_from_slice(&count.to_le_bytes());
         }
         let check = gantry_audit_api::chain::start(&out);
@@ -204,11 +210,26 @@ impl IndexFile {
     }
 }
 
+/// The rows of all lists of one term, each once and in order.
+fn merged<'a>(lists: &[(Term, &'a [u32])], rows: u32) -> Cow<'a, [u32]> {
+    if let [(_, list)] = lists {
+        return Cow::Borrowed(list);
+    }
+    let mut bits = Bits::none(rows);
+    lists.iter().flat_map(|(_, list)| *list).for_each(|row| bits.set(*row));
+    let mut all: Vec<u32> = bits.descending().collect();
+    all.reverse();
+    Cow::Owned(all)
+}
+
 fn encode_rows(out: &mut Vec<u8>, rows: &[u32], of: u32) {
     let start = out.len();
+    let bytes_max = of.div_ceil(8) as usize;
     out.push(0);
     let mut before = 0;
-    for row in rows {
+    // A difference takes a byte and more.
+    let sparse = if rows.len() > bytes_max { &[] } else { rows };
+    for row in sparse {
         let mut difference = row - before;
         before = *row;
         while difference >= 0x80 {
@@ -217,7 +238,7 @@ fn encode_rows(out: &mut Vec<u8>, rows: &[u32], of: u32) {
         }
         out.push(difference as u8);
     }
-    if out.len() - start > 1 + of.div_ceil(8) as usize {
+    if sparse.len() < rows.len() || out.len() - start > 1 + bytes_max {
         out.truncate(start);
         out.push(1);
         let mut bits = Bits::none(of);
@@ -252,7 +273,10 @@ fn decode_rows(list: &[u8], count: u32, of: u32, bits: &mut Bits) -> io::Result<
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::index::{Fresh, Waiting};
     use gantry_audit_api::frame::Frame;
     use proptest::prelude::*;
 
@@ -266,7 +290,23 @@ mod tests {
             let kind = gantry_audit_api::frame::Kind::Record;
             index.push(&Frame { kind, payload: payload.as_bytes(), tag: [0; 8] });
         }
+        let known: Vec<Term> = index.lists().iter().map(|(term, _)| *term).collect();
+        let lists: Vec<Arc<[Term]>> = (1..4).map(|n| known[..n * 5].iter().copied().collect()).collect();
+        let lists: Vec<Arc<[Term]>> = lists.into_iter().map(ordered).collect();
+        let mut fresh = Fresh::default();
+        for number in 0..30 {
+            fresh.begin_row();
+            fresh.push(number as u64);
+            fresh.end_row(100, 1_767_225_660_000_000, lists.get(number % 4).cloned());
+        }
+        index.take(&Waiting { place: index.next_place, fresh });
         index
+    }
+
+    fn ordered(terms: Arc<[Term]>) -> Arc<[Term]> {
+        let mut terms = terms.to_vec();
+        terms.sort_unstable();
+        terms.into()
     }
 
     proptest! {
@@ -287,7 +327,7 @@ mod tests {
         fn no_index_is_too_strange(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6), cut in any::<prop::sample::Index>(), term_at in any::<prop::sample::Index>()) {
             let index = some_index();
             let mut bytes = IndexFile::encode(&index, 1, 1);
-            let terms: Vec<Term> = index.terms.keys().copied().collect();
+            let terms: Vec<Term> = index.lists().iter().map(|(term, _)| *term).collect();
             let whole = changes.is_empty();
             for (at, byte) in changes {
                 // Behind the checked header, too.
@@ -310,7 +350,7 @@ mod tests {
                 if let Ok(mut bits) = found {
                     let _ = read.within(temporary.as_file(), &mut bits, 5, 10_000_000);
                 }
-                for row in 0..60 {
+                for row in 0..90 {
                     let _ = read.place(temporary.as_file(), row);
                 }
             }

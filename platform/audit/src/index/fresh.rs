@@ -1,5 +1,7 @@
 //! What the writer knows of the frames it has just made, so that the index need not read them again.
 
+use std::sync::Arc;
+
 use super::terms::Term;
 
 /// Terms that wait to be taken into an index; what is more is read from the segment instead.
@@ -18,6 +20,17 @@ struct Row {
     time_us: i64,
     /// Where its terms end; they begin where those of the row before end.
     terms_end: usize,
+    /// Further ones.
+    shared: Option<Arc<[Term]>>,
+}
+
+/// One row as it is taken into an index.
+pub(super) struct Taken<'a> {
+    pub(super) frame_bytes: u32,
+    pub(super) time_us: i64,
+    pub(super) terms: &'a [Term],
+    /// Those it has in common with rows like it.
+    pub(super) shared: Option<&'a Arc<[Term]>>,
 }
 
 impl Fresh {
@@ -34,11 +47,16 @@ impl Fresh {
         self.terms.push(term);
     }
 
+    /// The terms of the row that is begun.
+    pub(crate) fn begun(&self) -> &[Term] {
+        &self.terms[self.terms_begin()..]
+    }
+
     /// Ends a row whose frame has so many bytes; `time_us` is 0 for what is no record.
-    pub(crate) fn end_row(&mut self, frame_bytes: usize, time_us: i64) {
+    pub(crate) fn end_row(&mut self, frame_bytes: usize, time_us: i64, shared: Option<Arc<[Term]>>) {
         // A frame's length is 32 bits in the file, too.
         let frame_bytes = frame_bytes as u32;
-        self.rows.push(Row { frame_bytes, time_us, terms_end: self.terms.len() });
+        self.rows.push(Row { frame_bytes, time_us, terms_end: self.terms.len(), shared });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -58,13 +76,13 @@ impl Fresh {
         self.rows.extend(other.rows.drain(..).map(moved));
     }
 
-    /// Every row: its frame's bytes, its time and its terms.
-    pub(super) fn rows(&self) -> impl Iterator<Item = (u32, i64, &[Term])> {
+    pub(super) fn rows(&self) -> impl Iterator<Item = Taken<'_>> {
         let mut begin = 0;
         self.rows.iter().map(move |row| {
             let terms = &self.terms[begin..row.terms_end];
             begin = row.terms_end;
-            (row.frame_bytes, row.time_us, terms)
+            let shared = row.shared.as_ref();
+            Taken { frame_bytes: row.frame_bytes, time_us: row.time_us, terms, shared }
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 use gantry_audit_api::frame::{Frame, Kind};
 use gantry_audit_api::record::Record;
@@ -61,10 +62,18 @@ fn add(terms: &mut Terms, term: Term, row: u32) {
     terms.entry(term).and_modify(|rows| rows.push(row)).or_insert(Rows::One(row));
 }
 
+struct Shared {
+    /// In order.
+    terms: Arc<[Term]>,
+    rows: Vec<u32>,
+}
+
 /// Grows with its segment and becomes the segment's index file.
 #[derive(Default)]
 pub(crate) struct MemoryIndex {
-    pub(super) terms: Terms,
+    terms: Terms,
+    /// Lists of terms that many frames have, by their address.
+    shared: HashMap<usize, Shared>,
     /// Where each frame is in the segment.
     pub(super) places: Vec<u32>,
     /// When each was received, microseconds since 1970; 0 for what is no record.
@@ -94,13 +103,19 @@ impl MemoryIndex {
     /// Takes those of the rows that are not in it yet, where they follow what is.
     pub(crate) fn take(&mut self, waiting: &Waiting) {
         let mut place = waiting.place;
-        for (frame_bytes, time_us, terms) in waiting.fresh.rows() {
+        for taken in waiting.fresh.rows() {
+            let frame_bytes = u64::from(taken.frame_bytes);
             if place == self.next_place {
-                let row = self.begin(u64::from(frame_bytes));
-                terms.iter().for_each(|term| add(&mut self.terms, *term, row));
-                self.times_us.push(time_us);
+                let row = self.begin(frame_bytes);
+                taken.terms.iter().for_each(|term| add(&mut self.terms, *term, row));
+                self.times_us.push(taken.time_us);
+                if let Some(terms) = taken.shared {
+                    let address = Arc::as_ptr(terms).addr();
+                    let new = || Shared { terms: terms.clone(), rows: Vec::new() };
+                    self.shared.entry(address).or_insert_with(new).rows.push(row);
+                }
             }
-            place += u64::from(frame_bytes);
+            place += frame_bytes;
         }
     }
 
@@ -117,7 +132,16 @@ impl MemoryIndex {
         if let Some(rows) = self.terms.get(&term) {
             rows.as_slice().iter().for_each(|row| bits.set(*row));
         }
+        for shared in self.shared.values().filter(|shared| shared.terms.binary_search(&term).is_ok()) {
+            shared.rows.iter().for_each(|row| bits.set(*row));
+        }
         bits
+    }
+
+    /// The rows of every term; a term may come several times.
+    pub(super) fn lists(&self) -> Vec<(Term, &[u32])> {
+        let shared = self.shared.values().flat_map(|s| s.terms.iter().map(|t| (*t, s.rows.as_slice())));
+        self.terms.iter().map(|(term, rows)| (*term, rows.as_slice())).chain(shared).collect()
     }
 
     /// Where each frame is in the segment.

@@ -64,6 +64,11 @@ impl Texts {
     }
 }
 
+/// The one term that no other record has.
+pub(crate) fn of_id(id: &str) -> Term {
+    term(Field::Id, id.as_bytes())
+}
+
 /// Every term of a record; some come more than once.
 pub(crate) fn of_record(record: &Record<'_>, texts: &mut Texts, mut visit: impl FnMut(Term)) {
     let object = &record.object_ref;

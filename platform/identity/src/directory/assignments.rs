@@ -1,6 +1,8 @@
 //! Assignments in memory: small, and found by who has them and where they hold.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use gantry_identity_api::{RoleAssignment, RoleAssignmentSpec};
@@ -24,7 +26,7 @@ pub enum Target {
 /// One assignment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
-    pub id: Arc<str>,
+    pub id: Box<str>,
     pub role: Arc<str>,
     pub actor: Actor,
     pub target: Target,
@@ -67,23 +69,53 @@ impl Assignment {
     }
 }
 
+/// An assignment among the others: its id is nowhere else.
+#[derive(Clone, Debug)]
+struct ById(Arc<Assignment>);
+
+impl Borrow<str> for ById {
+    fn borrow(&self) -> &str {
+        &self.0.id
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}
+
+impl PartialOrd for ById {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ById {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.id.cmp(&other.0.id)
+    }
+}
+
 /// All assignments. There may be a hundred thousand, of few roles and by and on the same actors and targets: an id is
 /// in memory once.
 #[derive(Clone, Debug, Default)]
 pub struct Assignments {
     roles: BTreeSet<Arc<str>>,
-    by_id: BTreeMap<Arc<str>, Arc<Assignment>>,
+    by_id: BTreeSet<ById>,
     by_actor: HashMap<Actor, Vec<Arc<Assignment>>>,
     by_target: HashMap<Target, Vec<Arc<Assignment>>>,
 }
 
 impl Assignments {
     pub fn get(&self, id: &str) -> Option<&Arc<Assignment>> {
-        self.by_id.get(id)
+        self.by_id.get(id).map(|found| &found.0)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Assignment>> {
-        self.by_id.values()
+        self.by_id.iter().map(|found| &found.0)
     }
 
     pub fn len(&self) -> usize {
@@ -118,11 +150,11 @@ impl Assignments {
         let assignment = Arc::new(assignment);
         self.by_actor.entry(assignment.actor.clone()).or_default().push(assignment.clone());
         self.by_target.entry(assignment.target.clone()).or_default().push(assignment.clone());
-        self.by_id.insert(assignment.id.clone(), assignment);
+        self.by_id.insert(ById(assignment));
     }
 
     pub(super) fn remove(&mut self, id: &str) {
-        let Some(old) = self.by_id.remove(id) else { return };
+        let Some(ById(old)) = self.by_id.take(id) else { return };
         drop_from(&mut self.by_actor, &old.actor, id);
         drop_from(&mut self.by_target, &old.target, id);
         // The set's own and that of the assignment that goes.

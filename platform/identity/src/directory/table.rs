@@ -1,6 +1,6 @@
 //! One kind in memory, by id and by name.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// What a table can hold.
@@ -14,8 +14,9 @@ pub trait Entry {
 /// Objects of one kind.
 #[derive(Clone, Debug)]
 pub struct Table<K> {
-    objects: BTreeMap<String, Arc<K>>,
-    names: HashMap<(Option<String>, String), BTreeSet<String>>,
+    objects: BTreeMap<Arc<str>, Arc<K>>,
+    /// Ids in order: one, but where two objects claim one name.
+    names: HashMap<(Option<String>, String), Vec<Arc<str>>>,
 }
 
 impl<K> Default for Table<K> {
@@ -48,10 +49,12 @@ impl<K: Entry> Table<K> {
     }
 
     pub(super) fn put(&mut self, object: Arc<K>) {
-        let id = object.id();
+        let id: Arc<str> = object.id().into();
         self.remove(&id);
         if let Some(name) = object.unique_name() {
-            self.names.entry(name).or_default().insert(id.clone());
+            let ids = self.names.entry(name).or_insert_with(|| Vec::with_capacity(1));
+            let at = ids.partition_point(|other| *other < id);
+            ids.insert(at, id.clone());
         }
         self.objects.insert(id, object);
     }
@@ -61,7 +64,7 @@ impl<K: Entry> Table<K> {
         if let Some(name) = old.unique_name()
             && let Some(ids) = self.names.get_mut(&name)
         {
-            ids.remove(id);
+            ids.retain(|other| **other != *id);
             if ids.is_empty() {
                 self.names.remove(&name);
             }
