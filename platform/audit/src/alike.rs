@@ -1,12 +1,13 @@
 //! Records that are like one before: the same caller asked the same, and the same came of it.
 //!
 //! Nodes, controllers and whoever polls ask again and again. Of such a record only id, times and latency are its own:
-//! the rest of its JSON is copied, and its terms are one list that the index shares.
+//! the rest of its JSON is copied, and its terms are one list that the index shares. Copying is so little work that the
+//! request's own thread does it, while the event is in its cache; the writer's thread makes and keeps what is copied.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use gantry_kube_types::{
     AuditBody, AuditEvent, AuditLevel, AuditObject, AuditStage, SecurityEvent, UserInfo,
@@ -20,14 +21,17 @@ use crate::namespaces::{Facts, Namespaces};
 
 /// Kept at most, about two KiB each.
 const KEPT_MAX: usize = 1024;
-/// Of what was seen once; only what comes again is kept.
-const ONCE_MAX: usize = 1024;
 
 /// What was written lately.
+#[derive(Default)]
 pub(crate) struct Alike {
     hashes: RandomState,
-    kept: HashMap<u64, Kept>,
-    once: Box<[u64]>,
+    table: RwLock<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    kept: HashMap<u64, Arc<Kept>>,
     /// Those that the kept records were written with.
     namespaces: Arc<HashMap<String, Facts>>,
 }
@@ -41,51 +45,35 @@ pub(crate) struct Kept {
     pub(crate) terms: Arc<[Term]>,
 }
 
-/// What is known of an event's like.
-pub(crate) enum Look<'a> {
-    Kept(&'a Kept),
-    /// It came before, and is worth keeping.
-    Again(u64),
-    New,
-}
-
-impl Default for Alike {
-    fn default() -> Self {
-        Self {
-            hashes: RandomState::new(),
-            kept: HashMap::new(),
-            once: vec![0; ONCE_MAX].into(),
-            namespaces: Arc::default(),
-        }
-    }
-}
-
 impl Alike {
-    pub(crate) fn look(&mut self, event: &AuditEvent, namespaces: &Namespaces) -> Look<'_> {
-        if !is_plain(event) {
-            return Look::New;
-        }
-        if !namespaces.are(&self.namespaces) {
-            self.namespaces = namespaces.all();
-            self.kept.clear();
-        }
-        let hash = self.hashes.hash_one((event.user.address(), place(&event.uri), event.status.code));
-        match self.kept.get(&hash) {
-            Some(kept) if kept.asked.is_of(event) => Look::Kept(kept),
-            _ if std::mem::replace(&mut self.once[hash as usize % ONCE_MAX], hash) == hash => {
-                Look::Again(hash)
-            }
-            _ => Look::New,
-        }
+    /// By what the event is found; `None`: it has something that is seldom the same twice.
+    pub(crate) fn hash(&self, event: &AuditEvent) -> Option<u64> {
+        let fields = (event.user.address(), place(&event.uri), event.status.code);
+        is_plain(event).then(|| self.hashes.hash_one(fields))
     }
 
-    /// Keeps what was written of an event.
-    pub(crate) fn keep(&mut self, hash: u64, event: &AuditEvent, written: &[u8], own: &Own, terms: &[Term]) {
-        let Some(latency) = own.latency.clone() else { return };
-        if self.kept.len() >= KEPT_MAX {
-            self.kept.clear();
+    /// What is kept of the event's like.
+    pub(crate) fn find(&self, hash: u64, event: &AuditEvent, namespaces: &Namespaces) -> Option<Arc<Kept>> {
+        // Whole entries are put in: a panic leaves none half done.
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = table.kept.get(&hash).filter(|kept| kept.asked.is_of(event))?;
+        namespaces.are(&table.namespaces).then(|| kept.clone())
+    }
+
+    pub(crate) fn keep(&self, hash: u64, kept: Kept, namespaces: Arc<HashMap<String, Facts>>) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&table.namespaces, &namespaces) || table.kept.len() >= KEPT_MAX {
+            *table = Table { namespaces, ..Table::default() };
         }
-        let (id, received, completed) = (own.id.clone(), own.received.clone(), own.completed.clone());
+        table.kept.insert(hash, Arc::new(kept));
+    }
+}
+
+impl Kept {
+    /// Of what was written of a plain event, and its terms without the id's. `None`: it has no latency.
+    pub(crate) fn of(event: &AuditEvent, written: &[u8], own: Own, mut terms: Vec<Term>) -> Option<Self> {
+        let Own { id, received, completed, latency } = own;
+        let latency = latency?;
         let fixed = [
             0..id.start,
             id.end..received.start,
@@ -93,19 +81,12 @@ impl Alike {
             completed.end..latency.start,
             latency.end..written.len(),
         ];
-        let mut terms = terms.to_vec();
         terms.sort_unstable();
         terms.dedup();
-        let kept = Kept {
-            asked: Asked::of(event),
-            fixed: fixed.map(|range| written[range].into()),
-            terms: terms.into(),
-        };
-        self.kept.insert(hash, kept);
+        let fixed = fixed.map(|range| written[range].into());
+        Some(Self { asked: Asked::of(event), fixed, terms: terms.into() })
     }
-}
 
-impl Kept {
     /// The record of an event that is like the kept one.
     pub(crate) fn write(&self, out: &mut Vec<u8>, event: &AuditEvent, times: &mut Times) {
         let [head, arrival, end, latency, rest] = &self.fixed;

@@ -70,6 +70,7 @@ pub struct Audit {
 pub(crate) struct Inner {
     config: Config,
     queue: queue::Queue,
+    alike: Arc<alike::Alike>,
     catalog: Arc<catalog::Catalog>,
     keeper: keeper::Keeper,
     namespaces: namespaces::Namespaces,
@@ -96,6 +97,7 @@ pub fn build(config: Config, authorizer: Arc<dyn Authorizer>) -> Result<Audit, O
     let sessions = sessions::Sessions::new(&config);
     let interrupted = sessions.close_interrupted().map_err(OpenError::io(&config.root))?;
     let inner = Arc::new(Inner {
+        alike: Arc::default(),
         queue: queue::Queue::new(config.queue_max, config.queue_body_bytes_max),
         catalog: recovered.catalog,
         keeper: keeper::Keeper::default(),
@@ -262,7 +264,11 @@ impl AuditSink for Inner {
     }
 
     fn commit(&self, event: Box<AuditEvent>) {
-        self.queue.commit(event);
+        let hash = self.alike.hash(&event);
+        match hash.and_then(|hash| self.alike.find(hash, &event, &self.namespaces)) {
+            Some(kept) => self.queue.copy(&event, &kept),
+            None => self.queue.commit(event),
+        }
     }
 
     fn release(&self) {

@@ -1,15 +1,21 @@
 //! What waits to be written: many who put in, one thread that takes out.
 //!
 //! Putting in must cost a request next to nothing. So the writer is woken only by the first event of a
-//! batch, then lingers a moment and takes all that came meanwhile at once.
+//! batch, then lingers a moment and takes all that came meanwhile at once. A record that is like one before is queued
+//! as the bytes that will be written: no more work than handing over what it is made of.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gantry_audit_api::chain::Hash;
 use gantry_kube_types::{AuditClosed, AuditEvent};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+
+use crate::alike::Kept;
+use crate::index::Term;
+use crate::index::terms::of_id;
+use crate::json::Times;
 
 /// How long the writer waits for more after the first event of a batch. Records are durable by the second; what is
 /// written in large batches costs half of what it costs in small ones.
@@ -18,6 +24,8 @@ const LINGER: Duration = Duration::from_millis(50);
 /// What the writer is given.
 pub(crate) enum Item {
     Event(Box<AuditEvent>),
+    /// A record that is like one before, and is written already.
+    Line(Line),
     /// A record of the trail's own, without a place: there are few, and the thread that makes room may be
     /// the one that asks.
     Own(Box<AuditEvent>),
@@ -25,6 +33,14 @@ pub(crate) enum Item {
     Sync(oneshot::Sender<()>),
     /// Segments are about to be removed: to be on disk before they are.
     Tombstone(RemovedThrough, oneshot::Sender<()>),
+}
+
+/// The next bytes of the lines that wait, and what the index wants to know of them.
+pub(crate) struct Line {
+    pub(crate) bytes: usize,
+    pub(crate) received_us: i64,
+    pub(crate) id: Term,
+    pub(crate) terms: Arc<[Term]>,
 }
 
 /// The end of what expired.
@@ -49,6 +65,9 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct State {
     items: Vec<Item>,
+    /// The bytes of each [`Item::Line`], one after the other.
+    lines: Vec<u8>,
+    times: Times,
     /// Somebody waits for what is queued to be written, or soon will.
     urgent: bool,
     closed: bool,
@@ -116,13 +135,30 @@ impl Queue {
         self.push(Item::Event(event), held >= self.body_bytes_max / 2 && bytes > 0);
     }
 
+    /// An event into its reserved place, as what it has in common with a kept one, and the rest.
+    pub(crate) fn copy(&self, event: &AuditEvent, kept: &Kept) {
+        let (id, terms, received_us) =
+            (of_id(&event.id), kept.terms.clone(), event.received.as_microsecond());
+        let mut state = self.lock();
+        let State { lines, times, ended, .. } = &mut *state;
+        let begin = lines.len();
+        if !*ended {
+            kept.write(lines, event, times);
+        }
+        let bytes = lines.len() - begin;
+        self.push_locked(state, Item::Line(Line { bytes, received_us, id, terms }), false);
+    }
+
     pub(crate) fn put(&self, item: Item) {
         let ordered = matches!(item, Item::Sync(_) | Item::Tombstone(..));
         self.push(item, ordered);
     }
 
     fn push(&self, item: Item, urgent: bool) {
-        let mut state = self.lock();
+        self.push_locked(self.lock(), item, urgent);
+    }
+
+    fn push_locked(&self, mut state: MutexGuard<'_, State>, item: Item, urgent: bool) {
         if state.ended {
             // Dropping an order's sender tells who waits for it; an event comes after the last request
             // was drained, from a task nobody waited for.
@@ -139,8 +175,9 @@ impl Queue {
         }
     }
 
-    /// Waits for items, at most until `patience` is over, and takes all there are. `None`: closed and empty.
-    pub(crate) fn take(&self, patience: Duration, into: &mut Vec<Item>) -> Option<()> {
+    /// Waits for items, at most until `patience` is over, and takes all there are, with the bytes of lines among them.
+    /// `None`: closed and empty.
+    pub(crate) fn take(&self, patience: Duration, into: &mut Vec<Item>, lines: &mut Vec<u8>) -> Option<()> {
         let mut state = self.lock();
         if state.items.is_empty() && !state.closed {
             let (woken, _) = self
@@ -162,6 +199,7 @@ impl Queue {
             return None;
         }
         std::mem::swap(&mut state.items, into);
+        std::mem::swap(&mut state.lines, lines);
         state.urgent = false;
         Some(())
     }
@@ -189,13 +227,13 @@ mod tests {
         assert!(futures::poll!(&mut waiting).is_pending());
         queue.commit(Box::default());
         let mut taken = Vec::new();
-        assert!(queue.take(Duration::ZERO, &mut taken).is_some());
+        assert!(queue.take(Duration::ZERO, &mut taken, &mut Vec::new()).is_some());
         assert!(futures::poll!(&mut waiting).is_pending(), "taken is not written");
         queue.release(1, 0);
         waiting.await.expect("a place");
         queue.close();
         assert!(queue.reserve().await.is_err());
-        assert!(queue.take(Duration::ZERO, &mut Vec::new()).is_none());
+        assert!(queue.take(Duration::ZERO, &mut Vec::new(), &mut Vec::new()).is_none());
     }
 
     #[test]
@@ -210,7 +248,7 @@ mod tests {
         let mut taken = Vec::new();
         while taken.len() < 2 {
             let mut some = Vec::new();
-            assert!(queue.take(Duration::from_secs(60), &mut some).is_some());
+            assert!(queue.take(Duration::from_secs(60), &mut some, &mut Vec::new()).is_some());
             taken.append(&mut some);
         }
         thread.join().expect("no panic");

@@ -4,22 +4,29 @@ use std::sync::Arc;
 
 use gantry_kube_types::AuditEvent;
 
-use crate::alike::{Alike, Look};
+use crate::alike::{Alike, Kept};
 use crate::index::terms::{self, Texts};
 use crate::index::{Fresh, Term};
 use crate::json::Times;
 use crate::line::{self, Surroundings};
 use crate::namespaces::Namespaces;
 
+/// Records that are remembered as seen once; only what comes again is kept.
+const ONCE_MAX: usize = 1024;
+
 /// What is remembered from one record to the next.
-#[derive(Default)]
 pub(crate) struct Renderer {
     texts: Texts,
     times: Times,
-    alike: Alike,
+    alike: Arc<Alike>,
+    once: Box<[u64]>,
 }
 
 impl Renderer {
+    pub(crate) fn new(alike: Arc<Alike>) -> Self {
+        Self { texts: Texts::default(), times: Times::default(), alike, once: vec![0; ONCE_MAX].into() }
+    }
+
     /// Replaces `payload` with the record of the event, and begins a row of its own terms; gives those that it has in
     /// common with others.
     pub(crate) fn render(
@@ -30,27 +37,30 @@ impl Renderer {
         namespaces: &Namespaces,
         session: Option<String>,
     ) -> Option<Arc<[Term]>> {
-        let Self { texts, times, alike } = self;
+        let Self { texts, times, alike, once } = self;
         payload.clear();
         fresh.begin_row();
-        let again = match alike.look(event, namespaces) {
-            Look::Kept(kept) => {
-                kept.write(payload, event, times);
-                fresh.push(terms::of_id(&event.id));
-                return Some(kept.terms.clone());
-            }
-            Look::Again(hash) => Some(hash),
-            Look::New => None,
-        };
+        let hash = alike.hash(event);
+        if let Some(kept) = hash.and_then(|hash| alike.find(hash, event, namespaces)) {
+            kept.write(payload, event, times);
+            fresh.push(terms::of_id(&event.id));
+            return Some(kept.terms.clone());
+        }
+        let again =
+            hash.filter(|hash| std::mem::replace(&mut once[*hash as usize % ONCE_MAX], *hash) == *hash);
+        // As of before: what is kept is good for these.
+        let again = again.map(|hash| (hash, namespaces.all()));
         let fresh_id = &mut || uuid::Uuid::new_v4().to_string();
         let around = Surroundings { namespaces, session, fresh_id, times };
         let own = line::write(payload, event, around, |record| {
             terms::of_record(record, texts, |term| fresh.push(term));
         });
-        if let Some(hash) = again {
+        if let Some((hash, namespaces)) = again {
             let id = terms::of_id(&event.id);
-            let others: Vec<Term> = fresh.begun().iter().copied().filter(|term| *term != id).collect();
-            alike.keep(hash, event, payload, &own, &others);
+            let others = fresh.begun().iter().copied().filter(|term| *term != id).collect();
+            if let Some(kept) = Kept::of(event, payload, own, others) {
+                alike.keep(hash, kept, namespaces);
+            }
         }
         None
     }
@@ -136,14 +146,14 @@ mod tests {
         #[test]
         fn a_record_like_another_is_as_if_it_were_the_first(events in events(), changed in 0..300_usize) {
             let namespaces = Namespaces::default();
-            let mut renderer = Renderer::default();
+            let mut renderer = Renderer::new(Arc::default());
             for (at, event) in events.iter().enumerate() {
                 if at == changed {
                     let facts = Facts { project: Some("p1".to_owned()), ..Facts::default() };
                     namespaces.replace(HashMap::from([("a".to_owned(), facts)]));
                 }
                 let (text, terms, _) = rendered(&mut renderer, event, &namespaces);
-                let (want, all, _) = rendered(&mut Renderer::default(), event, &namespaces);
+                let (want, all, _) = rendered(&mut Renderer::new(Arc::default()), event, &namespaces);
                 prop_assert_eq!(text, want);
                 prop_assert_eq!(terms, all);
             }
@@ -152,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_comes_a_third_time_is_copied() {
-        let (namespaces, mut renderer) = (Namespaces::default(), Renderer::default());
+        let (namespaces, mut renderer) = (Namespaces::default(), Renderer::new(Arc::default()));
         let event =
             AuditEvent { id: "r".to_owned(), latency: Duration::from_micros(7), ..AuditEvent::default() };
         let copied: Vec<bool> = (0..4).map(|_| rendered(&mut renderer, &event, &namespaces).2).collect();

@@ -24,7 +24,7 @@ use crate::Inner;
 use crate::catalog::{Entry, Position};
 use crate::errors::OpenError;
 use crate::index::{Fresh, terms};
-use crate::queue::{Item, RemovedThrough};
+use crate::queue::{Item, Line, RemovedThrough};
 use crate::recover::begin_segment;
 use crate::renderer::Renderer;
 
@@ -72,6 +72,7 @@ impl Writer {
     pub(crate) fn new(inner: Arc<Inner>, key: SigningKey, position: Position) -> Result<Self, OpenError> {
         let (file, frames_at) = open_log(&inner, position.segment)?;
         let entry = inner.catalog.newest();
+        let renderer = Renderer::new(inner.alike.clone());
         let checkpointed = Checkpointed { sequence: position.next_sequence, at: Instant::now() };
         let writer = Self {
             inner,
@@ -81,7 +82,7 @@ impl Writer {
             position,
             entry,
             fresh: Fresh::default(),
-            renderer: Renderer::default(),
+            renderer,
             pending: Vec::with_capacity(BATCH_BYTES * 2),
             payload: Vec::new(),
             owed: (0, 0),
@@ -99,16 +100,26 @@ impl Writer {
 
     /// Writes until the queue is closed and empty.
     pub(crate) fn run(mut self) {
-        let mut items = Vec::new();
-        while self.inner.queue.take(self.patience(), &mut items).is_some() {
+        let (mut items, mut lines) = (Vec::new(), Vec::new());
+        while self.inner.queue.take(self.patience(), &mut items, &mut lines).is_some() {
+            let mut at = 0;
             for item in items.drain(..) {
-                self.item(item);
+                match item {
+                    Item::Line(line) => {
+                        let end = at + line.bytes;
+                        self.line(&lines[at..end], line);
+                        at = end;
+                    }
+                    item => self.item(item),
+                }
                 if self.is_full() {
                     self.rotate();
                 } else if self.pending.len() >= BATCH_BYTES {
                     self.write();
                 }
             }
+            lines.clear();
+            lines.shrink_to(BATCH_BYTES);
             self.write();
             self.keep_promises();
         }
@@ -159,12 +170,22 @@ impl Writer {
                 self.event(&event);
             }
             Item::Own(event) => self.event(&event),
+            Item::Line(_) => debug_assert!(false, "lines have their bytes beside them"),
             Item::Sync(done) => self.waiting.push(done),
             Item::Tombstone(removed, done) => {
                 self.tombstone(removed);
                 self.waiting.push(done);
             }
         }
+    }
+
+    /// A record that was copied when it was queued.
+    fn line(&mut self, payload: &[u8], line: Line) {
+        self.owed.0 += 1;
+        self.append(Kind::Record, payload);
+        self.fresh.begin_row();
+        self.fresh.push(line.id);
+        self.fresh.end_row(FRAME_BYTES + payload.len(), line.received_us, Some(line.terms));
     }
 
     fn event(&mut self, event: &AuditEvent) {
