@@ -197,3 +197,73 @@ fn rights_and_rules_hold_for_what_an_archive_holds() {
         if out.stderr.contains("is immutable") { Ok(()) } else { Err(out) }
     });
 }
+
+/// Writes an OCI archive with an index of two platforms, named `multi`.
+const MULTI: &str = "import tarfile, io, sys, json, hashlib
+tar = tarfile.open(sys.argv[1], 'w')
+def file(name, content):
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
+def blob(media, content):
+    digest = hashlib.sha256(content).hexdigest()
+    file('blobs/sha256/' + digest, content)
+    return {'mediaType': media, 'digest': 'sha256:' + digest, 'size': len(content)}
+def dump(value):
+    return json.dumps(value).encode()
+kind = 'application/vnd.oci.image.'
+parts = []
+for arch in ['amd64', 'arm64']:
+    data = io.BytesIO()
+    inner = tarfile.open(fileobj=data, mode='w')
+    info = tarfile.TarInfo('arch')
+    info.size = len(arch)
+    inner.addfile(info, io.BytesIO(arch.encode()))
+    inner.close()
+    layer = blob(kind + 'layer.v1.tar', data.getvalue())
+    config = blob(kind + 'config.v1+json', dump({'architecture': arch, 'os': 'linux',
+        'rootfs': {'type': 'layers', 'diff_ids': [layer['digest']]}}))
+    part = blob(kind + 'manifest.v1+json', dump({'schemaVersion': 2, 'mediaType': kind + 'manifest.v1+json',
+        'config': config, 'layers': [layer]}))
+    part['platform'] = {'os': 'linux', 'architecture': arch}
+    parts.append(part)
+index = blob(kind + 'index.v1+json', dump({'schemaVersion': 2, 'mediaType': kind + 'index.v1+json', 'manifests': parts}))
+print(index['digest'])
+print(parts[1]['digest'])
+index['annotations'] = {'org.opencontainers.image.ref.name': 'multi'}
+file('index.json', dump({'schemaVersion': 2, 'manifests': [index]}))
+file('oci-layout', dump({'imageLayoutVersion': '1.0.0'}))
+tar.close()";
+
+#[test]
+fn all_platforms_are_kept_by_archives_and_bundles() {
+    let Some(gantry) = Instance::builder().no_node().start() else { return };
+    let at = |name: &str| gantry.scratch().join(name).display().to_string();
+    let digests = run(Command::new("python3").args(["-c", MULTI, &at("multi.tar")])).ok();
+    let (index, arm) = digests.trim().split_once('\n').expect("two digests");
+    let said = gantry.gantry(&["image", "upload", &at("multi.tar"), "demo/multi"]).ok();
+    assert_eq!(said.trim(), format!("demo/multi:multi@{index}"));
+    let pulled = |name: &str, arch: &str| {
+        let image = format!("docker://{}/{name}", gantry.registry());
+        skopeo(&["--override-arch", arch, "copy", &image, &format!("dir:{}", at(&format!("pulled-{arch}")))]);
+    };
+    pulled("demo/multi:multi", "amd64");
+    pulled("demo/multi:multi", "arm64");
+
+    // All of it, and the image of one platform, through bundles that nobody signed.
+    for (platform, into, wanted) in [(None, "all", index), (Some("linux/arm64"), "one", arm)] {
+        let (bundle, image) = (at(&format!("{into}.tar")), "demo/multi:multi");
+        let mut words = vec!["bundle", "create", "-o", &bundle, image];
+        words.extend(platform.iter().flat_map(|platform| ["--platform", platform]));
+        let out = gantry.gantry(&words);
+        has_all(&out.stderr, &["is not signed"]);
+        out.ok();
+        has_all(&gantry.gantry(&["bundle", "load", &bundle, "--key", "none.pub"]).fails(), &["none.pub"]);
+        let load = ["bundle", "load", &bundle, "--insecure-skip-signature", "--into", into];
+        assert_eq!(gantry.gantry(&load).ok().trim(), format!("{into}/demo/multi:multi@{wanted}"));
+        pulled(&format!("{into}/demo/multi:multi"), "arm64");
+    }
+    let none = ["bundle", "create", "-o", &at("x.tar"), "--platform", "linux/s390x", "demo/multi:multi"];
+    has_all(&gantry.gantry(&none).fails(), &["has no image of the platform linux/s390x"]);
+    has_all(&gantry.gantry(&["registry", "fsck"]).ok(), &["repositories"]);
+}

@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use gantry_bundle::{Pushed, Repository};
 use gantry_oci::client::{Manifest, RegistryClient};
+use gantry_oci::image::is_elsewhere;
 use gantry_oci::{Digest, RepositoryName};
 use serde::Deserialize;
 
@@ -60,12 +61,6 @@ struct Platform {
 }
 
 impl Descriptor {
-    /// Content that stays where its `urls` say is not in the registry.
-    fn is_foreign(&self) -> bool {
-        let marked = self.media_type.contains(".nondistributable.") || self.media_type.contains(".foreign.");
-        marked && !self.urls.is_empty()
-    }
-
     fn fits(&self, wanted: &str) -> bool {
         self.platform.as_ref().is_some_and(|platform| {
             let short = format!("{}/{}", platform.os, platform.architecture);
@@ -139,8 +134,10 @@ impl Collected {
             Box::pin(self.take(repository, part, None, depth + 1)).await?;
         }
         let blobs = named.config.iter().chain(&named.layers).chain(&named.blobs);
-        let blobs: BTreeSet<(&Digest, u64)> =
-            blobs.filter(|d| !d.is_foreign()).map(|d| (&d.digest, d.size)).collect();
+        let blobs: BTreeSet<(&Digest, u64)> = blobs
+            .filter(|d| !is_elsewhere(&d.media_type, d.urls.len()))
+            .map(|d| (&d.digest, d.size))
+            .collect();
         let entry = self.repositories.entry(repository.clone()).or_insert_with(|| Repository {
             name: repository.to_string(),
             blobs: Vec::new(),

@@ -11,7 +11,7 @@ use super::layout::{self, DEPTH_MAX};
 use super::source::Source;
 use super::{ArchiveError, ArchiveLimits, PlainLayers, docker, invalid};
 use crate::Digest;
-use crate::image::Blob;
+use crate::image::{Blob, is_elsewhere};
 
 /// A manifest of an archive.
 #[derive(Clone, Debug)]
@@ -173,13 +173,8 @@ impl Reader<'_> {
         }
         let named: Named =
             serde_json::from_slice(&bytes).map_err(|e| invalid(format!("a manifest is not valid: {e}")))?;
-        let listed: Vec<&Descriptor> = named
-            .config
-            .iter()
-            .chain(&named.layers)
-            .chain(&named.blobs)
-            .filter(|d| !is_elsewhere(d))
-            .collect();
+        let listed: Vec<&Descriptor> =
+            named.config.iter().chain(&named.layers).chain(&named.blobs).filter(|d| !is_foreign(d)).collect();
         if listed.len() > self.limits.layers_max {
             return Err(invalid(format!("an image has more than {} layers", self.limits.layers_max)));
         }
@@ -216,9 +211,7 @@ impl Reader<'_> {
     }
 }
 
-/// Layers that are no part of what is passed on: their `urls` say where they are.
-fn is_elsewhere(descriptor: &Descriptor) -> bool {
-    let media_type = descriptor.media_type().to_string();
-    let marked = media_type.contains(".nondistributable.") || media_type.contains(".foreign.");
-    marked && descriptor.urls().as_ref().is_some_and(|urls| !urls.is_empty())
+fn is_foreign(descriptor: &Descriptor) -> bool {
+    let urls = descriptor.urls().as_ref().map_or(0, Vec::len);
+    is_elsewhere(&descriptor.media_type().to_string(), urls)
 }

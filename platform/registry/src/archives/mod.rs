@@ -150,7 +150,6 @@ impl Archives {
         if let Some(entry) = self.entries().get_mut(id) {
             entry.record.phase = phase;
             if phase == Phase::Waiting {
-                entry.record.error = None;
                 entry.progress = Arc::default();
             }
         }

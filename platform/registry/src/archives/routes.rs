@@ -257,8 +257,14 @@ async fn finish(
                 .message(format!("what came has the digest {found}, not {expected}: begin again")));
         }
     }
+    let has_failed = record.phase == Phase::Failed;
+    let record = Record { phase: Phase::Receiving, error: None, ..record };
+    if has_failed {
+        // After a restart, it is not what failed before.
+        let (id, record) = (id.to_owned(), record.clone());
+        registry.blocking(move |registry| registry.inner.archives.put(&id, record)).await?;
+    }
     registry.inner.archives.advance(id, Phase::Waiting);
-    let record = Record { error: None, images: Vec::new(), ..record };
     tokio::spawn(super::work::work(registry.clone(), caller.user.clone(), record, upload));
     Ok(answer(registry, id, StatusCode::ACCEPTED))
 }
