@@ -213,6 +213,7 @@ async fn bad_archives_are_refused_and_leave_nothing() {
             "is twice in the archive",
         ),
         ("a deep index", tar_of(&nested), "nested more than"),
+        ("a bomb in it", docker("l", &bomb), "bytes uncompressed"),
         ("a bomb", bomb, "bytes uncompressed"),
     ] {
         let status = upload(&test, "name=demo/bad:1", &bytes).await;

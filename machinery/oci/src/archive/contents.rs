@@ -213,5 +213,5 @@ impl Reader<'_> {
 
 fn is_foreign(descriptor: &Descriptor) -> bool {
     let urls = descriptor.urls().as_ref().map_or(0, Vec::len);
-    is_elsewhere(&descriptor.media_type().to_string(), urls)
+    is_elsewhere(descriptor.media_type().as_ref(), urls)
 }

@@ -90,8 +90,9 @@ fn layer(
     limits: &ArchiveLimits,
     plain: PlainLayers,
 ) -> Result<Blob, ArchiveError> {
-    let content = MediaSource::File(source.find(name)?);
-    let max = limits.uncompressed_max_bytes;
+    let part = source.find(name)?;
+    let max = limits.uncompressed_max(part.size_bytes);
+    let content = MediaSource::File(part);
     let mut head = Vec::new();
     content.open()?.take(4).read_to_end(&mut head)?;
     let decoder: Option<(&str, Box<dyn Read>)> = match head[..] {

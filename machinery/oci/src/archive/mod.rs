@@ -26,7 +26,7 @@ pub struct ArchiveLimits {
     pub json_total_max_bytes: u64,
     /// Of a whole archive that is compressed, once it is not.
     pub uncompressed_max_bytes: u64,
-    /// How many times its own size a compressed archive may have once it is not.
+    /// How many times its own size a compressed archive or layer may have once it is not.
     pub expansion_max: u64,
     pub images_max: usize,
     pub layers_max: usize,
@@ -34,7 +34,16 @@ pub struct ArchiveLimits {
     pub scratch: Option<PathBuf>,
 }
 
+/// Below it, no ratio is suspicious.
+const UNCOMPRESSED_ALWAYS_BYTES: u64 = 256 << 20;
+
 impl ArchiveLimits {
+    /// What something of this size may have once it is not compressed.
+    fn uncompressed_max(&self, size_bytes: u64) -> u64 {
+        let expanded = size_bytes.saturating_mul(self.expansion_max);
+        self.uncompressed_max_bytes.min(expanded.max(UNCOMPRESSED_ALWAYS_BYTES))
+    }
+
     pub(crate) fn temporary(&self) -> io::Result<tempfile::NamedTempFile> {
         match &self.scratch {
             Some(directory) => tempfile::NamedTempFile::new_in(directory),

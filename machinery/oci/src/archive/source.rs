@@ -11,9 +11,6 @@ use crate::image::{FilePart, MediaSource};
 
 const LINKS_MAX: usize = 8;
 
-/// Of an archive that is compressed, once it is not, whatever its own size: below it, no ratio is suspicious.
-const UNCOMPRESSED_ALWAYS_BYTES: u64 = 256 << 20;
-
 /// The named content of an archive or a directory. What it names is inside it: see [`Source::open`].
 pub struct Source(Kind);
 
@@ -51,8 +48,7 @@ impl Source {
             None => (path.to_owned(), None),
             Some(decoder) => {
                 let mut plain = limits.temporary()?;
-                let expanded = metadata.len().saturating_mul(limits.expansion_max);
-                let max = limits.uncompressed_max_bytes.min(expanded.max(UNCOMPRESSED_ALWAYS_BYTES));
+                let max = limits.uncompressed_max(metadata.len());
                 if io::copy(&mut decoder.take(max + 1), &mut plain)? > max {
                     return Err(invalid(format!("the archive has more than {max} bytes uncompressed")));
                 }
