@@ -20,9 +20,12 @@ pub enum Command {
     /// Search, follow, export and verify the audit trail
     #[command(subcommand)]
     Audit(commands::audit::AuditCommand),
+    /// Carry images, signatures and advisories to sites without a network, in one signed file
+    #[command(subcommand)]
+    Bundle(commands::bundle::BundleCommand),
     /// Check whether an action is allowed, and say by which binding
     Can(commands::can::CanArgs),
-    /// Pack, load, list, inspect, scan, sign, verify and remove images
+    /// Pack, load, upload, list, inspect, scan, sign, verify and remove images
     #[command(subcommand)]
     Image(commands::image::ImageCommand),
     #[command(flatten)]
@@ -42,6 +45,7 @@ pub async fn run(command: Command, flags: &ClientFlags) -> anyhow::Result<()> {
     match command {
         Command::Advisories(advisories) => commands::advisories::run(advisories).await,
         Command::Audit(audit) => commands::audit::run(audit, flags).await,
+        Command::Bundle(bundle) => commands::bundle::run(bundle, flags).await,
         Command::Can(can) => commands::can::run(can, &Context::load(flags).await?).await,
         Command::Image(image) => commands::image::run(image, flags).await,
         Command::Identity(identity) => commands::identity::run(identity, flags).await,

@@ -7,6 +7,7 @@
 )]
 
 mod audit;
+mod bundles;
 mod clients;
 mod closed;
 mod controllers;
@@ -23,6 +24,7 @@ mod people;
 mod recorded;
 mod refusals;
 mod registry;
+mod registry_archives;
 mod registry_replication;
 mod registry_repositories;
 mod registry_signatures;

@@ -2,6 +2,7 @@
 
 pub mod advisories;
 pub mod audit;
+pub mod bundle;
 pub mod can;
 pub mod identity;
 pub mod image;

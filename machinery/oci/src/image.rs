@@ -156,6 +156,12 @@ impl Image {
     }
 }
 
+/// Layers that are no part of what is passed on: where they are, their `urls` say (OCI image specification, *Layer*,
+/// section *Non-Distributable Layers*).
+pub fn is_elsewhere(media_type: &str, urls: usize) -> bool {
+    urls > 0 && (media_type.contains(".nondistributable.") || media_type.contains(".foreign."))
+}
+
 /// JSON with the fields of every object in order: the types of oci-spec hold hash maps, whose order would make
 /// another digest in every process.
 pub fn canonical<T: serde::Serialize>(value: &T) -> serde_json::Result<Bytes> {

@@ -66,7 +66,7 @@ impl Tree {
 
     /// Writes the layer to a temporary file; returns it and the digest of the uncompressed tar (`diff_id`).
     pub fn to_layer(&self) -> io::Result<(Blob, Digest)> {
-        compress(|writer| self.write_tar(writer))
+        compress(tempfile::NamedTempFile::new()?, |writer| self.write_tar(writer))
     }
 
     fn write_tar(&self, writer: &mut dyn Write) -> io::Result<()> {
@@ -124,8 +124,11 @@ impl<R: Read> Read for Counted<R> {
 }
 
 /// Compresses what `write` writes into a temporary file; returns the layer and its `diff_id`.
-pub(crate) fn compress(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<(Blob, Digest)> {
-    let (file, path) = tempfile::NamedTempFile::new()?.into_parts();
+pub(crate) fn compress(
+    into: tempfile::NamedTempFile,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<(Blob, Digest)> {
+    let (file, path) = into.into_parts();
     let compressed = Hashing::new(io::BufWriter::with_capacity(256 * 1024, file));
     // No name, no time: the header says only that it is gzip.
     let gzip = GzBuilder::new()

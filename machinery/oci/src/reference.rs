@@ -50,6 +50,15 @@ impl Tag {
     }
 }
 
+/// The name without a registry's host before it, as images of other tools have it (`docker.io/library/web:1`): what
+/// stands before the first slash is one where it has a dot or a port, or is `localhost`.
+pub fn without_host(name: &str) -> &str {
+    match name.split_once('/') {
+        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => rest,
+        _ => name,
+    }
+}
+
 impl FromStr for RepositoryName {
     type Err = ReferenceError;
 

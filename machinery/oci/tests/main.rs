@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use gantry_oci::Digest;
-use gantry_oci::archive::{ArchiveLimits, load};
+use gantry_oci::archive::{ArchiveLimits, contents, load, names};
 use gantry_oci::image::Image;
 use gantry_oci::pack::{PackOptions, pack, pack_static};
 
@@ -216,6 +216,70 @@ fn hostile_archives_are_refused() {
     }
 }
 
+/// The files of an image layout with an index of two images, a signature of the first, and what attests to it.
+fn layout(without: Option<usize>) -> Vec<(String, Vec<u8>)> {
+    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+    let put = |files: &mut Vec<(String, Vec<u8>)>, media_type: &str, bytes: Vec<u8>| {
+        let digest = Digest::of(&bytes);
+        let descriptor =
+            serde_json::json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() });
+        files.push((format!("blobs/sha256/{}", digest.hex()), bytes));
+        descriptor
+    };
+    let mut parts = Vec::new();
+    for (n, architecture) in ["amd64", "arm64", "unknown"].into_iter().enumerate() {
+        let config = put(&mut files, "application/vnd.oci.image.config.v1+json", architecture.into());
+        let layer = put(&mut files, "application/vnd.oci.image.layer.v1.tar", vec![n as u8; 100]);
+        let manifest = serde_json::json!({ "schemaVersion": 2, "config": config, "layers": [layer] });
+        let mut part = put(&mut files, MANIFEST, manifest.to_string().into());
+        if without == Some(n) {
+            files.pop();
+        }
+        part["platform"] = serde_json::json!({ "os": "linux", "architecture": architecture });
+        parts.push(part);
+    }
+    let config = put(&mut files, "application/vnd.oci.empty.v1+json", b"{}".to_vec());
+    let signature =
+        serde_json::json!({ "schemaVersion": 2, "config": config, "layers": [], "subject": parts[0] });
+    let signature = put(&mut files, MANIFEST, signature.to_string().into());
+    let index = serde_json::json!({ "schemaVersion": 2, "manifests": parts });
+    let mut index = put(&mut files, INDEX, index.to_string().into());
+    index["annotations"] = serde_json::json!({ "org.opencontainers.image.ref.name": "demo/x:1" });
+    let top = serde_json::json!({ "schemaVersion": 2, "manifests": [index, signature] });
+    files.push(("index.json".to_owned(), top.to_string().into()));
+    files.push(("oci-layout".to_owned(), b"{}".to_vec()));
+    files
+}
+
+#[test]
+fn all_platforms_of_an_archive_are_read_with_what_refers_to_them() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("a.tar");
+    let read = |without| {
+        let files = layout(without);
+        let entries: Vec<_> =
+            files.iter().map(|(n, c)| (n.as_str(), tar::EntryType::Regular, "", c.as_slice())).collect();
+        std::fs::File::create(&path).and_then(|mut f| f.write_all(&raw_tar(&entries))).expect("written");
+        contents(&path, &ArchiveLimits::default())
+    };
+    let all = read(None).expect("read");
+    let shown: Vec<_> =
+        all.iter().map(|m| (m.names.join(","), m.is_part, m.parts.len(), m.blobs.len())).collect();
+    let part = || (String::new(), true, 0, 2);
+    assert_eq!(shown[..4], [part(), part(), part(), ("demo/x:1".to_owned(), false, 3, 0)]);
+    assert_eq!(all[4].subject.as_ref(), Some(&all[0].digest));
+    assert_eq!(names(&path, &ArchiveLimits::default()).expect("names"), ["demo/x:1"]);
+    // As `docker save` writes it: the index of all, and the image of one platform, which has the name then.
+    let one = read(Some(1)).expect("read");
+    let named: Vec<_> = one.iter().filter(|m| !m.names.is_empty()).collect();
+    assert_eq!((named.len(), &named[0].digest, named[0].is_part), (1, &all[0].digest, false));
+    // Of few manifests, more than fits in memory.
+    let limits = ArchiveLimits { json_total_max_bytes: 500, ..ArchiveLimits::default() };
+    assert!(contents(&path, &limits).is_err());
+}
+
 #[test]
 fn arbitrary_bytes_never_panic() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -242,6 +306,8 @@ fn arbitrary_bytes_never_panic() {
             bytes.truncate((next() % (bytes.len() as u64 + 1)) as usize);
             std::fs::File::create(&path).and_then(|mut f| f.write_all(&bytes)).expect("written");
             let _ = load(&path, &ArchiveLimits::default());
+            let _ = contents(&path, &ArchiveLimits::default());
+            let _ = names(&path, &ArchiveLimits::default());
             let _ = gantry_oci::pack::elf::parse(&bytes);
         }
     }

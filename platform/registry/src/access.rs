@@ -51,6 +51,11 @@ impl<'a> Caller<'a> {
         Self { user, registry, realm: realm(registry.config(), request.headers()) }
     }
 
+    /// Who began what goes on without a request.
+    pub(crate) fn later(registry: &'a Registry, user: UserInfo) -> Self {
+        Self { user, registry, realm: String::new() }
+    }
+
     /// The scopes the caller's registry token is limited to; `None` for other credentials.
     fn scopes(&self) -> Option<&Vec<String>> {
         self.user.extra.get(SCOPES_KEY)

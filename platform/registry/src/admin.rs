@@ -78,12 +78,15 @@ pub(crate) async fn replicate(State(registry): State<Registry>, request: Request
 
 /// `POST /registry/v1/retention?repository=NAME&dryRun=true`: what goes, or would; with rules in the body, by those.
 pub(crate) async fn retain(State(registry): State<Registry>, request: Request) -> Response {
+    let user = request.extensions().get::<UserInfo>().cloned().unwrap_or_else(UserInfo::anonymous);
+    if user.is_anonymous() {
+        return refused(&StatusError::unauthorized());
+    }
     let query = parse_form(request.uri().query().unwrap_or_default().as_bytes());
     let field = |name: &str| query.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value.as_str());
     let Ok(repository) = field("repository").parse::<RepositoryName>() else {
         return refused(&StatusError::bad_request("repository must be the name of a repository"));
     };
-    let user = request.extensions().get::<UserInfo>().cloned().unwrap_or_else(UserInfo::anonymous);
     let narrow = user.extra.contains_key(crate::tokens::SCOPES_KEY);
     // Who may change the rules may see and do what they say.
     if narrow || !registry.inner.access.allows(&user, "update", repository.as_str()) {

@@ -8,6 +8,7 @@
 mod access;
 mod admin;
 mod admission;
+mod archives;
 mod blobs;
 mod catalogue;
 mod config;
@@ -47,6 +48,7 @@ pub use config::{Config, Limits, Settings};
 pub use gate::ImageGate;
 pub use reconcile::{OWN_USER, StartError};
 pub use rights::{RepositoryRights, RepositoryVisibility};
+pub use routes::PATHS;
 pub use seed::SeedError;
 pub use signatures::Signatures;
 pub use store::{Checked, Collected, Collecting, Problem};
@@ -73,6 +75,7 @@ struct Inner {
     /// One push at a time counts what is left of a quota: two must not both take it.
     counting: tokio::sync::Mutex<()>,
     scans: scans::Scans,
+    archives: archives::Archives,
     policies: gate::Policies,
     audit: OnceLock<Arc<dyn AuditSink>>,
 }
@@ -84,7 +87,9 @@ struct Inner {
 pub fn build(config: Config, access: Access, catalogue: Catalogue) -> io::Result<Registry> {
     let streams = tokio::sync::Semaphore::new(config.limits.streams_max);
     let scans = scans::Scans::open(&config.root, config.advisories.clone())?;
+    let root = config.root.clone();
     let store = store::Store::open(config)?;
+    let archives = archives::Archives::open(&root)?;
     let changed = reconcile::Changed::default();
     let upstreams = Arc::<upstream::Upstreams>::default();
     catalogue.see_below_prefixes_as(&upstreams);
@@ -101,6 +106,7 @@ pub fn build(config: Config, access: Access, catalogue: Catalogue) -> io::Result
             rates: rate::Rates::default(),
             counting: tokio::sync::Mutex::default(),
             scans,
+            archives,
             policies: gate::Policies::default(),
             audit: OnceLock::new(),
         }),
@@ -127,7 +133,9 @@ impl Registry {
         let _alone = self.inner.tending.lock().await;
         self.blocking(move |registry| {
             registry.forget_scans()?;
-            registry.inner.store.collect_garbage(&watch)
+            let collected = registry.inner.store.collect_garbage(&watch);
+            registry.expire_archives(registry.config().upload_expiry)?;
+            collected
         })
         .await
     }

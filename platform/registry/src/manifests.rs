@@ -5,7 +5,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use gantry_kube_types::groups;
-use gantry_oci::{Digest, Hasher, RepositoryName};
+use gantry_oci::{Digest, Hasher, RepositoryName, Tag};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION};
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
@@ -96,15 +96,8 @@ pub(crate) async fn put(
             (expected, None)
         }
     };
-    let shown = tag.as_ref().map_or_else(|| digest.to_string(), ToString::to_string);
-    if !is_image(&record) || has_file_system(&bytes) {
-        permit(registry, Act::Push, &name, &shown, &digest, &record).await?;
-    }
     let subject = record.subject.clone();
-    let tag = tag.map(|tag| Tagging { immutable: is_immutable(&rules, &tag), tag });
-    let stored = store(registry, &name, facts, (&digest, record), bytes, tag).await;
-    registry.note(&name);
-    stored?;
+    accept(registry, &name, facts, (&digest, record), bytes, tag).await?;
     let mut response = Response::builder()
         .status(StatusCode::CREATED)
         .header(LOCATION, format!("/v2/{name}/manifests/{digest}"))
@@ -114,6 +107,26 @@ pub(crate) async fn put(
         response = response.header("OCI-Subject", subject.to_string());
     }
     Ok(build(response, Body::empty()))
+}
+
+/// Stores a manifest, where policies and rules let it in.
+pub(crate) async fn accept(
+    registry: &Registry,
+    name: &RepositoryName,
+    facts: Option<Facts>,
+    (digest, record): (&Digest, ManifestRecord),
+    bytes: Bytes,
+    tag: Option<Tag>,
+) -> Result<(), ApiError> {
+    let shown = tag.as_ref().map_or_else(|| digest.to_string(), ToString::to_string);
+    if !is_image(&record) || has_file_system(&bytes) {
+        permit(registry, Act::Push, name, &shown, digest, &record).await?;
+    }
+    let rules = facts.as_ref().map(|facts| facts.rules.clone()).unwrap_or_default();
+    let tag = tag.map(|tag| Tagging { immutable: is_immutable(&rules, &tag), tag });
+    let stored = store(registry, name, facts, (digest, record), bytes, tag).await;
+    registry.note(name);
+    stored
 }
 
 /// What policies say of the image that `reference` (a tag or a digest) of the repository is.

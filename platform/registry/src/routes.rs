@@ -15,6 +15,21 @@ use crate::errors::{ApiError, ErrorCode};
 const API_VERSION: (HeaderName, HeaderValue) =
     (HeaderName::from_static("docker-distribution-api-version"), HeaderValue::from_static("registry/2.0"));
 
+/// What [`Registry::router`] answers, but for what lies below `/v2/`, which has its own grammar, and for reports, which
+/// are not there for strangers.
+pub const PATHS: &[&str] = &[
+    "/v2/",
+    "/v2/_catalog",
+    "/token",
+    "/registry/v1/gc",
+    "/registry/v1/fsck",
+    "/registry/v1/replicate",
+    "/registry/v1/retention",
+    "/registry/v1/archives",
+    "/registry/v1/archives/{id}",
+    "/registry/v1/admission/{phase}",
+];
+
 /// A path below `/v2/`.
 #[derive(Debug, PartialEq, Eq)]
 enum Route {
@@ -47,6 +62,8 @@ impl Registry {
             .route("/registry/v1/fsck", axum::routing::post(crate::admin::check))
             .route("/registry/v1/replicate", axum::routing::post(crate::admin::replicate))
             .route("/registry/v1/retention", axum::routing::post(crate::admin::retain))
+            .route("/registry/v1/archives", axum::routing::any(crate::archives::all))
+            .route("/registry/v1/archives/{id}", axum::routing::any(crate::archives::one))
             .route("/registry/v1/reports/{*path}", axum::routing::get(crate::scans::route))
             .route("/registry/v1/admission/{phase}", axum::routing::post(crate::gate::webhook))
             .with_state(self.clone())

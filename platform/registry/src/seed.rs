@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use gantry_oci::image::{Image, MediaSource};
+use gantry_oci::image::{Blob, Image};
 use gantry_oci::{RepositoryName, Tag};
 
 use crate::Registry;
@@ -13,6 +13,8 @@ use crate::store::Tagging;
 pub enum SeedError {
     #[error("the image is not valid: {0}")]
     Invalid(String),
+    #[error("too many uploads are under way")]
+    Busy,
     #[error("the image could not be stored")]
     Storage(#[from] io::Error),
 }
@@ -43,6 +45,33 @@ impl Registry {
         self.put_manifest_now(repository, Some(tag), image)
     }
 
+    /// Stores a blob of this machine, unless the repository has it. `watch` is told of the bytes of each piece.
+    pub(crate) fn put_blob_now(
+        &self,
+        repository: &RepositoryName,
+        blob: &Blob,
+        watch: &mut dyn FnMut(u64),
+    ) -> Result<(), SeedError> {
+        let store = self.store();
+        if store.blob(repository, &blob.digest).is_some() {
+            watch(blob.size_bytes);
+            return Ok(());
+        }
+        let handle = store.begin_upload(repository, false)?;
+        let handle = handle.ok_or(SeedError::Busy)?;
+        let mut upload = handle.blocking_lock();
+        let copied = blob
+            .source
+            .open()
+            .and_then(|mut content| io::copy(&mut content, &mut Appender { upload: &mut upload, watch }));
+        if let Err(error) = copied {
+            store.cancel_upload(&mut upload)?;
+            return Err(error.into());
+        }
+        let finished = store.finish_upload(repository, &mut upload, &blob.digest)?;
+        finished.map_err(|found| SeedError::Invalid(format!("{} has the digest {found}", blob.digest)))
+    }
+
     /// Stores an image or another artifact, under a tag or by its digest alone.
     pub(crate) fn put_manifest_now(
         &self,
@@ -53,23 +82,7 @@ impl Registry {
         let digest = image.digest();
         let store = self.store();
         for blob in image.blobs() {
-            if store.blob(repository, &blob.digest).is_some() {
-                continue;
-            }
-            let handle = store.begin_upload(repository, false)?;
-            let handle =
-                handle.ok_or_else(|| SeedError::Invalid("too many uploads are under way".to_owned()))?;
-            let mut upload = handle.blocking_lock();
-            match &blob.source {
-                MediaSource::Bytes(bytes) => upload.append(bytes)?,
-                MediaSource::File(_) => {
-                    let mut writer = Appender(&mut upload);
-                    io::copy(&mut blob.source.open()?, &mut writer)?;
-                }
-            }
-            let finished = store.finish_upload(repository, &mut upload, &blob.digest)?;
-            finished
-                .map_err(|found| SeedError::Invalid(format!("{} has the digest {found}", blob.digest)))?;
+            self.put_blob_now(repository, blob, &mut |_| {})?;
         }
         let limits = &self.config().limits;
         let mut record =
@@ -87,11 +100,17 @@ impl Registry {
     }
 }
 
-struct Appender<'a>(&'a mut crate::store::Upload);
+/// Writes to an upload, and tells of it.
+struct Appender<'a> {
+    upload: &'a mut crate::store::Upload,
+    watch: &'a mut dyn FnMut(u64),
+}
 
 impl Write for Appender<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.append(bytes).map(|()| bytes.len())
+        self.upload.append(bytes)?;
+        (self.watch)(bytes.len() as u64);
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

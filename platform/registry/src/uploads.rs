@@ -52,7 +52,8 @@ pub(crate) async fn begin(
         let builder = progress(&name, &upload, StatusCode::ACCEPTED);
         return Ok(build(builder, Body::empty()));
     };
-    match receive(registry, upload, request).await {
+    let max = registry.config().limits.blob_size_max_bytes;
+    match receive(registry, upload, request, max).await {
         Ok(upload) => complete(registry, name, upload, digest).await,
         Err((upload, error)) => {
             // Nobody knows its name: it could never go on.
@@ -82,8 +83,9 @@ pub(crate) async fn append(
     request: Request,
 ) -> Result<Response, ApiError> {
     let upload = find(registry, &name, id).await?;
-    check_range(request.headers(), &upload, &name)?;
-    let upload = receive(registry, upload, request).await.map_err(|(_, error)| error)?;
+    check_range(request.headers(), &upload, &location(&name, &upload.id))?;
+    let max = registry.config().limits.blob_size_max_bytes;
+    let upload = receive(registry, upload, request, max).await.map_err(|(_, error)| error)?;
     Ok(build(progress(&name, &upload, StatusCode::ACCEPTED), Body::empty()))
 }
 
@@ -98,8 +100,9 @@ pub(crate) async fn finish(
     let digest = query.iter().find(|(key, _)| key == "digest").map(|(_, value)| value.as_str());
     let digest = crate::routes::digest(digest.unwrap_or_default())?;
     let upload = find(registry, &name, id).await?;
-    check_range(request.headers(), &upload, &name)?;
-    let upload = receive(registry, upload, request).await.map_err(|(_, error)| error)?;
+    check_range(request.headers(), &upload, &location(&name, &upload.id))?;
+    let max = registry.config().limits.blob_size_max_bytes;
+    let upload = receive(registry, upload, request, max).await.map_err(|(_, error)| error)?;
     complete(registry, name, upload, digest).await
 }
 
@@ -114,9 +117,10 @@ pub(crate) async fn cancel(
     Ok(build(Response::builder().status(StatusCode::NO_CONTENT), Body::empty()))
 }
 
-type Locked = OwnedMutexGuard<Upload>;
+pub(crate) type Locked = OwnedMutexGuard<Upload>;
 
-async fn find(registry: &Registry, name: &RepositoryName, id: &str) -> Result<Locked, ApiError> {
+/// The upload, for this request alone.
+pub(crate) async fn find(registry: &Registry, name: &RepositoryName, id: &str) -> Result<Locked, ApiError> {
     let (repository, wanted) = (name.clone(), id.to_owned());
     let handle = registry.blocking(move |r| r.store().upload(&repository, &wanted)).await?;
     let upload = lock(handle.ok_or_else(|| ApiError::new(ErrorCode::BlobUploadUnknown))?).await?;
@@ -124,7 +128,7 @@ async fn find(registry: &Registry, name: &RepositoryName, id: &str) -> Result<Lo
 }
 
 /// Waits for a request that is ending (a client that lost its connection comes back before we notice).
-async fn lock(handle: UploadHandle) -> Result<Locked, ApiError> {
+pub(crate) async fn lock(handle: UploadHandle) -> Result<Locked, ApiError> {
     let wait = std::time::Duration::from_secs(30);
     tokio::time::timeout(wait, handle.lock_owned()).await.map_err(|_| {
         ApiError::new(ErrorCode::BlobUploadInvalid)
@@ -134,7 +138,7 @@ async fn lock(handle: UploadHandle) -> Result<Locked, ApiError> {
 }
 
 /// `Content-Range: START-END` must go on where the upload stands and agree with `Content-Length`.
-fn check_range(headers: &HeaderMap, upload: &Upload, name: &RepositoryName) -> Result<(), ApiError> {
+pub(crate) fn check_range(headers: &HeaderMap, upload: &Upload, location: &str) -> Result<(), ApiError> {
     let Some(value) = headers.get(CONTENT_RANGE) else { return Ok(()) };
     let text = value.to_str().unwrap_or_default().trim_start_matches("bytes ");
     let range = text.split('/').next().and_then(|r| r.split_once('-'));
@@ -147,20 +151,20 @@ fn check_range(headers: &HeaderMap, upload: &Upload, name: &RepositoryName) -> R
     if start != upload.received_bytes || !agrees {
         return Err(ApiError::new(ErrorCode::RangeInvalid)
             .message(format!("the upload has {} bytes", upload.received_bytes))
-            .header(LOCATION, &location(name, &upload.id))
-            .header(RANGE, &received(upload)));
+            .header(LOCATION, location)
+            .header(RANGE, &received(upload.received_bytes)));
     }
     Ok(())
 }
 
 /// Writes the body to the upload: one piece is hashed and written while the next is received. What arrived
-/// before a failure stays and can be gone on from.
-async fn receive(
+/// before a failure stays and can be gone on from. More than `max` bytes in all are refused.
+pub(crate) async fn receive(
     registry: &Registry,
     mut upload: Locked,
     request: Request,
+    max: u64,
 ) -> Result<Locked, (Option<Locked>, ApiError)> {
-    let max = registry.config().limits.blob_size_max_bytes;
     let Ok(_permit) = registry.inner.streams.acquire().await else {
         return Err((Some(upload), ApiError::new(ErrorCode::TooManyRequests)));
     };
@@ -179,7 +183,7 @@ async fn receive(
         if total > max {
             let error = ApiError::new(ErrorCode::SizeInvalid)
                 .status(StatusCode::PAYLOAD_TOO_LARGE)
-                .message(format!("a blob may have {max} bytes"));
+                .message(format!("{max} bytes may come, and not more"));
             return Err((Some(upload), error));
         }
         upload = write(registry, upload, piece).await.map_err(|e| (None, e.into()))?;
@@ -271,7 +275,7 @@ fn progress(name: &RepositoryName, upload: &Upload, status: StatusCode) -> http:
     let builder = Response::builder()
         .status(status)
         .header(LOCATION, location(name, &upload.id))
-        .header(RANGE, received(upload))
+        .header(RANGE, received(upload.received_bytes))
         .header("Docker-Upload-UUID", &upload.id);
     // A response without content has no length either (RFC 9110, section 8.6).
     if status == StatusCode::NO_CONTENT { builder } else { builder.header(CONTENT_LENGTH, 0) }
@@ -282,6 +286,6 @@ fn location(name: &RepositoryName, id: &str) -> String {
 }
 
 /// The range received so far; the protocol has no word for nothing and uses `0-0`.
-fn received(upload: &Upload) -> String {
-    format!("0-{}", upload.received_bytes.saturating_sub(1))
+pub(crate) fn received(bytes: u64) -> String {
+    format!("0-{}", bytes.saturating_sub(1))
 }

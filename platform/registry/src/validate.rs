@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use gantry_oci::Digest;
+use gantry_oci::image::is_elsewhere;
 use serde_json::Value;
 
 use crate::store::ManifestRecord;
@@ -42,8 +43,7 @@ struct Descriptor {
 impl Descriptor {
     /// Content that stays where its `urls` say is not pushed.
     fn is_foreign(&self) -> bool {
-        let marked = self.media_type.contains(".nondistributable.") || self.media_type.contains(".foreign.");
-        marked && self.urls.as_ref().is_some_and(|urls| !urls.is_empty())
+        is_elsewhere(&self.media_type, self.urls.as_ref().map_or(0, Vec::len))
     }
 }
 

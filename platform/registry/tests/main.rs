@@ -1,5 +1,6 @@
 //! The registry over a real socket: the protocol by hand, and unmodified clients.
 
+mod archives;
 mod clients;
 mod kill;
 mod own_client;

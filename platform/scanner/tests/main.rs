@@ -11,3 +11,4 @@ mod real;
 mod rpm;
 mod sbom;
 mod support;
+mod transfer;

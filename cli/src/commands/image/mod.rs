@@ -9,6 +9,7 @@ mod report;
 mod rm;
 mod scan;
 mod sign;
+mod upload;
 mod verify;
 
 use std::io::IsTerminal;
@@ -17,8 +18,12 @@ use std::sync::Mutex;
 use anyhow::Context as _;
 use gantry_oci::client::{Progress, RegistryClient};
 use gantry_oci::image::Image;
+use gantry_oci::reference::without_host;
 use gantry_oci::{Reference, RepositoryName, Tag};
 use indicatif::{ProgressBar, ProgressStyle};
+
+pub(crate) use keys::Password;
+pub(crate) use verify::manifest_of;
 
 use crate::{ClientFlags, Context};
 
@@ -27,8 +32,10 @@ use crate::{ClientFlags, Context};
 pub enum ImageCommand {
     /// Pack a program or a directory with the libraries it needs into an image and push it
     Pack(Box<pack::PackArgs>),
-    /// Push the images of a docker-archive or OCI archive
+    /// Push the images of a docker-archive, OCI archive or OCI layout, read on this machine
     Load(load::LoadArgs),
+    /// Upload a docker-archive or OCI archive as it is, with all platforms; goes on where an earlier upload broke off
+    Upload(upload::UploadArgs),
     /// List images
     #[command(visible_alias = "ls")]
     List(list::ListArgs),
@@ -70,6 +77,7 @@ pub async fn run(command: ImageCommand, flags: &ClientFlags) -> anyhow::Result<(
     match command {
         ImageCommand::Pack(args) => pack::run(*args, &client).await,
         ImageCommand::Load(args) => load::run(args, &client).await,
+        ImageCommand::Upload(args) => upload::run(args, &context).await,
         ImageCommand::List(args) => list::run(args, &client).await,
         ImageCommand::Inspect(args) => inspect::run(args, &client).await,
         ImageCommand::Rm(args) => rm::run(args, &client).await,
@@ -107,12 +115,8 @@ async fn push(client: &RegistryClient, name: &Reference, image: &Image) -> anyho
 }
 
 /// A name in our registry; a registry's host before it is dropped, as an archive may have one.
-fn parse_local(name: &str) -> anyhow::Result<Reference> {
-    let local = match name.split_once('/') {
-        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => rest,
-        _ => name,
-    };
-    local.parse().with_context(|| format!("{name:?} is no image name"))
+pub(crate) fn parse_local(name: &str) -> anyhow::Result<Reference> {
+    without_host(name).parse().with_context(|| format!("{name:?} is no image name"))
 }
 
 fn repository(name: &str) -> anyhow::Result<RepositoryName> {

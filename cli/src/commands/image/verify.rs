@@ -115,7 +115,7 @@ async fn attachments(
 }
 
 /// A manifest, if there is one.
-pub(super) async fn manifest_of(
+pub(crate) async fn manifest_of(
     client: &RegistryClient,
     repository: &RepositoryName,
     reference: &str,

@@ -24,13 +24,32 @@ pub(crate) fn load(
     limits: &ArchiveLimits,
     plain: PlainLayers,
 ) -> Result<Vec<ArchivedImage>, ArchiveError> {
+    let (mut images, mut json_bytes) = (Vec::new(), 0);
+    for item in items(source, limits)? {
+        let image = load_item(source, item, limits, plain)?;
+        json_bytes += image.image.config.size_bytes + image.image.manifest.len() as u64;
+        if json_bytes > limits.json_total_max_bytes {
+            let max = limits.json_total_max_bytes;
+            return Err(invalid(format!("the configurations of the archive have more than {max} bytes")));
+        }
+        images.push(image);
+    }
+    Ok(images)
+}
+
+/// The names of all images, as far as they have one.
+pub(crate) fn names(source: &Source, limits: &ArchiveLimits) -> Result<Vec<String>, ArchiveError> {
+    Ok(items(source, limits)?.into_iter().flat_map(|item| item.repo_tags.unwrap_or_default()).collect())
+}
+
+fn items(source: &Source, limits: &ArchiveLimits) -> Result<Vec<Item>, ArchiveError> {
     let bytes = source.read("manifest.json", limits.json_max_bytes)?;
     let items: Vec<Item> =
         serde_json::from_slice(&bytes).map_err(|e| invalid(format!("manifest.json is not valid: {e}")))?;
     if items.len() > limits.images_max {
         return Err(invalid(format!("the archive has more than {} images", limits.images_max)));
     }
-    items.into_iter().map(|item| load_item(source, item, limits, plain)).collect()
+    Ok(items)
 }
 
 fn load_item(
@@ -71,8 +90,9 @@ fn layer(
     limits: &ArchiveLimits,
     plain: PlainLayers,
 ) -> Result<Blob, ArchiveError> {
-    let content = MediaSource::File(source.find(name)?);
-    let max = limits.uncompressed_max_bytes;
+    let part = source.find(name)?;
+    let max = limits.uncompressed_max(part.size_bytes);
+    let content = MediaSource::File(part);
     let mut head = Vec::new();
     content.open()?.take(4).read_to_end(&mut head)?;
     let decoder: Option<(&str, Box<dyn Read>)> = match head[..] {
@@ -97,7 +117,9 @@ fn layer(
             let media_type = "application/vnd.oci.image.layer.v1.tar".to_owned();
             (Blob { media_type, digest: digest.clone(), size_bytes, source: content }, digest)
         }
-        None => crate::layer::compress(|writer| io::copy(&mut content.open()?, writer).map(|_| ()))?,
+        None => crate::layer::compress(limits.temporary()?, |writer| {
+            io::copy(&mut content.open()?, writer).map(|_| ())
+        })?,
     };
     if found != *expected {
         return Err(invalid(format!(

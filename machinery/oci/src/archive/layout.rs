@@ -9,7 +9,7 @@ use crate::{Digest, Hasher};
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
-const DEPTH_MAX: usize = 4;
+pub(super) const DEPTH_MAX: usize = 4;
 
 pub(crate) fn load(source: &Source, limits: &ArchiveLimits) -> Result<Vec<ArchivedImage>, ArchiveError> {
     let bytes = source.read("index.json", limits.json_max_bytes)?;
@@ -29,12 +29,10 @@ fn walk(
     let index: ImageIndex =
         serde_json::from_slice(index).map_err(|e| invalid(format!("an index is not valid: {e}")))?;
     for descriptor in index.manifests() {
-        let annotation = |key: &str| descriptor.annotations().as_ref().and_then(|a| a.get(key)).cloned();
-        let own = annotation(CONTAINERD_NAME).or_else(|| annotation(REF_NAME));
-        let names = own.map_or_else(|| inherited.to_vec(), |name| vec![name]);
+        let names = name(descriptor).map_or_else(|| inherited.to_vec(), |name| vec![name]);
         let media_type = descriptor.media_type().to_string();
         let bytes = read(source, descriptor, limits)?;
-        if media_type.ends_with(".index.v1+json") || media_type.ends_with(".manifest.list.v2+json") {
+        if is_index(&media_type) {
             if depth >= DEPTH_MAX {
                 return Err(invalid(format!("indexes are nested more than {DEPTH_MAX} deep")));
             }
@@ -56,6 +54,16 @@ fn walk(
     Ok(())
 }
 
+pub(super) fn is_index(media_type: &str) -> bool {
+    media_type.ends_with(".index.v1+json") || media_type.ends_with(".manifest.list.v2+json")
+}
+
+/// What an index of the layout calls the image: its whole name where containerd wrote one, else what may be a tag alone.
+pub(super) fn name(descriptor: &Descriptor) -> Option<String> {
+    let annotation = |key: &str| descriptor.annotations().as_ref().and_then(|a| a.get(key)).cloned();
+    annotation(CONTAINERD_NAME).or_else(|| annotation(REF_NAME))
+}
+
 fn image(
     source: &Source,
     media_type: String,
@@ -72,7 +80,11 @@ fn image(
     Ok(Image { manifest: bytes.into(), media_type, config, layers })
 }
 
-fn read(source: &Source, descriptor: &Descriptor, limits: &ArchiveLimits) -> Result<Vec<u8>, ArchiveError> {
+pub(super) fn read(
+    source: &Source,
+    descriptor: &Descriptor,
+    limits: &ArchiveLimits,
+) -> Result<Vec<u8>, ArchiveError> {
     let digest = digest(descriptor)?;
     let bytes = source.read(&path(&digest), limits.json_max_bytes)?;
     let mut hasher = Hasher::new(digest.algorithm());
@@ -86,24 +98,31 @@ fn read(source: &Source, descriptor: &Descriptor, limits: &ArchiveLimits) -> Res
 }
 
 fn blob(source: &Source, descriptor: &Descriptor) -> Result<Blob, ArchiveError> {
+    let blob = unread_blob(source, descriptor)?;
+    let digest = &blob.digest;
+    let (found, _) = Hasher::read(digest.algorithm(), blob.source.open()?)?;
+    if found != *digest {
+        return Err(invalid(format!("{digest} in the archive has the digest {found}")));
+    }
+    Ok(blob)
+}
+
+/// A blob of the right size, whose digest is for the reader to check.
+pub(super) fn unread_blob(source: &Source, descriptor: &Descriptor) -> Result<Blob, ArchiveError> {
     let digest = digest(descriptor)?;
     let part = source.find(&path(&digest))?;
     if part.size_bytes != descriptor.size() {
         return Err(invalid(format!("{digest} has {} bytes, not {}", part.size_bytes, descriptor.size())));
     }
     let (size_bytes, content) = (part.size_bytes, MediaSource::File(part));
-    let (found, _) = Hasher::read(digest.algorithm(), content.open()?)?;
-    if found != digest {
-        return Err(invalid(format!("{digest} in the archive has the digest {found}")));
-    }
     Ok(Blob { media_type: descriptor.media_type().to_string(), digest, size_bytes, source: content })
 }
 
-fn digest(descriptor: &Descriptor) -> Result<Digest, ArchiveError> {
+pub(super) fn digest(descriptor: &Descriptor) -> Result<Digest, ArchiveError> {
     let text = descriptor.digest().to_string();
     text.parse().map_err(|error| invalid(format!("digest {text:.200}: {error}")))
 }
 
-fn path(digest: &Digest) -> String {
+pub(super) fn path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex())
 }

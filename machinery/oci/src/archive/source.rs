@@ -11,12 +11,15 @@ use crate::image::{FilePart, MediaSource};
 
 const LINKS_MAX: usize = 8;
 
-pub(crate) enum Source {
+/// The named content of an archive or a directory. What it names is inside it: see [`Source::open`].
+pub struct Source(Kind);
+
+enum Kind {
     Archive { entries: HashMap<String, Place>, file: PathBuf, keep: Option<Arc<tempfile::TempPath>> },
     Directory(PathBuf),
 }
 
-pub(crate) enum Place {
+enum Place {
     Content {
         offset_bytes: u64,
         size_bytes: u64,
@@ -26,9 +29,13 @@ pub(crate) enum Place {
 }
 
 impl Source {
-    pub(crate) fn open(path: &Path, limits: &ArchiveLimits) -> Result<Self, ArchiveError> {
-        if std::fs::metadata(path)?.is_dir() {
-            return Ok(Self::Directory(path.canonicalize()?));
+    /// Reads the names of a tar archive, perhaps compressed by gzip or zstd, or takes a directory as it is. Refuses
+    /// names and links that lead out, names that are there twice, kinds of entries that images do not have, entries
+    /// that are cut off, and more than `limits` allow.
+    pub fn open(path: &Path, limits: &ArchiveLimits) -> Result<Self, ArchiveError> {
+        let metadata = std::fs::metadata(path)?;
+        if metadata.is_dir() {
+            return Ok(Self(Kind::Directory(path.canonicalize()?)));
         }
         let mut head = [0; 4];
         let n = File::open(path)?.take(4).read(&mut head)?;
@@ -40,8 +47,8 @@ impl Source {
         let (file, keep) = match decoder {
             None => (path.to_owned(), None),
             Some(decoder) => {
-                let mut plain = tempfile::NamedTempFile::new()?;
-                let max = limits.uncompressed_max_bytes;
+                let mut plain = limits.temporary()?;
+                let max = limits.uncompressed_max(metadata.len());
                 if io::copy(&mut decoder.take(max + 1), &mut plain)? > max {
                     return Err(invalid(format!("the archive has more than {max} bytes uncompressed")));
                 }
@@ -49,19 +56,28 @@ impl Source {
                 (path.to_path_buf(), Some(Arc::new(path)))
             }
         };
-        Ok(Self::Archive { entries: index(&file, limits)?, file, keep })
+        Ok(Self(Kind::Archive { entries: index(&file, limits)?, file, keep }))
     }
 
-    pub(crate) fn contains(&self, name: &str) -> bool {
+    pub fn contains(&self, name: &str) -> bool {
         self.find(name).is_ok()
     }
 
+    /// The names of an archive's files and links, in no order; of a directory, none.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let entries = match &self.0 {
+            Kind::Archive { entries, .. } => Some(entries.keys()),
+            Kind::Directory(_) => None,
+        };
+        entries.into_iter().flatten().map(String::as_str)
+    }
+
     /// The content of `name`, wherever links lead.
-    pub(crate) fn find(&self, name: &str) -> Result<FilePart, ArchiveError> {
+    pub fn find(&self, name: &str) -> Result<FilePart, ArchiveError> {
         let missing = || invalid(format!("{name:?} is named and not in the archive"));
         let clean = normalise("", name).ok_or_else(|| invalid(format!("the name {name:?} leads out")))?;
-        match self {
-            Self::Directory(root) => {
+        match &self.0 {
+            Kind::Directory(root) => {
                 let path = root.join(&clean).canonicalize().map_err(|_| missing())?;
                 if !path.starts_with(root) {
                     return Err(invalid(format!("{name:?} is a link that leads out")));
@@ -70,7 +86,7 @@ impl Source {
                 let part = FilePart { path, offset_bytes: 0, size_bytes: meta.len(), keep: None };
                 if meta.is_file() { Ok(part) } else { Err(missing()) }
             }
-            Self::Archive { entries, file, keep } => {
+            Kind::Archive { entries, file, keep } => {
                 let mut at = clean;
                 for _ in 0..=LINKS_MAX {
                     match entries.get(&at).ok_or_else(missing)? {
@@ -91,7 +107,7 @@ impl Source {
     }
 
     /// Small content, read whole.
-    pub(crate) fn read(&self, name: &str, max_bytes: u64) -> Result<Vec<u8>, ArchiveError> {
+    pub fn read(&self, name: &str, max_bytes: u64) -> Result<Vec<u8>, ArchiveError> {
         let part = self.find(name)?;
         if part.size_bytes > max_bytes {
             return Err(invalid(format!("{name:?} has {} bytes, {max_bytes} are allowed", part.size_bytes)));

@@ -146,6 +146,14 @@ impl RegistryClient {
         self.send(Method::GET, "v2/", &[], Body::from("")).await.map(drop)
     }
 
+    /// Whether the caller may push to the repository: an upload is begun, and forgotten.
+    pub async fn check_push(&self, repository: &RepositoryName) -> Result<(), ClientError> {
+        let path = format!("v2/{repository}/blobs/uploads/");
+        let begun = self.send(Method::POST, &path, &[], Body::from("")).await?;
+        let location = super::header(&begun, &http::header::LOCATION)?;
+        self.send(Method::DELETE, &location, &[], Body::from("")).await.map(drop)
+    }
+
     /// Whether a manifest of this digest is there.
     pub async fn has_manifest(
         &self,

@@ -39,13 +39,17 @@ impl Upload {
         Ok(())
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// For reading what has come so far, also after the upload has become a blob or was cancelled.
     pub(crate) fn reader(&self) -> io::Result<File> {
         File::open(&self.path)
     }
 
     /// The digest of everything received.
-    fn digest(&self, algorithm: Algorithm) -> io::Result<Digest> {
+    pub(crate) fn digest(&self, algorithm: Algorithm) -> io::Result<Digest> {
         match algorithm {
             Algorithm::Sha256 => Ok(self.hasher.clone().finish()),
             other => Ok(Hasher::read(other, File::open(&self.path)?)?.0),
@@ -106,6 +110,12 @@ impl Store {
 
     fn uploads(&self) -> std::sync::MutexGuard<'_, Table> {
         self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many bytes of an upload have come, whoever adds to it now; `None`: there is no such upload.
+    pub(crate) fn received(&self, id: &str) -> Option<u64> {
+        self.uploads().sessions.get(id)?;
+        fs::metadata(self.upload_path(id)).ok().map(|metadata| metadata.len())
     }
 
     /// Begins an upload; `None` if there are too many. One that is `resumable` can go on after a restart.

@@ -22,7 +22,10 @@ use serde::{Deserialize, Serialize};
 use crate::judgement::Judgement;
 
 pub use cvss::{Severity, base_score};
-pub use index::{Changes, Given, Index, Manifest, PackageKey, SourceState, SourceUpdate, update};
+pub use index::{
+    Changes, Exported, Given, Index, Installed, Manifest, PackageKey, SourceState, SourceUpdate, export,
+    exported_manifest, install, update,
+};
 pub use inventory::{Inventory, Rematched};
 pub use load::compare;
 

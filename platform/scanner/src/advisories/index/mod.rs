@@ -8,6 +8,7 @@ mod codec;
 mod entry;
 mod sort;
 mod table;
+mod transfer;
 mod update;
 
 use std::collections::BTreeSet;
@@ -25,6 +26,7 @@ use super::{AdvisoryData, AdvisoryError, Vulnerability, ecosystem};
 use crate::{Found, OperatingSystem, Package, Report};
 use entry::{DOCUMENT_KEY_BYTES, Posting, Verdict};
 use table::{Cursor, Table};
+pub use transfer::{Exported, Installed, export, exported_manifest, install};
 pub use update::{Given, SourceUpdate, update};
 
 const MANIFEST: &str = "manifest.json";
@@ -272,18 +274,35 @@ fn manifest(directory: &Path) -> Result<Option<Manifest>, AdvisoryError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(AdvisoryError::Io { path: directory.to_owned(), source }),
     };
-    let bad = |error: serde_json::Error| damaged(directory, &error.into());
-    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(bad)?;
+    match parse(&bytes) {
+        Ok(manifest) => Ok(Some(manifest)),
+        Err(ManifestError::Newer) => Err(AdvisoryError::Newer { path: directory.to_owned() }),
+        Err(ManifestError::Damaged(error)) => Err(damaged(directory, &error)),
+    }
+}
+
+/// Why a manifest cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum ManifestError {
+    #[error("the advisories were written by a newer gantry")]
+    Newer,
+    #[error("the manifest of the advisories is damaged: {0}")]
+    Damaged(io::Error),
+}
+
+fn parse(bytes: &[u8]) -> Result<Manifest, ManifestError> {
+    let bad = |error: serde_json::Error| ManifestError::Damaged(error.into());
+    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(bad)?;
     let version = value["formatVersion"].as_u64().unwrap_or_default();
     if version > u64::from(FORMAT_VERSION) {
-        return Err(AdvisoryError::Newer { path: directory.to_owned() });
+        return Err(ManifestError::Newer);
     }
     let manifest: Manifest = serde_json::from_value(value).map_err(bad)?;
     // The name is joined to the directory, and an update removes tables by name.
-    if !is_table(&manifest.table) {
-        return Err(damaged(directory, &table::damaged("its manifest names no table")));
+    match is_table(&manifest.table) {
+        true => Ok(manifest),
+        false => Err(ManifestError::Damaged(table::damaged("its manifest names no table"))),
     }
-    Ok(Some(manifest))
 }
 
 fn is_table(name: &str) -> bool {

@@ -120,6 +120,10 @@ impl Table {
         Ok(Self { file, blocks, size_bytes })
     }
 
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     pub(super) fn size_bytes(&self) -> u64 {
         self.size_bytes
     }

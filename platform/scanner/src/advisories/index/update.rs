@@ -62,16 +62,7 @@ pub fn update(
     now: Timestamp,
 ) -> Result<Manifest, AdvisoryError> {
     let io = |source| AdvisoryError::Io { path: directory.to_owned(), source };
-    gantry_base::fs::create_directory(directory, 0o755).map_err(io)?;
-    let lock = File::options().create(true).append(true).open(directory.join(LOCK)).map_err(io)?;
-    let _lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| AdvisoryError::Busy { path: directory.to_owned() })?;
-    let old = match Index::open(directory) {
-        Ok(index) => Some(index),
-        Err(AdvisoryError::NoIndex { .. }) => None,
-        Err(error) => return Err(error),
-    };
-    clean(directory, old.as_ref()).map_err(io)?;
+    let (_lock, old) = locked(directory)?;
     let mut manifest = match &old {
         Some(index) => index.manifest.clone(),
         None => Manifest {
@@ -104,6 +95,22 @@ pub fn update(
         let _ = std::fs::remove_file(directory.join(&old.manifest.table));
     }
     Ok(manifest)
+}
+
+/// Keeps others from writing to the directory, which is made if it is not there; gives what is in it.
+pub(super) fn locked(directory: &Path) -> Result<(Flock<File>, Option<Index>), AdvisoryError> {
+    let io = |source| AdvisoryError::Io { path: directory.to_owned(), source };
+    gantry_base::fs::create_directory(directory, 0o755).map_err(io)?;
+    let lock = File::options().create(true).append(true).open(directory.join(LOCK)).map_err(io)?;
+    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| AdvisoryError::Busy { path: directory.to_owned() })?;
+    let old = match Index::open(directory) {
+        Ok(index) => Some(index),
+        Err(AdvisoryError::NoIndex { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    clean(directory, old.as_ref()).map_err(io)?;
+    Ok((lock, old))
 }
 
 /// Removes what an update left that did not come to its end.
@@ -369,7 +376,7 @@ impl Merge<'_> {
     }
 }
 
-fn publish(directory: &Path, manifest: &Manifest) -> io::Result<()> {
+pub(super) fn publish(directory: &Path, manifest: &Manifest) -> io::Result<()> {
     // The table's name in its directory has to outlive a power failure as well.
     gantry_base::fs::sync_directory(directory)?;
     let bytes = serde_json::to_vec_pretty(manifest)?;

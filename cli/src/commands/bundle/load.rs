@@ -1,0 +1,162 @@
+//! `gantry bundle load site.tar --key cosign.pub`
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use gantry_bundle::{Advisories, Bundle, Repository};
+use gantry_oci::client::{Progress, RegistryClient};
+use gantry_oci::{Digest, RepositoryName};
+use gantry_scanner::advisories::{Installed, exported_manifest, install};
+use indicatif::ProgressBar;
+
+use super::TrustArgs;
+use crate::commands::advisories::directory;
+use crate::{ClientFlags, Context};
+
+const MANIFEST_MAX_BYTES: u64 = 4 << 20;
+
+#[derive(clap::Args, Debug)]
+pub struct LoadArgs {
+    /// The bundle
+    file: PathBuf,
+    #[command(flatten)]
+    trust: TrustArgs,
+    /// Believe a bundle without knowing whose it is
+    #[arg(long, conflicts_with = "key")]
+    insecure_skip_signature: bool,
+    /// Put its repositories below this prefix: PREFIX/REPOSITORY, such as those of a project, DOMAIN/PROJECT
+    #[arg(long, value_name = "PREFIX")]
+    into: Option<RepositoryName>,
+    /// Leave its advisories out
+    #[arg(long)]
+    no_advisories: bool,
+    /// Where its advisories go; a server looks into `advisories` in its data directory (default:
+    /// $GANTRY_ADVISORIES_DIR, then $XDG_DATA_HOME/gantry/advisories)
+    #[arg(long, value_name = "DIR", conflicts_with = "no_advisories")]
+    advisories_directory: Option<PathBuf>,
+}
+
+pub async fn run(args: LoadArgs, flags: &ClientFlags) -> anyhow::Result<()> {
+    let (shown, path, keys) = (args.file.display().to_string(), args.file.clone(), args.trust.keys()?);
+    if keys.is_empty() && !args.insecure_skip_signature {
+        bail!(
+            "say whose bundles you believe with --key, or that it does not matter with --insecure-skip-signature"
+        );
+    }
+    let opened = tokio::task::spawn_blocking(move || Bundle::open(&path)).await?;
+    let bundle = Arc::new(opened.with_context(|| shown.clone())?);
+    if !keys.is_empty() {
+        bundle.signed_by(&keys).with_context(|| shown.clone())?;
+    }
+    // All of it, before anything of it is passed on.
+    super::check(bundle.clone()).await.with_context(|| shown.clone())?;
+    if !bundle.manifest().repositories.is_empty() {
+        let context = Context::load(flags).await?;
+        let client = RegistryClient::new(context.server().parse()?, context.http()?);
+        images(&client, &bundle, args.into.as_ref()).await?;
+    }
+    if let Some(advisories) = bundle.manifest().advisories.as_ref().filter(|_| !args.no_advisories) {
+        let directory = directory(args.advisories_directory.as_deref())?;
+        let (bundle, advisories, into) = (bundle.clone(), advisories.clone(), directory.clone());
+        let done = tokio::task::spawn_blocking(move || put_advisories(&bundle, &advisories, &into));
+        let (word, manifest) = match done.await?? {
+            Installed::New(manifest) => ("installed", manifest),
+            Installed::Kept(manifest) => ("kept: those here are as new", manifest),
+        };
+        let count: u64 = manifest.sources.iter().map(|source| source.advisories).sum();
+        println!("{}: {count} advisories {word}", directory.display());
+    }
+    Ok(())
+}
+
+/// Pushes blobs, then manifests, then tags: nothing is seen before all that it needs is there.
+async fn images(
+    client: &RegistryClient,
+    bundle: &Bundle,
+    into: Option<&RepositoryName>,
+) -> anyhow::Result<()> {
+    let mut targets: Vec<(RepositoryName, &Repository)> = Vec::new();
+    for repository in &bundle.manifest().repositories {
+        let name =
+            into.map_or_else(|| repository.name.clone(), |prefix| format!("{prefix}/{}", repository.name));
+        targets.push((name.parse().with_context(|| name.clone())?, repository));
+    }
+    // Gigabytes are not sent to who will not take them.
+    for (name, _) in &targets {
+        client.check_push(name).await.with_context(|| format!("cannot push to {name}"))?;
+    }
+    let bar = super::bar("Pushing", 0)?;
+    let pushed = push_blobs(client, bundle, &targets, &bar).await;
+    bar.finish_and_clear();
+    pushed?;
+    for (name, repository) in &targets {
+        for manifest in &repository.manifests {
+            let bytes = bundle.bytes(&manifest.digest, MANIFEST_MAX_BYTES)?;
+            let (kind, digest) = (manifest.media_type.as_str(), manifest.digest.to_string());
+            if client.has_manifest(name, &manifest.digest).await? {
+                continue;
+            }
+            let put = client.put_manifest(name, &digest, kind, bytes).await;
+            put.with_context(|| format!("cannot push {name}@{digest}"))?;
+        }
+    }
+    for (name, repository) in &targets {
+        for manifest in &repository.manifests {
+            for tag in &manifest.tags {
+                let bytes = bundle.bytes(&manifest.digest, MANIFEST_MAX_BYTES)?;
+                if client.resolve(name, tag).await?.as_ref() != Some(&manifest.digest) {
+                    let put = client.put_manifest(name, tag, &manifest.media_type, bytes).await;
+                    put.with_context(|| format!("cannot push {name}:{tag}"))?;
+                }
+                if manifest.subject.is_none() {
+                    println!("{name}:{tag}@{}", manifest.digest);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn push_blobs(
+    client: &RegistryClient,
+    bundle: &Bundle,
+    targets: &[(RepositoryName, &Repository)],
+    bar: &ProgressBar,
+) -> anyhow::Result<()> {
+    let mut blobs = Vec::new();
+    for (name, repository) in targets {
+        for digest in &repository.blobs {
+            blobs.push((name, bundle.blob(digest)?));
+        }
+    }
+    bar.set_length(blobs.iter().map(|(_, blob)| blob.size_bytes).sum());
+    let mut there: HashMap<Digest, &RepositoryName> = HashMap::new();
+    let mut done = 0;
+    for (name, blob) in blobs {
+        let watch = |progress: Progress| bar.set_position(done + progress.sent_bytes);
+        let elsewhere = there.get(&blob.digest).copied();
+        let mounted = match elsewhere {
+            Some(source) if !client.has_blob(name, &blob.digest).await? => {
+                client.mount_blob(name, source, &blob.digest).await?
+            }
+            _ => false,
+        };
+        if !mounted {
+            let pushed = client.push_blob(name, &blob, &watch).await;
+            pushed.with_context(|| format!("cannot push {name}@{}", blob.digest))?;
+        }
+        done += blob.size_bytes;
+        bar.set_position(done);
+        there.insert(blob.digest, name);
+    }
+    Ok(())
+}
+
+fn put_advisories(bundle: &Bundle, advisories: &Advisories, directory: &Path) -> anyhow::Result<Installed> {
+    let mut manifest = Vec::new();
+    std::io::Read::read_to_end(&mut bundle.file(&advisories.manifest)?.open()?, &mut manifest)?;
+    let manifest = exported_manifest(&manifest).map_err(anyhow::Error::msg)?;
+    Ok(install(directory, manifest, &mut bundle.file(&advisories.table)?.open()?)?)
+}
