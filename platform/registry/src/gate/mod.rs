@@ -81,7 +81,7 @@ impl Policies {
     }
 
     /// What the namespace is; nothing if it is not known.
-    async fn place(&self, namespace: &str) -> Option<Place> {
+    pub(crate) async fn place(&self, namespace: &str) -> Option<Place> {
         let (namespaces, seen) = self.namespaces.get()?;
         let mut seen = seen.clone();
         let known = async {

@@ -11,7 +11,7 @@ mod kept;
 mod matched;
 mod routes;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,15 +21,17 @@ use gantry_base::tasks::Tasks;
 use gantry_kube_types::{AuditEvent, AuditObject, SecurityEvent, UserInfo};
 use gantry_oci::image::Image;
 use gantry_oci::{Digest, RepositoryName};
-use gantry_registry_api::{GROUP, RESOURCE};
+use gantry_registry_api::{EventType, GROUP, RESOURCE};
 use gantry_scanner::advisories::{AdvisoryData, Index};
 use gantry_scanner::rating::Grade;
 use gantry_scanner::{Limits, Options, Report, Scanner};
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::Registry;
 use crate::reconcile::OWN_USER;
+use crate::routes::ManifestName;
 use crate::store::ManifestRecord;
 use data::Advisories;
 use kept::Kept;
@@ -259,8 +261,11 @@ impl Registry {
             Ok(Some(report)) => {
                 self.inner.policies.again.images();
                 let rated = self.rated(report, repository.as_str(), &self.place_of(repository));
+                let data = scanned_data(&rated);
                 let grade = rated.rating.map(|rating| rating.grade);
                 self.record(SecurityEvent::ImageScanned, repository, digest, [("grade", grade)]).await;
+                let image = ManifestName::Digest(digest.clone());
+                self.told(EventType::Scanned, repository, Some(&image), data).await;
                 None
             }
             // It is gone, and nobody wants to know.
@@ -287,8 +292,24 @@ impl Registry {
             for repository in images::holders(self.store(), image) {
                 let grades = [("grade", *now), ("grade-before", *before)];
                 self.record(SecurityEvent::ImageRated, &repository, image, grades).await;
+                let word = |grade: &Option<Grade>| grade.map_or(Value::Null, |grade| grade.as_str().into());
+                let data = json!({ "grade": word(now), "gradeBefore": word(before) });
+                let reference = ManifestName::Digest(image.clone());
+                self.told(EventType::Rated, &repository, Some(&reference), data).await;
             }
         }
+    }
+
+    /// A replication changed a repository, or copied it elsewhere, which is nobody's request.
+    pub(crate) async fn record_replicated(&self, rule: &str, repository: &RepositoryName, pending: u32) {
+        let Some(sink) = self.inner.audit.get() else { return };
+        let user = UserInfo::authenticated(OWN_USER, &[]);
+        let event = AuditEvent::security(SecurityEvent::ImagesReplicated, user)
+            .about(AuditObject::new(GROUP, RESOURCE, repository.as_str()))
+            .with(format!("{GROUP}/replication"), rule)
+            .with(format!("{GROUP}/pending"), pending.to_string());
+        // The trail is closed when the platform ends.
+        let _ = sink.record(event).await;
     }
 
     /// Leaves a record in the audit trail, if there is one.
@@ -322,6 +343,22 @@ impl Registry {
         }
         Ok(())
     }
+}
+
+/// What an event of a scan says of the image.
+fn scanned_data(report: &Report) -> Value {
+    let mut by_severity: BTreeMap<String, u64> = BTreeMap::new();
+    for found in report.vulnerabilities.iter().flatten() {
+        let severity = serde_json::to_value(found.severity).ok();
+        let severity = severity.as_ref().and_then(Value::as_str).unwrap_or("unknown");
+        *by_severity.entry(severity.to_owned()).or_default() += 1;
+    }
+    json!({
+        "grade": report.rating.as_ref().map(|rating| rating.grade.as_str()),
+        "packages": report.packages.len(),
+        "vulnerabilities": by_severity,
+        "advisories": report.advisory_data,
+    })
 }
 
 /// Makes what is missing of the image's report and bill of materials. Gives the report, if it is new.
