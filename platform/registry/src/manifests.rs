@@ -174,7 +174,7 @@ pub(crate) async fn store(
         .blocking(move |r| r.store().put_manifest(&repository, &stored, record, &bytes, tag.as_ref()));
     match put.await? {
         Ok(()) => {
-            registry.inner.scans.pushed(name, digest, &pushed);
+            registry.scan_later(name, digest, &pushed);
             Ok(())
         }
         Err(Refused::Missing(missing)) => {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use gantry_base::pattern::matches;
 use gantry_oci::{Digest, RepositoryName, Tag};
-use gantry_registry_api::{EventType, Retention, Rules};
+use gantry_registry_api::{EventType, Owner, Retention, Rules};
 use http::StatusCode;
 use http::header::RETRY_AFTER;
 use serde_json::json;
@@ -52,6 +52,11 @@ impl Registry {
     /// What is known of the repository; nothing before the registry is started.
     pub(crate) fn facts(&self, repository: &RepositoryName) -> Option<Facts> {
         self.inner.catalogue.facts(repository.as_str())
+    }
+
+    /// Whose it is; the platform's before the registry is started.
+    pub(crate) fn owner(&self, repository: &RepositoryName) -> Owner {
+        self.facts(repository).map(|facts| facts.owner).unwrap_or_default()
     }
 
     pub(crate) fn rules(&self, repository: &RepositoryName) -> Rules {

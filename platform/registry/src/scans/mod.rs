@@ -1,7 +1,7 @@
 //! What is inside images and known of it: every image that is pushed is looked through once, in the background, and
 //! compared again when advisories change.
 //!
-//! One worker takes one image after the other from a bounded queue. What the queue cannot hold, and what waited when
+//! One worker takes one image after the other from a bounded queue, in which owners of repositories take turns. What the queue cannot hold, and what waited when
 //! the process ended, is found again in the store: an image without a report, or without a bill of materials beside
 //! it, is one that is still to be scanned. Pushes and pulls wait for none of this.
 
@@ -10,8 +10,9 @@ pub(crate) mod images;
 mod kept;
 mod matched;
 mod routes;
+mod turns;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -36,6 +37,7 @@ use crate::store::ManifestRecord;
 use data::Advisories;
 use kept::Kept;
 use matched::{Matched, Regraded};
+use turns::Turns;
 
 pub(crate) use routes::report as route;
 
@@ -66,7 +68,7 @@ pub(crate) struct Scans {
 }
 
 struct Waiting {
-    images: VecDeque<Wanted>,
+    images: Turns<Wanted>,
     /// Those in `images`, and the one that is being scanned.
     known: HashSet<Wanted>,
     /// The store may hold images that should be here.
@@ -103,7 +105,7 @@ impl Scans {
         let kept = Kept::open(root)?;
         let matched = Matched::load(&kept)?;
         let queue = Waiting {
-            images: VecDeque::new(),
+            images: Turns::default(),
             known: HashSet::new(),
             look: true,
             failed: HashMap::new(),
@@ -129,22 +131,6 @@ impl Scans {
 
     fn compared(&self) -> MutexGuard<'_, Option<AdvisoryData>> {
         self.compared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// An image was pushed.
-    pub(crate) fn pushed(&self, repository: &RepositoryName, digest: &Digest, record: &ManifestRecord) {
-        if !images::is_image(record) {
-            return;
-        }
-        let mut queue = self.queue();
-        let wanted = (repository.clone(), digest.clone());
-        if queue.images.len() >= WAITING_MAX {
-            queue.look = true;
-        } else if queue.known.insert(wanted.clone()) {
-            queue.images.push_back(wanted);
-        }
-        drop(queue);
-        self.woken.notify_one();
     }
 
     /// The facts of an image, compared with the newest advisories that all images were compared with; or why there
@@ -177,7 +163,7 @@ impl Scans {
     /// What is to be scanned next.
     fn next(&self, registry: &Registry) -> Option<Wanted> {
         let mut queue = self.queue();
-        if queue.images.is_empty() && std::mem::take(&mut queue.look) {
+        if queue.images.len() == 0 && std::mem::take(&mut queue.look) {
             let known = |digest: &Digest| self.kept.has(digest);
             let failed: HashSet<Digest> = queue.failed.keys().cloned().collect();
             // Pushes wait for this lock, and looking takes its time.
@@ -187,11 +173,11 @@ impl Scans {
             queue.look |= more;
             for wanted in found {
                 if queue.known.insert(wanted.clone()) {
-                    queue.images.push_back(wanted);
+                    queue.images.push(registry.owner(&wanted.0), wanted);
                 }
             }
         }
-        queue.images.pop_front()
+        queue.images.pop()
     }
 
     fn done(&self, wanted: &Wanted, failed: Option<String>) {
@@ -210,6 +196,22 @@ impl Scans {
 }
 
 impl Registry {
+    /// An image was pushed.
+    pub(crate) fn scan_later(&self, repository: &RepositoryName, digest: &Digest, record: &ManifestRecord) {
+        if !images::is_image(record) {
+            return;
+        }
+        let (owner, wanted) = (self.owner(repository), (repository.clone(), digest.clone()));
+        let mut queue = self.inner.scans.queue();
+        if queue.images.len() >= WAITING_MAX {
+            queue.look = true;
+        } else if queue.known.insert(wanted.clone()) {
+            queue.images.push(owner, wanted);
+        }
+        drop(queue);
+        self.inner.scans.woken.notify_one();
+    }
+
     /// Scans what is pushed from now on, and what was pushed before and is not scanned.
     pub fn scan(&self, tasks: &Tasks) {
         self.inner.scans.queue().is_running = true;
