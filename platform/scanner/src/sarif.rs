@@ -29,7 +29,10 @@ pub fn sarif(report: &Report) -> Value {
         results.extend(check.evidence.iter().map(|evidence| failed(&mut rules, check, evidence)));
     }
     for result in results.iter_mut().filter(|result| result.get("locations").is_none()) {
-        let whole = json!({ "artifactLocation": { "uri": uri(&report.target.name) } });
+        // A reference that begins with a slash leaves the root that it is relative to (3.4.4).
+        let name = uri(report.target.name.trim_start_matches('/'));
+        let name = if name.is_empty() { ".".to_owned() } else { name };
+        let whole = json!({ "artifactLocation": { "uri": name }, "region": { "startLine": 1 } });
         result["locations"] = json!([{ "physicalLocation": whole }]);
     }
     let problems = report.problems.iter().map(|problem| {

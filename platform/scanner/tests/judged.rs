@@ -370,10 +370,10 @@ fn sarif_is_as_the_standard_says() {
     let relative = |uri: &str| {
         let base: reqwest::Url = "https://image.example.org/root/".parse().expect("an address");
         let joined = base.join(uri).expect("a reference (3.4.3)");
-        assert_eq!(joined.host_str(), base.host_str(), "{uri} stays inside (3.4.3)");
+        assert!(joined.as_str().starts_with(base.as_str()), "{uri} stays inside (3.4.3)");
     };
     let mut bare = compared();
-    bare.target.name = "acme/web:1".to_owned();
+    bare.target.name = "/srv/acme web:1".to_owned();
     for found in &mut bare.packages {
         found.locations.clear();
     }

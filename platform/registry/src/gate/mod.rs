@@ -147,6 +147,25 @@ impl Registry {
         rated(report, name, &effective, Timestamp::now())
     }
 
+    /// Enters whether the image is signed, as the policy of the place wants it for pods.
+    pub(crate) fn enter_signature(
+        &self,
+        report: &mut Report,
+        repository: &RepositoryName,
+        digests: &[Digest],
+        place: &Place,
+    ) -> io::Result<()> {
+        let Some(compliance) = &mut report.compliance else { return Ok(()) };
+        let required = self.inner.policies.book().at(place, Act::Deploy).requirements;
+        let trusted = required.and_then(|(_, required)| required.signature);
+        let signed = match trusted.as_ref().map(trust).transpose() {
+            Ok(trust) => self.signed(repository, digests, trust.as_ref())?,
+            Err(why) => Err(why),
+        };
+        compliance.enter_signature(signed);
+        Ok(())
+    }
+
     /// Where a repository belongs, as policies say it.
     pub(crate) fn place_of(&self, repository: &RepositoryName) -> Place {
         self.facts(repository).map(|facts| self.inner.catalogue.place(&facts.owner)).unwrap_or_default()
