@@ -108,16 +108,9 @@ fn a_vulnerable_image_is_refused_in_prod_until_it_is_mended() {
     pushes_and_pulls_are_held_to_policies(&gantry);
     let receiver = hears(&gantry);
     new_advisories_are_compared(&gantry);
-    let rated = receiver.expect("the new grade", |event| {
-        event["type"] == "dev.gantry.registry.rated" && event["data"]["repository"] == "acme/shop/web"
-    });
-    let data = rated.event()["data"].clone();
-    assert!(data["grade"] == "F" && data["gradeBefore"] != "F" && !data["gradeBefore"].is_null(), "{data}");
+    grades_are_told(&receiver);
     a_kill_loses_no_scan(&gantry);
-    let scanned = receiver.expect("the scan", |event| {
-        event["type"] == "dev.gantry.registry.scanned" && event["data"]["repository"] == "demo/hello"
-    });
-    assert!(scanned.event()["data"]["vulnerabilities"].is_object(), "{:?}", scanned.event());
+    scans_are_told(&receiver);
 }
 
 fn patch(gantry: &Instance, spec: &Value) -> Output {
@@ -355,6 +348,21 @@ fn a_kill_loses_no_scan(gantry: &Instance) {
     has_all(&gantry.gantry(&["image", "report", "acme/shop/web:2"]).ok(), &["CVE-0000-0003", "F, "]);
     has_all(&deploy(gantry, "shop-prod", "2").fails(), &["CVE-0000-0003 blocks"]);
     has_all(&gantry.gantry(&["registry", "fsck"]).ok(), &["repositories"]);
+}
+
+fn grades_are_told(receiver: &Receiver) {
+    let rated = receiver.expect("the new grade", |event| {
+        event["type"] == "dev.gantry.registry.rated" && event["data"]["repository"] == "acme/shop/web"
+    });
+    let data = rated.event()["data"].clone();
+    assert!(data["grade"] == "F" && data["gradeBefore"] != "F" && !data["gradeBefore"].is_null(), "{data}");
+}
+
+fn scans_are_told(receiver: &Receiver) {
+    let scanned = receiver.expect("the scan", |event| {
+        event["type"] == "dev.gantry.registry.scanned" && event["data"]["repository"] == "demo/hello"
+    });
+    assert!(scanned.event()["data"]["vulnerabilities"].is_object(), "{:?}", scanned.event());
 }
 
 /// Somebody who hears of scans and grades.

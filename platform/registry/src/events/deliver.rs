@@ -1,6 +1,8 @@
 //! Sends events until they are taken: several at once, of one repository one after the other, with growing pauses.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use gantry_host::Host;
@@ -16,9 +18,10 @@ use crate::Registry;
 
 /// From the connection to the receiver's answer.
 pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
-/// Requests to one receiver, and to all, at a time.
+/// Requests at a time to one receiver, to those of one namespace, and to all: who answers slowly holds up himself.
 const PER_RECEIVER_MAX: usize = 4;
-const FLYING_MAX: usize = 64;
+const PER_NAMESPACE_MAX: usize = 16;
+const FLYING_MAX: usize = 256;
 /// Between one failed attempt and the next.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(600);
@@ -58,6 +61,25 @@ enum Verdict {
     },
     /// 410: it wants nothing any more (Standard Webhooks, "Success and failures").
     Gone,
+}
+
+/// Requests that are being sent.
+#[derive(Default)]
+struct Slots<'a> {
+    all: usize,
+    namespaces: HashMap<&'a str, usize>,
+}
+
+impl<'a> Slots<'a> {
+    fn add(&mut self, namespace: &'a str, count: usize) {
+        self.all += count;
+        *self.namespaces.entry(namespace).or_default() += count;
+    }
+
+    /// Whether one more may be sent.
+    fn has(&self, namespace: &str) -> bool {
+        self.all < FLYING_MAX && self.namespaces.get(namespace).is_none_or(|count| *count < PER_NAMESPACE_MAX)
+    }
 }
 
 struct Attempt {
@@ -118,7 +140,14 @@ impl Registry {
         let events = &self.inner.events;
         let now = Instant::now();
         let mut next = now + if events.outbox.is_idle() { IDLE } else { TICK };
-        for hook in events.hooks().as_deref().unwrap_or_default() {
+        let hooks = events.hooks().unwrap_or_default();
+        let mut slots = Slots::default();
+        for hook in hooks.iter() {
+            slots.add(&hook.key.namespace, events.tallies().get(&hook.uid).map_or(0, |tally| tally.flying));
+        }
+        // Each round begins with another one.
+        let turn = events.turn.fetch_add(1, Ordering::Relaxed) % hooks.len().max(1);
+        for hook in hooks[turn..].iter().chain(&hooks[..turn]) {
             self.give_up_old(hook);
             let Ok(target) = &hook.target else { continue };
             let mut tallies = events.tallies();
@@ -132,14 +161,16 @@ impl Registry {
             }
             // One that did not answer is asked with one event whether it does again.
             let max = if tally.failures > 0 { 1 } else { PER_RECEIVER_MAX };
-            while tally.flying < max && flying.len() < FLYING_MAX {
+            let namespace = hook.key.namespace.as_str();
+            while tally.flying < max && slots.has(namespace) {
                 let Some(taken) = events.outbox.take(&hook.uid, now) else { break };
                 tally.flying += 1;
+                slots.add(namespace, 1);
                 flying.spawn(attempt(hook.clone(), target.clone(), taken));
             }
             // With its hands full, the end of an attempt wakes it.
             if tally.flying < max
-                && flying.len() < FLYING_MAX
+                && slots.has(namespace)
                 && let Some(at) = events.outbox.next(&hook.uid)
             {
                 next = next.min(at);
@@ -239,6 +270,24 @@ fn judge(status: StatusCode, headers: &HeaderMap) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_namespace_that_is_slow_leaves_room_for_others() {
+        let mut slots = Slots::default();
+        let fill = |slots: &mut Slots<'static>, namespace: &'static str| {
+            let mut count = 0;
+            while slots.has(namespace) {
+                slots.add(namespace, 1);
+                count += 1;
+            }
+            count
+        };
+        slots.add("slow", PER_NAMESPACE_MAX - 1);
+        assert_eq!(fill(&mut slots, "slow"), 1);
+        assert_eq!(fill(&mut slots, "other"), PER_NAMESPACE_MAX);
+        slots.add("many", FLYING_MAX);
+        assert_eq!(fill(&mut slots, "third"), 0);
+    }
 
     #[test]
     fn pauses_grow_and_differ() {

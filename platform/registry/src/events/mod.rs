@@ -14,6 +14,7 @@ mod reach;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use gantry_oci::{Digest, RepositoryName};
@@ -55,6 +56,8 @@ pub(crate) struct Events {
     hooks: RwLock<Option<Arc<[Arc<Hook>]>>>,
     /// By the ids of the objects.
     tallies: Mutex<HashMap<String, Tally>>,
+    /// Which receiver is looked at first.
+    turn: AtomicUsize,
     /// There is something to send, or somebody to send it to.
     woken: Notify,
     /// Objects whose status is to be written.
@@ -69,6 +72,7 @@ impl Events {
             reach: Reach::new(open),
             hooks: RwLock::default(),
             tallies: Mutex::default(),
+            turn: AtomicUsize::new(0),
             woken: Notify::new(),
             changed: Queue::default(),
         })
