@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Event;
-use super::queue::{Taken, Waiting};
+use super::queue::{Taken, WAITING_MAX, Waiting};
 
 /// A file that is not longer is not written anew.
 const REWRITE_MIN_BYTES: u64 = 1 << 20;
@@ -100,9 +100,17 @@ impl State {
         }
     }
 
+    /// A registry that never learns of receivers must not keep everything.
+    fn add_unrouted(&mut self, number: u64, event: Arc<Event>) {
+        self.unrouted.insert(number, event);
+        if self.unrouted.len() > WAITING_MAX {
+            self.unrouted.pop_first();
+        }
+    }
+
     fn read(&mut self, line: Line) {
         match line {
-            Line::Event { number, to: None, event } => drop(self.unrouted.insert(number, event)),
+            Line::Event { number, to: None, event } => self.add_unrouted(number, event),
             Line::Event { number, to: Some(to), event } => {
                 self.unrouted.remove(&number);
                 self.next = self.next.max(number + 1);
@@ -172,7 +180,7 @@ impl Outbox {
         state.next += 1;
         match &to {
             Some(to) => state.add(number, to, &event),
-            None => drop(state.unrouted.insert(number, event.clone())),
+            None => state.add_unrouted(number, event.clone()),
         }
         state.write(&Line::Event { number, to, event });
         state.lines
@@ -419,6 +427,18 @@ mod tests {
         drop(first);
         let again = outbox(&path);
         assert_eq!((again.count("x").0, again.count("y").0), (1, 0));
+    }
+
+    #[test]
+    fn a_registry_without_receivers_keeps_a_bounded_number() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let outbox = outbox(&directory.path().join("outbox"));
+        let event = event("a");
+        for _ in 0..WAITING_MAX + 5 {
+            outbox.put((*event).clone(), None);
+        }
+        let kept = outbox.unrouted();
+        assert_eq!((kept.len(), kept[0].0), (WAITING_MAX, 5));
     }
 
     #[tokio::test]
