@@ -272,6 +272,7 @@ fn open_registry(
     let mut config = gantry_registry::Config::new(data.join("registry"));
     let advisories = settings.config.registry.advisories.clone();
     config.advisories = advisories.unwrap_or_else(|| data.join("advisories"));
+    config.webhooks_may_reach.clone_from(&settings.config.registry.webhooks_may_reach);
     config.hosts = registry_hosts(settings.listen, server, host);
     let registry = gantry_registry::build(config, access, repositories)?;
     gate.connect(&registry);

@@ -7,6 +7,7 @@ use gantry_testkit::{Instance, Output, binary, eventually_some, kubectl_program,
 use serde_json::{Value, json};
 
 use crate::people::Person;
+use crate::receiver::{Receiver, webhook};
 use crate::support::{SOON, expect_field, has_all, tools_pod, wait_ready};
 
 fn example() -> PathBuf {
@@ -46,10 +47,14 @@ fn image_of(gantry: &Instance, namespace: &str) -> String {
 
 #[test]
 fn a_vulnerable_image_is_refused_in_prod_until_it_is_mended() {
-    let Some(gantry) = Instance::builder().no_node().start() else { return };
+    let config = "[registry]\nwebhooks_may_reach = [\"127.0.0.0/8\"]\n";
+    let Some(gantry) = Instance::builder().no_node().file("config.toml", config).start() else { return };
     make(&gantry).ok();
     let report = gantry.gantry(&["image", "report", "acme/shop/web:1"]).ok();
-    has_all(&report, &["Rating", "F, ", "CVE-0000-0001", "3.0.9-1", "CVE-0000-0002", "Advisories", " ago"]);
+    has_all(
+        &report,
+        &["Rating", "F, ", "CVE-0000-0001", "3.0.9-1", "CVE-0000-0002", "unsigned-image", " ago"],
+    );
     gantry.gantry(&["image", "report", "acme/shop/web:2", "--require", "C"]).ok();
     has_all(
         &gantry.gantry(&["image", "report", "acme/shop/web:1", "--require", "C"]).fails(),
@@ -101,8 +106,11 @@ fn a_vulnerable_image_is_refused_in_prod_until_it_is_mended() {
     other_projects_do_not_run_it(&gantry);
     other_servers_ask_by_webhook(&gantry);
     pushes_and_pulls_are_held_to_policies(&gantry);
+    let receiver = hears(&gantry);
     new_advisories_are_compared(&gantry);
+    grades_are_told(&receiver);
     a_kill_loses_no_scan(&gantry);
+    scans_are_told(&receiver);
 }
 
 fn patch(gantry: &Instance, spec: &Value) -> Output {
@@ -340,6 +348,33 @@ fn a_kill_loses_no_scan(gantry: &Instance) {
     has_all(&gantry.gantry(&["image", "report", "acme/shop/web:2"]).ok(), &["CVE-0000-0003", "F, "]);
     has_all(&deploy(gantry, "shop-prod", "2").fails(), &["CVE-0000-0003 blocks"]);
     has_all(&gantry.gantry(&["registry", "fsck"]).ok(), &["repositories"]);
+}
+
+fn grades_are_told(receiver: &Receiver) {
+    let rated = receiver.expect("the new grade", |event| {
+        event["type"] == "dev.gantry.registry.rated" && event["data"]["repository"] == "acme/shop/web"
+    });
+    let data = rated.event()["data"].clone();
+    assert!(data["grade"] == "F" && data["gradeBefore"] != "F" && !data["gradeBefore"].is_null(), "{data}");
+}
+
+fn scans_are_told(receiver: &Receiver) {
+    let scanned = receiver.expect("the scan", |event| {
+        event["type"] == "dev.gantry.registry.scanned" && event["data"]["repository"] == "demo/hello"
+    });
+    assert!(scanned.event()["data"]["vulnerabilities"].is_object(), "{:?}", scanned.event());
+}
+
+/// Somebody who hears of scans and grades.
+fn hears(gantry: &Instance) -> Receiver {
+    let receiver = Receiver::start(gantry, "receiver");
+    let secret = "--from-literal=secret=a key that has 32 bytes, exactly";
+    gantry.kubectl(&["create", "secret", "generic", "hook", secret]).ok();
+    let spec = receiver.spec(&json!({ "events": ["scanned", "rated"] }));
+    gantry.apply(&webhook("default", "scans", &spec).to_string());
+    let accepted = "{.status.conditions[?(@.type==\"Accepted\")].status}";
+    expect_field(gantry, &["registrywebhook", "scans"], accepted, "True");
+    receiver
 }
 
 /// On a node: what is pinned is what runs, also when its tag has moved.

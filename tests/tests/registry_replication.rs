@@ -5,6 +5,7 @@ use std::process::Command;
 use gantry_testkit::{DockerRegistry, Instance, Output, eventually_some, run, run_with_input};
 use serde_json::{Value, json};
 
+use crate::receiver::{Receiver, webhook};
 use crate::registry_upstream::robot_token;
 use crate::support::{SOON, expect_field, has_all};
 
@@ -45,10 +46,32 @@ fn sign(gantry: &Instance, key: &str, image: &str) {
     run_with_input(&mut command, b"a password\n").ok();
 }
 
+/// Somebody who hears of replications.
+fn hears(gantry: &Instance) -> Receiver {
+    let receiver = Receiver::start(gantry, "receiver");
+    let secret = "--from-literal=secret=a key that has 32 bytes, exactly";
+    gantry.kubectl(&["create", "secret", "generic", "hook", secret]).ok();
+    let heard = receiver.spec(&json!({ "events": ["replicated"] }));
+    gantry.apply(&webhook("default", "replicated", &heard).to_string());
+    let accepted = "{.status.conditions[?(@.type==\"Accepted\")].status}";
+    expect_field(gantry, &["registrywebhook", "replicated"], accepted, "True");
+    receiver
+}
+
+fn is_told(gantry: &Instance, receiver: &Receiver) {
+    let told =
+        receiver.expect("the replication", |event| event["type"] == "dev.gantry.registry.replicated").event();
+    assert_eq!((&told["subject"], &told["data"]["replication"]), (&"team/x".into(), &"out".into()), "{told}");
+    assert_eq!(told["data"]["outcome"]["pending"], 0, "{told}");
+    let records = gantry.gantry(&["audit", "search", "--verb", "images-replicated", "-o", "json"]).ok();
+    has_all(&records, &["team/x", "registry.gantry.dev/replication"]);
+}
+
 #[test]
 fn images_and_their_signatures_go_to_docker_registry_and_come_from_it() {
-    let (Some(mut docker), Some(gantry)) = (DockerRegistry::start(), Instance::builder().no_node().start())
-    else {
+    let config = "[registry]\nwebhooks_may_reach = [\"127.0.0.0/8\"]\n";
+    let builder = Instance::builder().no_node().file("config.toml", config);
+    let (Some(mut docker), Some(gantry)) = (DockerRegistry::start(), builder.start()) else {
         return;
     };
     let (private, public) = key(&gantry);
@@ -58,6 +81,7 @@ fn images_and_their_signatures_go_to_docker_registry_and_come_from_it() {
     }
     sign(&gantry, &private, "team/x:v1");
     let endpoint = json!({ "endpoint": format!("http://{}", docker.address()) });
+    let receiver = hears(&gantry);
     let spec = json!({ "direction": "push", "remote": endpoint, "repositories": ["team/*"], "tags": ["v*"],
         "prefix": "backup/", "onChange": true, "deletes": true });
     rule(&gantry, "out", &spec);
@@ -67,6 +91,7 @@ fn images_and_their_signatures_go_to_docker_registry_and_come_from_it() {
     for missing in ["backup/team/x:dev", "backup/other/y:v1"] {
         inspect(&docker.address(), missing, true).fails();
     }
+    is_told(&gantry, &receiver);
     // What is there is not sent again.
     let again = replicate(&gantry, "out");
     assert_eq!((&again["tags"], &again["blobs"]), (&0.into(), &0.into()), "{again}");
@@ -97,6 +122,11 @@ fn images_and_their_signatures_go_to_docker_registry_and_come_from_it() {
     gantry.gantry(&["image", "pack", "/bin/ls", "--tag", "team/x:v3"]).ok();
     synced(&gantry, "out", "False");
     has_all(&gantry.gantry(&["registry", "replicate", "out"]).fails(), &["not everything was copied"]);
+    eventually_some("an event tells", SOON, || {
+        let said =
+            gantry.kubectl(&["get", "events", "--field-selector", "reason=ReplicationFailed", "-A"]).ok();
+        if said.contains("Not everything is copied") { Ok(()) } else { Err(said) }
+    });
     docker.resume();
     synced(&gantry, "out", "True");
     inspect(&docker.address(), "backup/team/x:v3", true).ok();

@@ -5,10 +5,10 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use gantry_testkit::{Instance, Output, run, run_with_input};
+use gantry_testkit::{Instance, Output, eventually_some, run, run_with_input};
 use serde_json::Value;
 
-use crate::support::has_all;
+use crate::support::{SOON, has_all};
 
 struct Stage {
     gantry: Instance,
@@ -110,7 +110,41 @@ fn images_are_signed_and_verified_with_keys_and_certificates() {
     for public in [&public, &other] {
         stage.image(&["verify", "--key", public, "demo/x:1"]).ok();
     }
+    reports_say_whether_it_is_signed(&stage, &public);
     signed_with_a_certificate(&stage, &archive);
+}
+
+fn reports_say_whether_it_is_signed(stage: &Stage, public: &str) {
+    let outcome = |name: &str| {
+        let report: Value =
+            serde_json::from_str(&stage.image(&["report", name, "--format", "json"]).ok()).expect("JSON");
+        let checks = report["compliance"]["checks"].as_array().expect("checks").clone();
+        let check = checks.into_iter().find(|check| check["id"] == "unsigned-image").expect("the check");
+        (
+            check["outcome"].to_string(),
+            check["evidence"][0]["message"].as_str().unwrap_or_default().to_owned(),
+        )
+    };
+    assert_eq!(outcome("demo/x:1").0, "\"passed\"");
+    assert_eq!(outcome("demo/x:2"), ("\"failed\"".to_owned(), "it has no signature".to_owned()));
+    // With a policy, a signature of somebody else is none.
+    let policy = |key: &str| {
+        let key = std::fs::read_to_string(key).expect("a key");
+        let policy = serde_json::json!({ "apiVersion": "registry.gantry.dev/v1alpha1", "kind": "ImagePolicy",
+            "metadata": { "name": "signed" }, "spec": { "deploy": { "signature": { "keys": [key] } } } });
+        stage.gantry.apply(&policy.to_string());
+    };
+    policy(&stage.key("third").1);
+    eventually_some("the third has not signed", SOON, || {
+        let (outcome, why) = outcome("demo/x:1");
+        if outcome == "\"failed\"" && why.contains("none of the keys") { Ok(()) } else { Err(why) }
+    });
+    policy(public);
+    eventually_some("one has", SOON, || match outcome("demo/x:1") {
+        (outcome, _) if outcome == "\"passed\"" => Ok(()),
+        (_, why) => Err(why),
+    });
+    stage.gantry.kubectl(&["delete", "imagepolicy", "signed"]).ok();
 }
 
 fn openssl(directory: &Path, arguments: &[&str]) {

@@ -204,6 +204,8 @@ pub enum SecurityEvent {
     ImageScanned,
     /// New advisories changed the grade of an image.
     ImageRated,
+    /// A rule copied images of a repository to another registry or from it.
+    ImagesReplicated,
     /// The audit trail itself: settings, expiry, damage found.
     TrailChanged,
 }
@@ -235,6 +237,7 @@ impl SecurityEvent {
             Self::SigningKeyRotated => "signing-key-rotated",
             Self::ImageScanned => "image-scanned",
             Self::ImageRated => "image-rated",
+            Self::ImagesReplicated => "images-replicated",
             Self::TrailChanged => "trail-changed",
         }
     }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// What an operator sets in `config.toml`.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -15,11 +17,13 @@ pub struct Settings {
     /// directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advisories: Option<PathBuf>,
+    /// Networks that webhooks may reach although they would not: this machine, and addresses of its links.
+    pub webhooks_may_reach: Vec<IpNet>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { anonymous_pull: false, scan: true, advisories: None }
+        Self { anonymous_pull: false, scan: true, advisories: None, webhooks_may_reach: Vec::new() }
     }
 }
 
@@ -36,6 +40,8 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// An index of advisories, which need not be there.
     pub advisories: PathBuf,
+    /// As in [`Settings`].
+    pub webhooks_may_reach: Vec<IpNet>,
     /// An upload that got no byte for this long is forgotten.
     pub upload_expiry: Duration,
     /// Garbage collection leaves alone what was pushed or asked for within this time: a client may have seen
@@ -50,6 +56,7 @@ impl Config {
         let root = root.into();
         Self {
             advisories: root.join("advisories"),
+            webhooks_may_reach: Vec::new(),
             root,
             external_url: None,
             hosts: Vec::new(),

@@ -94,6 +94,13 @@ impl ApiError {
         ApiErrorParts { code: self.code, status: self.status, message: self.message }
     }
 
+    /// The details, with the sentence as `message`.
+    pub(crate) fn facts(&self) -> serde_json::Value {
+        let mut facts = self.detail.as_deref().cloned().unwrap_or_else(|| json!({}));
+        facts["message"] = self.message.as_str().into();
+        facts
+    }
+
     pub fn new(code: ErrorCode) -> Self {
         let (_, status, message) = code.parts();
         Self { code, status, message: message.to_owned(), detail: None, headers: Vec::new() }

@@ -13,10 +13,12 @@ mod blobs;
 mod catalogue;
 mod config;
 mod errors;
+mod events;
 mod fetch;
 mod gate;
 mod lists;
 mod manifests;
+mod objects;
 mod quota;
 mod rate;
 mod reconcile;
@@ -67,6 +69,7 @@ struct Inner {
     changed: reconcile::Changed,
     upstreams: Arc<upstream::Upstreams>,
     replications: replication::Replications,
+    events: events::Events,
     /// Bounds the request bodies that are written at the same time.
     streams: tokio::sync::Semaphore,
     /// One collection or check at a time: both read all there is.
@@ -88,6 +91,7 @@ pub fn build(config: Config, access: Access, catalogue: Catalogue) -> io::Result
     let streams = tokio::sync::Semaphore::new(config.limits.streams_max);
     let scans = scans::Scans::open(&config.root, config.advisories.clone())?;
     let root = config.root.clone();
+    let events = events::Events::open(&config.root.join("events"), &config.webhooks_may_reach)?;
     let store = store::Store::open(config)?;
     let archives = archives::Archives::open(&root)?;
     let changed = reconcile::Changed::default();
@@ -101,6 +105,7 @@ pub fn build(config: Config, access: Access, catalogue: Catalogue) -> io::Result
             changed,
             upstreams,
             replications: replication::Replications::default(),
+            events,
             streams,
             tending: tokio::sync::Mutex::default(),
             rates: rate::Rates::default(),

@@ -4,8 +4,9 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use gantry_kube_types::groups;
+use gantry_kube_types::{UserInfo, groups};
 use gantry_oci::{Digest, Hasher, RepositoryName, Tag};
+use gantry_registry_api::EventType;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION};
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
@@ -15,6 +16,7 @@ use crate::access::Caller;
 use crate::blobs::{build, matches};
 use crate::catalogue::Facts;
 use crate::errors::{ApiError, ErrorCode};
+use crate::events::manifest_data;
 use crate::gate::{Act, Asked};
 use crate::routes::ManifestName;
 use crate::rules::{Counted, immutable, is_immutable};
@@ -56,6 +58,9 @@ pub(crate) async fn get(
         permit(registry, Act::Pull, &name, &reference.to_string(), &digest, &record).await?;
     }
     registry.store().note_pull(&name, &digest);
+    if registry.is_heard(EventType::Pulled) {
+        registry.glimpsed(&name, &reference, manifest_data(&digest, &record, &caller.user.username));
+    }
     let repository = name.clone();
     let manifest = registry.blocking(move |r| r.store().manifest(&repository, &digest)).await?;
     Ok(build(response, Body::from(manifest.ok_or_else(unknown)?)))
@@ -97,7 +102,7 @@ pub(crate) async fn put(
         }
     };
     let subject = record.subject.clone();
-    accept(registry, &name, facts, (&digest, record), bytes, tag).await?;
+    accept(registry, &caller.user, &name, facts, (&digest, record), bytes, tag).await?;
     let mut response = Response::builder()
         .status(StatusCode::CREATED)
         .header(LOCATION, format!("/v2/{name}/manifests/{digest}"))
@@ -109,24 +114,29 @@ pub(crate) async fn put(
     Ok(build(response, Body::empty()))
 }
 
-/// Stores a manifest, where policies and rules let it in.
+/// Stores a manifest, where policies and rules let it in, and tells who listens.
 pub(crate) async fn accept(
     registry: &Registry,
+    user: &UserInfo,
     name: &RepositoryName,
     facts: Option<Facts>,
     (digest, record): (&Digest, ManifestRecord),
     bytes: Bytes,
     tag: Option<Tag>,
 ) -> Result<(), ApiError> {
-    let shown = tag.as_ref().map_or_else(|| digest.to_string(), ToString::to_string);
+    let named = tag.clone().map_or_else(|| ManifestName::Digest(digest.clone()), ManifestName::Tag);
     if !is_image(&record) || has_file_system(&bytes) {
-        permit(registry, Act::Push, name, &shown, digest, &record).await?;
+        permit(registry, Act::Push, name, &named.to_string(), digest, &record).await?;
     }
     let rules = facts.as_ref().map(|facts| facts.rules.clone()).unwrap_or_default();
+    let data = manifest_data(digest, &record, &user.username);
     let tag = tag.map(|tag| Tagging { immutable: is_immutable(&rules, &tag), tag });
     let stored = store(registry, name, facts, (digest, record), bytes, tag).await;
     registry.note(name);
-    stored
+    stored?;
+    // Before anybody is told that it is here.
+    registry.happened(EventType::Pushed, name, Some(&named), data).await?;
+    Ok(())
 }
 
 /// What policies say of the image that `reference` (a tag or a digest) of the repository is.
@@ -163,7 +173,11 @@ pub(crate) async fn store(
     let _counting = match facts {
         Some(facts) => {
             let counting = registry.inner.counting.lock().await;
-            registry.fits(&facts, digest, &record)?;
+            if let Err(refused) = registry.fits(&facts, digest, &record) {
+                drop(counting);
+                tell_of_quota(registry, name, digest, &refused).await;
+                return Err(refused);
+            }
             Some(counting)
         }
         None => None,
@@ -174,7 +188,7 @@ pub(crate) async fn store(
         .blocking(move |r| r.store().put_manifest(&repository, &stored, record, &bytes, tag.as_ref()));
     match put.await? {
         Ok(()) => {
-            registry.inner.scans.pushed(name, digest, &pushed);
+            registry.scan_later(name, digest, &pushed);
             Ok(())
         }
         Err(Refused::Missing(missing)) => {
@@ -185,13 +199,23 @@ pub(crate) async fn store(
     }
 }
 
+/// A push did not fit, and whoever makes room may not be who pushed.
+async fn tell_of_quota(registry: &Registry, name: &RepositoryName, digest: &Digest, refused: &ApiError) {
+    let data = refused.facts();
+    if data.get("quotaBytes").is_some() {
+        let reference = ManifestName::Digest(digest.clone());
+        registry.told(EventType::QuotaExceeded, name, Some(&reference), data).await;
+    }
+}
+
 /// `DELETE /v2/NAME/manifests/REFERENCE`: a tag alone, or a manifest with all its tags.
 pub(crate) async fn delete(
     registry: &Registry,
+    caller: &Caller<'_>,
     name: RepositoryName,
     reference: ManifestName,
 ) -> Result<Response, ApiError> {
-    let (named, changed) = (reference.to_string(), name.clone());
+    let (named, changed, deleting) = (reference.to_string(), name.clone(), reference.clone());
     let rules = registry.rules(&name);
     if let ManifestName::Tag(tag) = &reference
         && is_immutable(&rules, tag)
@@ -221,6 +245,8 @@ pub(crate) async fn delete(
         }
     }
     registry.note(&changed);
+    let data = json!({ "reason": "request", "user": caller.user.username });
+    registry.happened(EventType::Deleted, &changed, Some(&deleting), data).await?;
     Ok(build(Response::builder().status(StatusCode::ACCEPTED).header(CONTENT_LENGTH, 0), Body::empty()))
 }
 

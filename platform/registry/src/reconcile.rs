@@ -6,7 +6,7 @@ use std::time::Duration;
 use gantry_host::Host;
 use gantry_oci::RepositoryName;
 use gantry_reconcile::{Again, Informer, Queue, work};
-use gantry_registry_api::{FINALIZER, Repository, definitions, object_name};
+use gantry_registry_api::{EventType, FINALIZER, Repository, definitions, object_name};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams};
@@ -46,6 +46,7 @@ impl Registry {
         self.start_upstreams(host).await;
         let repositories = self.inner.catalogue.follow(host).await;
         Policies::follow(self, host).await;
+        self.start_webhooks(host).await;
         let queue = self.inner.changed.clone();
         for name in self.store().names() {
             queue.add(name.to_string());
@@ -96,6 +97,11 @@ impl Reconciler {
             return Ok(Again::OnChange);
         };
         if object.metadata.deletion_timestamp.is_some() {
+            if contents.manifests > 0 {
+                let data =
+                    json!({ "reason": "repository", "tags": contents.tags, "manifests": contents.manifests });
+                self.registry.told(EventType::Deleted, &repository, None, data).await;
+            }
             self.empty(&repository).await.map_err(|error| error.to_string())?;
             return self.finalizers(&object, false).await.map_err(text);
         }
@@ -166,8 +172,7 @@ async fn install(masters: &Client) -> Result<(), StartError> {
             { "apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "watch"] },
             { "apiGroups": [""], "resources": ["pods"], "verbs": ["list"] },
             { "apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch"] },
-            { "apiGroups": [""], "resources": ["events"], "verbs": ["create"] },
-            // Credentials for other registries, of the Secrets that operators name in their objects.
+            // Credentials for other registries, of the Secrets that operators name in their objects; keys of webhooks.
             { "apiGroups": [""], "resources": ["secrets"], "verbs": ["get"] },
             { "apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"] },
         ],

@@ -9,6 +9,8 @@ use gantry_registry_api::{Remote, SecretReference};
 use k8s_openapi::api::core::v1;
 use kube::{Api, Client};
 
+/// Who asks.
+pub(crate) const USER_AGENT: &str = concat!("gantry/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two pieces of an answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,17 +38,23 @@ pub(crate) async fn client(kube: &Client, remote: &Remote) -> Result<RegistryCli
     if credentials.is_some() && url.scheme() != "https" && !is_loopback(&url) {
         return Err(RemoteError::Endpoint("a password goes over https, or to this machine".to_owned()));
     }
-    let agent = concat!("gantry/", env!("CARGO_PKG_VERSION"));
-    let mut builder = reqwest::Client::builder()
+    let builder = reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
-        .user_agent(agent);
-    if let Some(pem) = &remote.certificate_authority {
-        let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
-        let certificates = certificates.ok().filter(|all| !all.is_empty()).ok_or(RemoteError::Authority)?;
-        builder = builder.tls_certs_only(certificates);
-    }
+        .user_agent(USER_AGENT);
+    let builder = trusting(builder, remote.certificate_authority.as_deref())?;
     Ok(RegistryClient::new(url, builder.build()?).signed_in(credentials))
+}
+
+/// With the authorities of the PEM alone, if there is one.
+pub(crate) fn trusting(
+    builder: reqwest::ClientBuilder,
+    pem: Option<&str>,
+) -> Result<reqwest::ClientBuilder, RemoteError> {
+    let Some(pem) = pem else { return Ok(builder) };
+    let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
+    let certificates = certificates.ok().filter(|all| !all.is_empty()).ok_or(RemoteError::Authority)?;
+    Ok(builder.tls_certs_only(certificates))
 }
 
 fn endpoint(text: &str) -> Result<Url, RemoteError> {

@@ -50,6 +50,16 @@ pub(crate) enum ManifestName {
     Digest(Digest),
 }
 
+impl ManifestName {
+    /// As it stands behind a repository: `:1`, `@sha256:…`.
+    pub(crate) fn suffix(&self) -> String {
+        match self {
+            Self::Tag(tag) => format!(":{tag}"),
+            Self::Digest(digest) => format!("@{digest}"),
+        }
+    }
+}
+
 impl Registry {
     /// `/v2/…`, `/token` and `/registry/…`. The caller's `UserInfo` is read from the request's extensions.
     pub fn router(&self) -> Router {
@@ -177,7 +187,7 @@ async fn manifest(
             registry.inner.catalogue.admit(&name).await?;
             crate::manifests::put(registry, caller, name, reference, request).await
         }
-        Method::DELETE => crate::manifests::delete(registry, name, reference).await,
+        Method::DELETE => crate::manifests::delete(registry, caller, name, reference).await,
         _ => {
             let fresh = crate::upstream::manifest(registry, &name, &reference).await?;
             let (headers, head) = (request.headers(), request.method() == Method::HEAD);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use gantry_base::pattern::matches;
 use gantry_oci::{Digest, RepositoryName, Tag};
-use gantry_registry_api::{Retention, Rules};
+use gantry_registry_api::{EventType, Owner, Retention, Rules};
 use http::StatusCode;
 use http::header::RETRY_AFTER;
 use serde_json::json;
@@ -15,6 +15,7 @@ use crate::catalogue::Facts;
 use crate::errors::{ApiError, ErrorCode};
 use crate::quota::{exceeded, image_bytes, quantity, used_and_added};
 use crate::retention::{Plan, plan};
+use crate::routes::ManifestName;
 use crate::status::bytes;
 use crate::store::ManifestRecord;
 
@@ -51,6 +52,11 @@ impl Registry {
     /// What is known of the repository; nothing before the registry is started.
     pub(crate) fn facts(&self, repository: &RepositoryName) -> Option<Facts> {
         self.inner.catalogue.facts(repository.as_str())
+    }
+
+    /// Whose it is; the platform's before the registry is started.
+    pub(crate) fn owner(&self, repository: &RepositoryName) -> Owner {
+        self.facts(repository).map(|facts| facts.owner).unwrap_or_default()
     }
 
     pub(crate) fn rules(&self, repository: &RepositoryName) -> Rules {
@@ -128,8 +134,18 @@ impl Registry {
         if !dry_run && planned != Plan::default() {
             tracing::info!(%repository, tags = planned.tags.len(), images = planned.manifests.len(), "retention");
             self.note(repository);
+            self.tell_let_go(repository, &planned).await;
         }
         Ok(planned)
+    }
+
+    async fn tell_let_go(&self, repository: &RepositoryName, gone: &Plan) {
+        let tags = gone.tags.iter().cloned().map(ManifestName::Tag);
+        let images = gone.manifests.iter().cloned().map(ManifestName::Digest);
+        for reference in tags.chain(images) {
+            self.told(EventType::Deleted, repository, Some(&reference), json!({ "reason": "retention" }))
+                .await;
+        }
     }
 
     /// Keeps the retention rules of every repository, and writes down what was pulled.

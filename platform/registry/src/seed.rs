@@ -95,7 +95,7 @@ impl Registry {
         store
             .put_manifest(repository, &digest, record, &image.manifest, tag.as_ref())?
             .map_err(|refused| SeedError::Invalid(format!("{refused:?}")))?;
-        self.inner.scans.pushed(repository, &digest, &pushed);
+        self.scan_later(repository, &digest, &pushed);
         Ok(())
     }
 }

@@ -39,6 +39,30 @@ impl Registry {
             .await
     }
 
+    /// Whether it is signed, by one whom `trust` names if that is given; or why that does not count.
+    pub(crate) fn signed(
+        &self,
+        repository: &RepositoryName,
+        digests: &[Digest],
+        trust: Option<&Trust>,
+    ) -> io::Result<Result<(), String>> {
+        let mut refused = Vec::new();
+        for digest in digests {
+            let Some(trust) = trust else {
+                if !self.attachments(repository, digest)?.is_empty() {
+                    return Ok(Ok(()));
+                }
+                continue;
+            };
+            let found = self.signatures(repository, digest, trust, Timestamp::now())?;
+            if !found.verified.is_empty() {
+                return Ok(Ok(()));
+            }
+            refused.extend(found.refused);
+        }
+        Ok(Err(if refused.is_empty() { "it has no signature".to_owned() } else { refused.join("; ") }))
+    }
+
     fn signatures(
         &self,
         repository: &RepositoryName,
@@ -76,6 +100,7 @@ impl Registry {
         Ok(found)
     }
 
+    /// The manifests of its signatures.
     fn attachments(&self, repository: &RepositoryName, digest: &Digest) -> io::Result<Vec<Bytes>> {
         let store = self.store();
         let mut digests: Vec<Digest> = Vec::new();

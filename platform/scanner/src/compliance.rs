@@ -111,30 +111,47 @@ impl Results {
     }
 
     fn finish(mut self) -> Compliance {
-        let check = |definition: &Definition| {
-            let result = self.0.remove(definition.id);
-            let outcome = match &result {
-                None => Outcome::NotApplicable,
-                Some((evidence, _)) if evidence.is_empty() => Outcome::Passed,
-                Some(_) => Outcome::Failed,
-            };
-            let (evidence, more) = result.unwrap_or_default();
-            Check {
-                id: definition.id.to_owned(),
-                title: definition.title.to_owned(),
-                severity: definition.severity,
-                outcome,
-                remedy: definition.remedy.to_owned(),
-                evidence,
-                more,
-                judgement: None,
-            }
+        Compliance { checks: CHECKS.iter().map(|definition| self.check(definition)).collect() }
+    }
+
+    fn check(&mut self, definition: &Definition) -> Check {
+        let result = self.0.remove(definition.id);
+        let outcome = match &result {
+            None => Outcome::NotApplicable,
+            Some((evidence, _)) if evidence.is_empty() => Outcome::Passed,
+            Some(_) => Outcome::Failed,
         };
-        Compliance { checks: CHECKS.iter().map(check).collect() }
+        let (evidence, more) = result.unwrap_or_default();
+        Check {
+            id: definition.id.to_owned(),
+            title: definition.title.to_owned(),
+            severity: definition.severity,
+            outcome,
+            remedy: definition.remedy.to_owned(),
+            evidence,
+            more,
+            judgement: None,
+        }
     }
 }
 
 impl Compliance {
+    /// Enters whether the image is signed, or why that does not count.
+    pub fn enter_signature(&mut self, signed: Result<(), String>) {
+        let Some(definition) = definition(catalogue::UNSIGNED) else { return };
+        let mut results = Results::default();
+        results.applies(definition.id);
+        if let Err(why) = signed {
+            results.found(definition.id, None, why);
+        }
+        let check = results.check(definition);
+        // Reports of before the check was there have none.
+        match self.checks.iter_mut().find(|known| known.id == definition.id) {
+            Some(known) => *known = check,
+            None => self.checks.push(check),
+        }
+    }
+
     /// The check of the image's name, for another name.
     pub(crate) fn rename(&mut self, name: &str) {
         let named = self.checks.iter_mut().find(|check| check.id == config::LATEST_TAG);

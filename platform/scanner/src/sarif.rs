@@ -1,5 +1,5 @@
 //! A report as SARIF 2.1.0 (OASIS), for tools that show findings beside code: a rule per vulnerability and per check,
-//! a result per place.
+//! a result per place. What concerns no file is a finding in the image as a whole: code hosts want a place for each.
 
 use std::collections::BTreeMap;
 
@@ -27,6 +27,13 @@ pub fn sarif(report: &Report) -> Value {
     let checks = report.compliance.iter().flat_map(|compliance| &compliance.checks);
     for check in checks.filter(|check| check.outcome == Outcome::Failed) {
         results.extend(check.evidence.iter().map(|evidence| failed(&mut rules, check, evidence)));
+    }
+    for result in results.iter_mut().filter(|result| result.get("locations").is_none()) {
+        // A reference that begins with a slash leaves the root that it is relative to (3.4.4).
+        let name = uri(report.target.name.trim_start_matches('/'));
+        let name = if name.is_empty() { ".".to_owned() } else { name };
+        let whole = json!({ "artifactLocation": { "uri": name }, "region": { "startLine": 1 } });
+        result["locations"] = json!([{ "physicalLocation": whole }]);
     }
     let problems = report.problems.iter().map(|problem| {
         json!({
@@ -76,10 +83,14 @@ impl Rules {
 fn vulnerability(rules: &mut Rules, found: &Vulnerability, locations: &[Location]) -> Value {
     let index = rules.number(&found.id, || {
         let summary = if found.summary.is_empty() { &found.id } else { &found.summary };
+        let names: Vec<&str> =
+            std::iter::once(&found.id).chain(&found.aliases).map(String::as_str).collect();
         json!({
             "id": found.id,
             "shortDescription": { "text": summary },
-            "help": { "text": format!("Also known as: {}", found.aliases.join(", ")) },
+            "fullDescription": { "text": format!("{summary} ({})", names.join(", ")) },
+            "helpUri": format!("https://osv.dev/vulnerability/{}", uri(&found.id)),
+            "help": { "text": "Update the package to a version that mends it, or say why it is put up with." },
             "properties": {
                 // What code hosts sort by; a word alone has the middle of its range.
                 "security-severity": format!("{:.1}", found.score.unwrap_or_else(|| middle(found.severity))),
@@ -114,9 +125,11 @@ fn vulnerability(rules: &mut Rules, found: &Vulnerability, locations: &[Location
 
 fn failed(rules: &mut Rules, check: &Check, evidence: &Evidence) -> Value {
     let index = rules.number(&check.id, || {
+        let title = definition(&check.id).map_or(check.title.as_str(), |known| known.title);
         json!({
             "id": check.id,
-            "shortDescription": { "text": definition(&check.id).map_or(check.title.as_str(), |known| known.title) },
+            "shortDescription": { "text": title },
+            "fullDescription": { "text": format!("{title}. {}", check.remedy) },
             "help": { "text": check.remedy },
             "properties": {
                 "security-severity": format!("{:.1}", middle(check.severity)), "tags": ["security", "compliance"],
@@ -152,7 +165,9 @@ fn suppress(result: &mut Value, judgement: Option<&Judgement>) {
 fn place(at: Option<&Location>, purl: Option<&str>) -> Value {
     let mut place = json!({});
     if let Some(at) = at {
-        place["physicalLocation"] = json!({ "artifactLocation": { "uri": uri(&at.path) } });
+        // The file is meant, of which readers want to see a line.
+        place["physicalLocation"] =
+            json!({ "artifactLocation": { "uri": uri(&at.path) }, "region": { "startLine": 1 } });
         if let Some(layer) = &at.layer {
             place["properties"] = json!({ "layer": layer });
         }

@@ -165,6 +165,7 @@ fn manager() -> Vec<PolicyRule> {
     vec![
         rule(READ, "rbac.authorization.k8s.io", &["roles", "rolebindings"]),
         rule(&["delete", "update", "patch"], REGISTRY, &["repositories"]),
+        rule(&[READ, WRITE].concat(), REGISTRY, &["registrywebhooks"]),
         rule(&["get", "list"], AUDIT, &["records"]),
     ]
 }
@@ -249,6 +250,8 @@ mod tests {
             ("push", "registry.gantry.dev", "repositories", "member manager admin"),
             ("delete", "registry.gantry.dev", "repositories", "manager admin"),
             ("update", "registry.gantry.dev", "repositories", "manager admin"),
+            ("create", "registry.gantry.dev", "registrywebhooks", "manager admin"),
+            ("get", "registry.gantry.dev", "registrywebhooks", "manager admin"),
             ("collect", "registry.gantry.dev", "blobs", "operator"),
             ("update", "registry.gantry.dev", "imagepolicies", "operator"),
             ("get", "logs.gantry.dev", "logs", "reader member manager admin"),

@@ -181,7 +181,8 @@ async fn store_manifest(
             registry.take_rate(repository, &registry.rules(repository), &user.username, Counted::Push)?;
         }
         let (digest, bytes) = (&manifest.digest, manifest.bytes.clone());
-        crate::manifests::accept(registry, repository, facts, (digest, record.clone()), bytes, tag).await?;
+        let manifest = (digest, record.clone());
+        crate::manifests::accept(registry, user, repository, facts, manifest, bytes, tag).await?;
     }
     Ok(())
 }

@@ -81,7 +81,7 @@ impl Policies {
     }
 
     /// What the namespace is; nothing if it is not known.
-    async fn place(&self, namespace: &str) -> Option<Place> {
+    pub(crate) async fn place(&self, namespace: &str) -> Option<Place> {
         let (namespaces, seen) = self.namespaces.get()?;
         let mut seen = seen.clone();
         let known = async {
@@ -145,6 +145,25 @@ impl Registry {
     pub(crate) fn rated(&self, report: Report, name: &str, place: &Place) -> Report {
         let effective = self.inner.policies.book().at(place, Act::Deploy);
         rated(report, name, &effective, Timestamp::now())
+    }
+
+    /// Enters whether the image is signed, as the policy of the place wants it for pods.
+    pub(crate) fn enter_signature(
+        &self,
+        report: &mut Report,
+        repository: &RepositoryName,
+        digests: &[Digest],
+        place: &Place,
+    ) -> io::Result<()> {
+        let Some(compliance) = &mut report.compliance else { return Ok(()) };
+        let required = self.inner.policies.book().at(place, Act::Deploy).requirements;
+        let trusted = required.and_then(|(_, required)| required.signature);
+        let signed = match trusted.as_ref().map(trust).transpose() {
+            Ok(trust) => self.signed(repository, digests, trust.as_ref())?,
+            Err(why) => Err(why),
+        };
+        compliance.enter_signature(signed);
+        Ok(())
     }
 
     /// Where a repository belongs, as policies say it.

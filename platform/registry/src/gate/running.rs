@@ -2,21 +2,23 @@
 //! would not be admitted any more gets a condition and an event, and goes on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gantry_host::Host;
 use gantry_oci::Digest;
-use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::runtime::events::{EventType, Recorder};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::Act;
 use super::pods::{DIGESTS, Gate, images, is_exempt};
 use crate::Registry;
-use crate::reconcile::OWN_USER;
+use crate::objects::{recorder, tell};
 
 /// A condition of pods: whether their images would be admitted now. Absent where that was never in question.
 const CONDITION: &str = "registry.gantry.dev/ImagesAccepted";
@@ -43,22 +45,32 @@ impl Again {
     }
 }
 
+/// Who looks.
+struct Looking {
+    registry: Registry,
+    client: Client,
+    recorder: Recorder,
+}
+
 pub(super) fn follow(registry: &Registry, host: &Host) {
-    let (registry, client) = (registry.clone(), host.client.clone());
+    let client = host.client.clone();
+    let looking =
+        Arc::new(Looking { registry: registry.clone(), recorder: recorder(client.clone()), client });
     // What changed while nobody looked is looked at once.
     registry.inner.policies.again.policies();
     let shutdown = host.tasks.shutdown().clone();
     host.tasks.supervise("registry/running", move || {
-        let (registry, client, shutdown) = (registry.clone(), client.clone(), shutdown.clone());
+        let (looking, shutdown) = (looking.clone(), shutdown.clone());
         async move {
-            let again = &registry.inner.policies.again;
+            let policies = &looking.registry.inner.policies;
+            let again = &policies.again;
             let all = async {
                 loop {
                     again.woken.notified().await;
                     tokio::time::sleep(SETTLE).await;
-                    let policies = again.policies.swap(false, Ordering::AcqRel);
-                    let concerned = policies || registry.inner.policies.book().says_anything_of(Act::Deploy);
-                    if concerned && let Err(error) = look(&registry, &client).await {
+                    let changed = again.policies.swap(false, Ordering::AcqRel);
+                    let concerned = changed || policies.book().says_anything_of(Act::Deploy);
+                    if concerned && let Err(error) = look(&looking).await {
                         again.policies();
                         return Err(error.to_string());
                     }
@@ -72,13 +84,13 @@ pub(super) fn follow(registry: &Registry, host: &Host) {
     });
 }
 
-async fn look(registry: &Registry, client: &Client) -> kube::Result<()> {
-    let api: Api<Pod> = Api::all(client.clone());
+async fn look(looking: &Looking) -> kube::Result<()> {
+    let api: Api<Pod> = Api::all(looking.client.clone());
     let mut page = ListParams::default().limit(PAGE_PODS);
     loop {
         let pods = api.list(&page).await?;
         for pod in &pods.items {
-            look_at(registry, client, pod).await?;
+            look_at(looking, pod).await?;
         }
         match pods.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => page = page.continue_token(&token),
@@ -87,7 +99,8 @@ async fn look(registry: &Registry, client: &Client) -> kube::Result<()> {
     }
 }
 
-async fn look_at(registry: &Registry, client: &Client, pod: &Pod) -> kube::Result<()> {
+async fn look_at(looking: &Looking, pod: &Pod) -> kube::Result<()> {
+    let Looking { registry, client, .. } = looking;
     let namespace = pod.namespace().unwrap_or_default();
     let status = pod.status.as_ref();
     let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or_default();
@@ -129,36 +142,9 @@ async fn look_at(registry: &Registry, client: &Client, pod: &Pod) -> kube::Resul
     if was_refused && refused.is_some() {
         return Ok(());
     }
-    tell(client, pod, &namespace, (reason, &message), &now).await
-}
-
-async fn tell(
-    client: &Client,
-    pod: &Pod,
-    namespace: &str,
-    (reason, message): (&str, &str),
-    now: &str,
-) -> kube::Result<()> {
-    let kind = if reason == "ImageRefused" { "Warning" } else { "Normal" };
-    let name = pod.name_any();
-    let event = json!({
-        "metadata": { "generateName": format!("{name}."), "namespace": namespace },
-        "involvedObject": { "apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name,
-            "uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version },
-        "reason": reason,
-        // Events have 1 KiB of message.
-        "message": message.chars().take(1000).collect::<String>(),
-        "type": kind, "count": 1, "firstTimestamp": now, "lastTimestamp": now,
-        "source": { "component": OWN_USER },
-        "reportingComponent": OWN_USER,
-    });
-    let event: Event = serde_json::from_value(event).map_err(kube::Error::SerdeError)?;
-    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
-    match api.create(&PostParams::default(), &event).await {
-        // The namespace goes.
-        Err(kube::Error::Api(error)) if matches!(error.code, 403 | 404) => Ok(()),
-        done => done.map(drop),
-    }
+    let weight = if refused.is_some() { EventType::Warning } else { EventType::Normal };
+    tell(&looking.recorder, &pod.object_ref(&()), weight, (reason, "Admit"), &message).await;
+    Ok(())
 }
 
 /// The images of the pod's containers, by the digests that were written down beside them.

@@ -17,15 +17,14 @@ use gantry_registry_api::{
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, ResourceExt};
-use serde_json::json;
+use kube::runtime::events::Recorder;
+use kube::{Api, Resource, ResourceExt};
 
 use self::cron::Schedule;
 pub(crate) use self::run::{Outcome, Watch};
 use crate::Registry;
+use crate::objects::{Turns, condition, now, recorder, write_status};
 use crate::quota::quantity;
-use crate::upstream::condition;
 
 /// Pushes come in groups: they are copied together after this time.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -36,6 +35,13 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 const CLOCK_TICK: Duration = Duration::from_millis(10);
 /// Rules that are run at the same time.
 const WORKERS: usize = 2;
+
+const TURNS: Turns = Turns {
+    condition: replication_conditions::SYNCED,
+    action: "Replicate",
+    good: ("Replicated", "Everything is copied again."),
+    bad: ("ReplicationFailed", "Not everything is copied"),
+};
 
 /// What the rules have to do.
 #[derive(Default)]
@@ -48,6 +54,7 @@ pub(crate) struct Replications {
 struct Started {
     kube: kube::Client,
     rules: Informer<Replication>,
+    recorder: Recorder,
 }
 
 #[derive(Default)]
@@ -112,7 +119,11 @@ impl Registry {
         });
         rules.synced().await;
         // A registry is started once.
-        let _ = replications.started.set(Started { kube: host.client.clone(), rules });
+        let _ = replications.started.set(Started {
+            kube: host.client.clone(),
+            rules,
+            recorder: recorder(host.client.clone()),
+        });
         let registry = self.clone();
         work(&host.tasks, "replications", replications.queue.clone(), WORKERS, move |name| {
             let registry = registry.clone();
@@ -186,7 +197,7 @@ impl Registry {
         let client = made(&started.kube, &object.spec).await;
         let accepted = client.as_ref().map(drop).map_err(Clone::clone);
         let outcome = match client {
-            Ok(client) => run::Run::new(self, &client, &object.spec).run(watch).await,
+            Ok(client) => run::Run::new(self, &client, (&name, &object.spec)).run(watch).await,
             Err(why) => Err(why),
         };
         let failed = outcome.as_ref().map_or(true, |outcome| outcome.pending > 0);
@@ -209,7 +220,7 @@ impl Registry {
         outcome: &Result<Outcome, String>,
     ) -> Result<(), String> {
         let old = object.status.clone().unwrap_or_default();
-        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+        let now = now();
         let done = outcome.clone().unwrap_or_default();
         let synced = match outcome {
             Ok(outcome) if outcome.pending == 0 => Ok("Copied".to_owned()),
@@ -235,12 +246,8 @@ impl Registry {
                 condition(&old.conditions, replication_conditions::SYNCED, synced, generation),
             ],
         };
-        let patch = Patch::Merge(json!({ "status": status }));
-        let api: Api<Replication> = Api::all(started.kube.clone());
-        match api.patch_status(&object.name_any(), &PatchParams::default(), &patch).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            done => done.map(drop).map_err(|error| error.to_string()),
-        }
+        TURNS.tell(&started.recorder, &object.object_ref(&()), &old.conditions, &status.conditions).await;
+        write_status(&Api::<Replication>::all(started.kube.clone()), &object.name_any(), &status).await
     }
 }
 

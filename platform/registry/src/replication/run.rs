@@ -7,8 +7,9 @@ use bytes::Bytes;
 use gantry_oci::client::{ClientError, RegistryClient};
 use gantry_oci::image::{Blob, FilePart, MediaSource};
 use gantry_oci::{Digest, RepositoryName, Tag};
-use gantry_registry_api::{Direction, ReplicationSpec};
+use gantry_registry_api::{Direction, EventType, ReplicationSpec};
 use http::StatusCode;
+use serde_json::json;
 
 use super::plan::{Tags, attachments, has_repository, has_tag, plan, reduced};
 use crate::Registry;
@@ -49,13 +50,19 @@ pub(crate) type Watch<'a> = &'a (dyn Fn(usize, usize) -> bool + Send + Sync);
 pub(crate) struct Run<'a> {
     registry: &'a Registry,
     client: &'a RegistryClient,
+    /// Of the rule.
+    name: &'a str,
     spec: &'a ReplicationSpec,
     outcome: Outcome,
 }
 
 impl<'a> Run<'a> {
-    pub(crate) fn new(registry: &'a Registry, client: &'a RegistryClient, spec: &'a ReplicationSpec) -> Self {
-        Self { registry, client, spec, outcome: Outcome::default() }
+    pub(crate) fn new(
+        registry: &'a Registry,
+        client: &'a RegistryClient,
+        (name, spec): (&'a str, &'a ReplicationSpec),
+    ) -> Self {
+        Self { registry, client, name, spec, outcome: Outcome::default() }
     }
 
     /// Copies what differs. An error is one that ends the run; what concerns one tag is counted and told.
@@ -65,12 +72,39 @@ impl<'a> Run<'a> {
             if !watch(done, ways.len()) {
                 return Err("it was ended".to_owned());
             }
+            let before = self.outcome.clone();
             if let Err(error) = self.repository(way).await {
                 self.failed(&way.from.to_string(), &error);
             }
+            self.tell(way, &before).await;
         }
         watch(ways.len(), ways.len());
         Ok(self.outcome)
+    }
+
+    /// Tells of what was done in a repository, and of what was not.
+    async fn tell(&self, way: &Way, before: &Outcome) {
+        let now = &self.outcome;
+        let changed = Outcome {
+            tags: now.tags - before.tags,
+            blobs: now.blobs - before.blobs,
+            bytes: now.bytes - before.bytes,
+            deleted: now.deleted - before.deleted,
+            pending: now.pending - before.pending,
+            errors: now.errors.get(before.errors.len()..).unwrap_or_default().to_vec(),
+        };
+        if changed == Outcome::default() {
+            return;
+        }
+        let here = match self.spec.direction {
+            Direction::Push => &way.from,
+            Direction::Pull => &way.to,
+        };
+        let mut data = json!({ "replication": self.name, "direction": self.spec.direction,
+            "from": way.from.as_str(), "to": way.to.as_str() });
+        data["outcome"] = json!(changed);
+        self.registry.told(EventType::Replicated, here, None, data).await;
+        self.registry.record_replicated(self.name, here, changed.pending).await;
     }
 
     fn failed(&mut self, what: &str, error: &str) {

@@ -1,7 +1,7 @@
 //! What is inside images and known of it: every image that is pushed is looked through once, in the background, and
 //! compared again when advisories change.
 //!
-//! One worker takes one image after the other from a bounded queue. What the queue cannot hold, and what waited when
+//! One worker takes one image after the other from a bounded queue, in which owners of repositories take turns. What the queue cannot hold, and what waited when
 //! the process ended, is found again in the store: an image without a report, or without a bill of materials beside
 //! it, is one that is still to be scanned. Pushes and pulls wait for none of this.
 
@@ -10,8 +10,9 @@ pub(crate) mod images;
 mod kept;
 mod matched;
 mod routes;
+mod turns;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,19 +22,22 @@ use gantry_base::tasks::Tasks;
 use gantry_kube_types::{AuditEvent, AuditObject, SecurityEvent, UserInfo};
 use gantry_oci::image::Image;
 use gantry_oci::{Digest, RepositoryName};
-use gantry_registry_api::{GROUP, RESOURCE};
+use gantry_registry_api::{EventType, GROUP, RESOURCE};
 use gantry_scanner::advisories::{AdvisoryData, Index};
 use gantry_scanner::rating::Grade;
 use gantry_scanner::{Limits, Options, Report, Scanner};
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::Registry;
 use crate::reconcile::OWN_USER;
+use crate::routes::ManifestName;
 use crate::store::ManifestRecord;
 use data::Advisories;
 use kept::Kept;
 use matched::{Matched, Regraded};
+use turns::Turns;
 
 pub(crate) use routes::report as route;
 
@@ -64,7 +68,7 @@ pub(crate) struct Scans {
 }
 
 struct Waiting {
-    images: VecDeque<Wanted>,
+    images: Turns<Wanted>,
     /// Those in `images`, and the one that is being scanned.
     known: HashSet<Wanted>,
     /// The store may hold images that should be here.
@@ -101,7 +105,7 @@ impl Scans {
         let kept = Kept::open(root)?;
         let matched = Matched::load(&kept)?;
         let queue = Waiting {
-            images: VecDeque::new(),
+            images: Turns::default(),
             known: HashSet::new(),
             look: true,
             failed: HashMap::new(),
@@ -127,22 +131,6 @@ impl Scans {
 
     fn compared(&self) -> MutexGuard<'_, Option<AdvisoryData>> {
         self.compared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// An image was pushed.
-    pub(crate) fn pushed(&self, repository: &RepositoryName, digest: &Digest, record: &ManifestRecord) {
-        if !images::is_image(record) {
-            return;
-        }
-        let mut queue = self.queue();
-        let wanted = (repository.clone(), digest.clone());
-        if queue.images.len() >= WAITING_MAX {
-            queue.look = true;
-        } else if queue.known.insert(wanted.clone()) {
-            queue.images.push_back(wanted);
-        }
-        drop(queue);
-        self.woken.notify_one();
     }
 
     /// The facts of an image, compared with the newest advisories that all images were compared with; or why there
@@ -175,7 +163,7 @@ impl Scans {
     /// What is to be scanned next.
     fn next(&self, registry: &Registry) -> Option<Wanted> {
         let mut queue = self.queue();
-        if queue.images.is_empty() && std::mem::take(&mut queue.look) {
+        if queue.images.len() == 0 && std::mem::take(&mut queue.look) {
             let known = |digest: &Digest| self.kept.has(digest);
             let failed: HashSet<Digest> = queue.failed.keys().cloned().collect();
             // Pushes wait for this lock, and looking takes its time.
@@ -185,11 +173,11 @@ impl Scans {
             queue.look |= more;
             for wanted in found {
                 if queue.known.insert(wanted.clone()) {
-                    queue.images.push_back(wanted);
+                    queue.images.push(registry.owner(&wanted.0), wanted);
                 }
             }
         }
-        queue.images.pop_front()
+        queue.images.pop()
     }
 
     fn done(&self, wanted: &Wanted, failed: Option<String>) {
@@ -208,6 +196,22 @@ impl Scans {
 }
 
 impl Registry {
+    /// An image was pushed.
+    pub(crate) fn scan_later(&self, repository: &RepositoryName, digest: &Digest, record: &ManifestRecord) {
+        if !images::is_image(record) {
+            return;
+        }
+        let (owner, wanted) = (self.owner(repository), (repository.clone(), digest.clone()));
+        let mut queue = self.inner.scans.queue();
+        if queue.images.len() >= WAITING_MAX {
+            queue.look = true;
+        } else if queue.known.insert(wanted.clone()) {
+            queue.images.push(owner, wanted);
+        }
+        drop(queue);
+        self.inner.scans.woken.notify_one();
+    }
+
     /// Scans what is pushed from now on, and what was pushed before and is not scanned.
     pub fn scan(&self, tasks: &Tasks) {
         self.inner.scans.queue().is_running = true;
@@ -259,8 +263,11 @@ impl Registry {
             Ok(Some(report)) => {
                 self.inner.policies.again.images();
                 let rated = self.rated(report, repository.as_str(), &self.place_of(repository));
+                let data = scanned_data(&rated);
                 let grade = rated.rating.map(|rating| rating.grade);
                 self.record(SecurityEvent::ImageScanned, repository, digest, [("grade", grade)]).await;
+                let image = ManifestName::Digest(digest.clone());
+                self.told(EventType::Scanned, repository, Some(&image), data).await;
                 None
             }
             // It is gone, and nobody wants to know.
@@ -287,8 +294,24 @@ impl Registry {
             for repository in images::holders(self.store(), image) {
                 let grades = [("grade", *now), ("grade-before", *before)];
                 self.record(SecurityEvent::ImageRated, &repository, image, grades).await;
+                let word = |grade: &Option<Grade>| grade.map_or(Value::Null, |grade| grade.as_str().into());
+                let data = json!({ "grade": word(now), "gradeBefore": word(before) });
+                let reference = ManifestName::Digest(image.clone());
+                self.told(EventType::Rated, &repository, Some(&reference), data).await;
             }
         }
+    }
+
+    /// A replication changed a repository, or copied it elsewhere, which is nobody's request.
+    pub(crate) async fn record_replicated(&self, rule: &str, repository: &RepositoryName, pending: u32) {
+        let Some(sink) = self.inner.audit.get() else { return };
+        let user = UserInfo::authenticated(OWN_USER, &[]);
+        let event = AuditEvent::security(SecurityEvent::ImagesReplicated, user)
+            .about(AuditObject::new(GROUP, RESOURCE, repository.as_str()))
+            .with(format!("{GROUP}/replication"), rule)
+            .with(format!("{GROUP}/pending"), pending.to_string());
+        // The trail is closed when the platform ends.
+        let _ = sink.record(event).await;
     }
 
     /// Leaves a record in the audit trail, if there is one.
@@ -322,6 +345,22 @@ impl Registry {
         }
         Ok(())
     }
+}
+
+/// What an event of a scan says of the image.
+fn scanned_data(report: &Report) -> Value {
+    let mut by_severity: BTreeMap<String, u64> = BTreeMap::new();
+    for found in report.vulnerabilities.iter().flatten() {
+        let severity = serde_json::to_value(found.severity).ok();
+        let severity = severity.as_ref().and_then(Value::as_str).unwrap_or("unknown");
+        *by_severity.entry(severity.to_owned()).or_default() += 1;
+    }
+    json!({
+        "grade": report.rating.as_ref().map(|rating| rating.grade.as_str()),
+        "packages": report.packages.len(),
+        "vulnerabilities": by_severity,
+        "advisories": report.advisory_data,
+    })
 }
 
 /// Makes what is missing of the image's report and bill of materials. Gives the report, if it is new.

@@ -119,7 +119,7 @@ async fn read(
     let found = registry.blocking(move |registry| {
         let Some(record) = registry.store().record(&of, &digest) else { return Ok(None) };
         let image = match record.manifests.is_empty() {
-            true if images::is_image(&record) => Ok(digest),
+            true if images::is_image(&record) => Ok(digest.clone()),
             true => Err(StatusError::bad_request(format!("{name} is no image but another artifact"))),
             false => chosen(registry, &of, &digest, &name, platform.as_deref())?,
         };
@@ -128,7 +128,11 @@ async fn read(
             Err(error) => return Ok(Some(Err(error))),
         };
         let report = match registry.inner.scans.report(&image)? {
-            Ok(report) => Ok((image, registry.rated(report, &name, &place))),
+            Ok(mut report) => {
+                // The index that it was asked for by, or the image itself.
+                registry.enter_signature(&mut report, &of, &[digest, image.clone()], &place)?;
+                Ok((image, registry.rated(report, &name, &place)))
+            }
             Err(why @ Unscanned::Waiting) => {
                 Err(StatusError::service_unavailable(format!("{name}: {why}")).retry_after(ASK_AGAIN_SECONDS))
             }

@@ -147,7 +147,7 @@ impl Ask<'_> {
             registry.store().put_manifest(&repository, &stored, record, &bytes, tag.as_ref())
         });
         match put.await? {
-            Ok(()) => self.registry.inner.scans.pushed(self.repository, &digest, &kept),
+            Ok(()) => self.registry.scan_later(self.repository, &digest, &kept),
             // Refused is what lacks something, or moves what does not move; neither can be said of these.
             Err(refused) => {
                 tracing::error!(?refused, repository = %self.repository, "an upstream's manifest was not kept");

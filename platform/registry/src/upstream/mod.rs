@@ -27,7 +27,6 @@ use crate::store::ManifestRecord;
 
 pub(crate) use blobs::blob;
 pub(crate) use manifests::{bring_signatures, manifest};
-pub(crate) use reconcile::condition;
 
 /// Docker Hub calls an image `debian` that is named `library/debian`.
 const DOCKER_HUB: &str = "registry-1.docker.io";

@@ -7,14 +7,12 @@ use std::time::{Duration, Instant};
 use gantry_host::Host;
 use gantry_reconcile::{Again, Informer, work};
 use gantry_registry_api::{UpstreamRegistry, UpstreamRegistryStatus, upstream_conditions};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::api::{Patch, PatchParams};
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::events::Recorder;
 use kube::{Api, Resource, ResourceExt};
-use serde_json::json;
 
 use super::{DOCKER_HUB, Upstream};
 use crate::Registry;
+use crate::objects::{Turns, condition, recorder, write_status};
 use crate::quota::quantity;
 use crate::remote::client;
 use crate::status::bytes;
@@ -24,6 +22,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// How often credentials are read, and how soon after they opened nothing.
 const CREDENTIALS_STAY: Duration = Duration::from_secs(600);
 const AGAIN_AFTER_DENIAL: Duration = Duration::from_secs(10);
+
+const TURNS: Turns = Turns {
+    condition: upstream_conditions::REACHABLE,
+    action: "Pull",
+    good: ("UpstreamReachable", "It answers again."),
+    bad: ("UpstreamAway", "It does not answer; what is kept is served"),
+};
 
 #[derive(Clone)]
 struct Reconciler {
@@ -46,8 +51,7 @@ impl Registry {
             }
         });
         upstreams.synced().await;
-        let reporter = Reporter { controller: "gantry-registry".to_owned(), instance: None };
-        let recorder = Recorder::new(host.client.clone(), reporter);
+        let recorder = recorder(host.client.clone());
         let reconciler =
             Reconciler { registry: self.clone(), kube: host.client.clone(), upstreams, recorder };
         // Before the first pull is let in: a prefix that is not known yet would be a repository of our own.
@@ -172,7 +176,7 @@ impl Reconciler {
                 generation,
             ));
         }
-        self.tell(object, &old.conditions, &conditions).await;
+        TURNS.tell(&self.recorder, &object.object_ref(&()), &old.conditions, &conditions).await;
         let wanted = UpstreamRegistryStatus {
             repositories: u32::try_from(kept.repositories).unwrap_or(u32::MAX),
             size_bytes: i64::try_from(size).unwrap_or(i64::MAX),
@@ -182,65 +186,6 @@ impl Reconciler {
         if wanted == old {
             return Ok(());
         }
-        let patch = Patch::Merge(json!({ "status": wanted }));
-        let api: Api<UpstreamRegistry> = Api::all(self.kube.clone());
-        match api.patch_status(&object.name_any(), &PatchParams::default(), &patch).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            done => done.map(drop).map_err(|error| error.to_string()),
-        }
-    }
-
-    /// An event when the upstream goes away and when it comes back.
-    async fn tell(&self, object: &UpstreamRegistry, old: &[Condition], new: &[Condition]) {
-        let find = |all: &[Condition]| {
-            all.iter().find(|c| c.type_ == upstream_conditions::REACHABLE).map(|c| c.status.clone())
-        };
-        let (was, is) = (find(old), find(new));
-        let first = was.is_none() && is.as_deref() == Some("True");
-        if was == is || first {
-            return;
-        }
-        let Some(condition) = new.iter().find(|c| c.type_ == upstream_conditions::REACHABLE) else { return };
-        let (type_, reason) = match condition.status.as_str() {
-            "True" => (EventType::Normal, "UpstreamReachable"),
-            _ => (EventType::Warning, "UpstreamAway"),
-        };
-        let note = match condition.status.as_str() {
-            "True" => "It answers again.".to_owned(),
-            _ => format!("It does not answer; what is kept is served: {}", condition.message),
-        };
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(note.chars().take(1000).collect()),
-            action: "Pull".to_owned(),
-            secondary: None,
-        };
-        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
-            tracing::debug!(%error, "an event was not written");
-        }
-    }
-}
-
-/// The condition as it is now, with the time of its last change. `good`: a reason, or a reason with what is wrong.
-pub(crate) fn condition(
-    old: &[Condition],
-    kind: &str,
-    good: Result<String, (String, String)>,
-    generation: Option<i64>,
-) -> Condition {
-    let (status, reason, message) = match good {
-        Ok(reason) => ("True", reason, String::new()),
-        Err((reason, message)) => ("False", reason, message.chars().take(1000).collect()),
-    };
-    let before = old.iter().find(|c| c.type_ == kind && c.status == status);
-    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default();
-    Condition {
-        type_: kind.to_owned(),
-        status: status.to_owned(),
-        reason,
-        message,
-        observed_generation: generation,
-        last_transition_time: before.map_or(Time(now), |c| c.last_transition_time.clone()),
+        write_status(&Api::<UpstreamRegistry>::all(self.kube.clone()), &object.name_any(), &wanted).await
     }
 }

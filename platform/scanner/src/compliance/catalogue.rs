@@ -18,6 +18,9 @@ pub fn definition(id: &str) -> Option<&'static Definition> {
     CHECKS.iter().find(|definition| definition.id == id)
 }
 
+/// Signatures lie beside an image: who has it at hand says whether there are any.
+pub(super) const UNSIGNED: &str = "unsigned-image";
+
 pub const CHECKS: &[Definition] = &[
     Definition {
         id: "malware",
@@ -124,5 +127,13 @@ pub const CHECKS: &[Definition] = &[
         remedy: "Copy only what the program needs; debug with an ephemeral container instead of a shell.",
         title_zh: "没有包管理器的镜像也不带 shell",
         remedy_zh: "只复制程序所需内容;调试时使用临时容器而非内置 shell。",
+    },
+    Definition {
+        id: UNSIGNED,
+        severity: Severity::None,
+        title: "The image is signed",
+        remedy: "Sign it with gantry image sign. What has to be signed to run, signature in an ImagePolicy says.",
+        title_zh: "镜像已签名",
+        remedy_zh: "使用 gantry image sign 签名。哪些镜像必须签名才能运行,由 ImagePolicy 的 signature 规定。",
     },
 ];

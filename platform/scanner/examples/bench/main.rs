@@ -1,6 +1,9 @@
 //! The scanner beside Syft and Trivy, and its index at the size of the world's advisories:
-//! `bench DIRECTORY [ROOT]`. ROOT is a Debian root file system; without one debootstrap makes it. Programs are
+//! `bench DIRECTORY [ROOT]`, and `bench findings DIRECTORY ROOT` for the findings alone. ROOT is a Debian root file system; without one debootstrap makes it. Programs are
 //! measured as processes of their own, ours as well, by a process that has no other child.
+
+mod bolt;
+mod findings;
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -30,6 +33,12 @@ fn main() -> Outcome<()> {
         ["sbom", root, what] => print_sbom(Path::new(root), *what == "os"),
         ["match", place] => print_match(Path::new(place)),
         ["update", place] => bring(Path::new(place), &[("world", "world.zip")]),
+        ["findings", place, root] => {
+            let mut bars = Bars { missed: Vec::new() };
+            let peers = peers().ok_or("GANTRY_TEST_SCANNERS names no directory with trivy")?;
+            findings::compare(Path::new(place), Path::new(root), &peers, &mut bars)?;
+            bars.verdict()
+        }
         [place] => bench(Path::new(place), None),
         [place, root] => bench(Path::new(place), Some(PathBuf::from(root))),
         _ => Err("usage: bench DIRECTORY [ROOT]".into()),
@@ -99,6 +108,13 @@ struct Bars {
 }
 
 impl Bars {
+    fn verdict(self) -> Outcome<()> {
+        if self.missed.is_empty() {
+            return Ok(());
+        }
+        Err(format!("missed: {}", self.missed.join("; ")).into())
+    }
+
     fn row(&mut self, what: &str, bar: Option<f64>, unit: &str, seen: f64) {
         let wanted = bar.map_or(String::new(), |bar| format!("≤ {bar} {unit}"));
         println!("| {what} | {wanted} | {seen:.1} {unit} |");
@@ -115,10 +131,16 @@ fn bench(place: &Path, root: Option<PathBuf>) -> Outcome<()> {
     sboms(&root, &mut bars)?;
     index(place, &mut bars)?;
     rematch(place, &mut bars)?;
-    if bars.missed.is_empty() {
-        return Ok(());
+    if let Some(peers) = peers() {
+        findings::compare(place, &root, &peers, &mut bars)?;
     }
-    Err(format!("missed: {}", bars.missed.join("; ")).into())
+    bars.verdict()
+}
+
+/// Where other scanners are.
+fn peers() -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "xtask says where the peers are")]
+    std::env::var("GANTRY_TEST_SCANNERS").ok()
 }
 
 fn debootstrap(place: &Path) -> Outcome<PathBuf> {
@@ -144,8 +166,7 @@ fn sboms(root: &Path, bars: &mut Bars) -> Outcome<()> {
         );
         bars.row("– memory", Some(60.0), "MiB", cost.peak_mib);
     }
-    #[expect(clippy::disallowed_methods, reason = "xtask says where the peers are")]
-    let Ok(peers) = std::env::var("GANTRY_TEST_SCANNERS") else {
+    let Some(peers) = peers() else {
         println!("| Syft, Trivy | | not here: `cargo xtask bench scanner` installs them |");
         return Ok(());
     };
