@@ -129,7 +129,11 @@ impl FrontDoor {
         let certificates = session.peer_certificates().unwrap_or_default();
         let client_certificates = certificates.iter().map(|c| c.to_vec()).collect();
         let http2 = session.alpn_protocol() == Some(b"h2");
-        let origin = Arc::new(Origin::Network(ConnectionInfo { peer: Some(peer), client_certificates }));
+        let origin = Arc::new(Origin::Network(ConnectionInfo {
+            peer: Some(peer),
+            client_certificates,
+            ..ConnectionInfo::default()
+        }));
         let activity = Arc::new(Activity::new(http2));
         let ending = Ending::default();
         let io = TokioIo::new(Watched::new(Held::new(stream, place, ending.clone()), activity.clone()));

@@ -4,7 +4,10 @@
 //! bring authenticators and authorisers to it and ask the same authoriser themselves (reviews,
 //! registry scopes, impersonation).
 
+use std::any::Any;
+use std::fmt;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{RequestInfo, StatusError, UserInfo};
 
@@ -15,6 +18,32 @@ pub struct ConnectionInfo {
     pub peer: Option<SocketAddr>,
     /// The client's certificate chain (DER, leaf first), verified against our client CA by TLS.
     pub client_certificates: Vec<Vec<u8>>,
+    /// What an authenticator knows of the connection from an earlier request.
+    pub memory: Memory,
+}
+
+/// Room for one value, as long as its connection: most connections are one caller's, who shows the same credential
+/// with every request. What is remembered saves work and decides nothing.
+#[derive(Clone, Default)]
+pub struct Memory(Arc<Mutex<Option<Arc<dyn Any + Send + Sync>>>>);
+
+impl Memory {
+    /// What was kept last, where it is of this type.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        kept?.downcast().ok()
+    }
+
+    pub fn keep<T: Any + Send + Sync>(&self, value: Arc<T>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+    }
+}
+
+impl fmt::Debug for Memory {
+    /// Not what is in it: it may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Memory")
+    }
 }
 
 /// Recognises one kind of credential.

@@ -11,7 +11,7 @@ mod session;
 mod status;
 mod user;
 
-pub use access::{Attributes, Authenticator, Authorizer, ConnectionInfo, Decision};
+pub use access::{Attributes, Authenticator, Authorizer, ConnectionInfo, Decision, Memory};
 pub use admission::{
     Admission, AdmissionAttributes, AdmissionOperation, AdmissionOutcome, AdmissionPhase, OutcomeListener,
     Visibility,

@@ -5,10 +5,11 @@
 //! request's own thread does it, while the event is in its cache; the writer's thread makes and keeps what is copied.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use foldhash::fast::RandomState;
 use gantry_kube_types::{
     AuditBody, AuditEvent, AuditLevel, AuditObject, AuditStage, SecurityEvent, UserInfo,
 };
@@ -31,7 +32,7 @@ pub(crate) struct Alike {
 
 #[derive(Default)]
 struct Table {
-    kept: HashMap<u64, Arc<Kept>>,
+    kept: HashMap<u64, Arc<Kept>, RandomState>,
     /// Those that the kept records were written with.
     namespaces: Arc<HashMap<String, Facts>>,
 }

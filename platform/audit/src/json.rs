@@ -1,8 +1,6 @@
 //! JSON, a value after the other. Every record is made on one thread, and most of its time would go into looking at
 //! each byte of texts that have nothing to escape.
 
-use std::io::Write;
-
 use jiff::Timestamp;
 
 /// Bytes looked at together.
@@ -92,11 +90,20 @@ pub(crate) fn list<'a>(out: &mut Vec<u8>, values: impl Iterator<Item = &'a str>)
     out.push(b']');
 }
 
+/// Of the largest number.
+const DIGITS_MAX: usize = 39;
+
 /// Appends a number in quotes.
-pub(crate) fn digits(out: &mut Vec<u8>, number: u128) {
+pub(crate) fn digits(out: &mut Vec<u8>, mut number: u128) {
+    let (mut digits, mut at) = ([b'0'; DIGITS_MAX], DIGITS_MAX - 1);
+    while number >= 10 {
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        at -= 1;
+    }
+    digits[at] = b'0' + number as u8;
     out.push(b'"');
-    // Writing to memory does not fail.
-    let _ = write!(out, "{number}");
+    out.extend_from_slice(&digits[at..]);
     out.push(b'"');
 }
 
@@ -143,6 +150,13 @@ mod tests {
             let mut out = Vec::new();
             text(&mut out, &given);
             prop_assert_eq!(String::from_utf8(out).expect("text"), serde_json::to_string(&given).expect("JSON"));
+        }
+
+        #[test]
+        fn numbers_are_as_they_are_shown(number in prop_oneof![any::<u128>(), 0..1000_u128, Just(u128::MAX)]) {
+            let mut out = Vec::new();
+            digits(&mut out, number);
+            prop_assert_eq!(String::from_utf8(out).expect("text"), format!("\"{number}\""));
         }
 
         #[test]

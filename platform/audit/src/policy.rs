@@ -66,9 +66,42 @@ struct GroupResources {
     #[serde(default)]
     group: String,
     #[serde(default)]
-    resources: Vec<String>,
+    resources: Vec<Resources>,
     #[serde(default)]
     resource_names: Vec<String>,
+}
+
+/// `pods`, `pods/log`, `pods/*`, `*/scale`, `*`; `pods` does not mean `pods/log`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "String")]
+struct Resources {
+    resource: String,
+    subresource: Option<String>,
+}
+
+impl From<String> for Resources {
+    fn from(text: String) -> Self {
+        match text.split_once('/') {
+            Some((resource, sub)) => {
+                Self { resource: resource.to_owned(), subresource: Some(sub.to_owned()) }
+            }
+            None => Self { resource: text, subresource: None },
+        }
+    }
+}
+
+impl Resources {
+    fn fits(&self, request: &RequestInfo) -> bool {
+        let is = |wanted: &str, found: &str| wanted == "*" || wanted == found;
+        match &self.subresource {
+            None if self.resource == "*" => true,
+            None => self.resource == request.resource && request.subresource.is_empty(),
+            Some(sub) => {
+                let below = !request.subresource.is_empty();
+                below && is(&self.resource, &request.resource) && is(sub, &request.subresource)
+            }
+        }
+    }
 }
 
 impl Policy {
@@ -144,17 +177,7 @@ impl GroupResources {
         if !self.resource_names.is_empty() && !self.resource_names.contains(&request.name) {
             return false;
         }
-        // `pods`, `pods/log`, `pods/*`, `*/scale`, `*`; `pods` does not mean `pods/log`.
-        self.resources.is_empty()
-            || self.resources.iter().any(|wanted| match wanted.split_once('/') {
-                None if wanted == "*" => true,
-                None => *wanted == request.resource && request.subresource.is_empty(),
-                Some((resource, sub)) => {
-                    (resource == "*" || resource == request.resource)
-                        && !request.subresource.is_empty()
-                        && (sub == "*" || sub == request.subresource)
-                }
-            })
+        self.resources.is_empty() || self.resources.iter().any(|wanted| wanted.fits(request))
     }
 }
 

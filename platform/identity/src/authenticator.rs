@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use gantry_kube_types::{Authenticator, ConnectionInfo, StatusError, UserInfo};
+use gantry_kube_types::{Authenticator, ConnectionInfo, Memory, StatusError, UserInfo};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
@@ -15,7 +15,8 @@ use crate::errors::IdentityError;
 use crate::login::{CredentialRef, LoginRequest, Method, Origin, ScopeRequest, UserRef};
 use crate::password::Password;
 use crate::session::Session;
-use crate::token::{Checks, TokenError};
+use crate::sessions::Last;
+use crate::token::{Checks, TokenError, Verified};
 
 /// Keystone's header.
 const X_AUTH_TOKEN: &str = "x-auth-token";
@@ -55,22 +56,41 @@ impl Authenticator for TokenAuthenticator {
     async fn authenticate(
         &self,
         headers: &HeaderMap,
-        _: &ConnectionInfo,
+        connection: &ConnectionInfo,
     ) -> Result<Option<UserInfo>, StatusError> {
         let bearer = headers.get(AUTHORIZATION).and_then(|value| scheme(value.to_str().ok()?, "bearer"));
         let keystone = headers.get(X_AUTH_TOKEN).and_then(|value| value.to_str().ok());
         let Some(token) = bearer.or(keystone) else { return Ok(None) };
         let now = self.core.now();
-        match self.core.tokens.verify(token, Checks::at(now)) {
-            // A service account's, for example: the next authenticator may know it.
-            Err(TokenError::Foreign) if keystone != Some(token) => Ok(None),
-            Err(_) => Err(StatusError::unauthorized()),
-            Ok(claims) => {
-                let session = self.core.session(claims, now).filter(|session| self.knows(session));
-                let session = session.ok_or_else(StatusError::unauthorized)?;
-                Ok(Some(session.info.clone()))
-            }
-        }
+        let shown = connection.memory.get::<Shown>().filter(|shown| *shown.token == *token);
+        let shown = match shown {
+            Some(shown) => shown,
+            None => match self.core.tokens.verified(token) {
+                Ok(verified) => Shown::put(&connection.memory, token, verified),
+                // A service account's, for example: the next authenticator may know it.
+                Err(TokenError::Foreign) if keystone != Some(token) => return Ok(None),
+                Err(_) => return Err(StatusError::unauthorized()),
+            },
+        };
+        let unauthorized = StatusError::unauthorized;
+        let claims = self.core.tokens.check(&shown.verified, Checks::at(now)).map_err(|_| unauthorized())?;
+        let session = self.core.session_again(&shown.session, claims, now).filter(|s| self.knows(s));
+        Ok(Some(session.ok_or_else(unauthorized)?.info.clone()))
+    }
+}
+
+/// The token that the connection showed last: that it is ours is not asked again, whether it is good is.
+struct Shown {
+    token: Box<str>,
+    verified: Verified,
+    session: Last,
+}
+
+impl Shown {
+    fn put(memory: &Memory, token: &str, verified: Verified) -> Arc<Self> {
+        let shown = Arc::new(Self { token: token.into(), verified, session: Last::default() });
+        memory.keep(shown.clone());
+        shown
     }
 }
 

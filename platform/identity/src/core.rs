@@ -22,7 +22,7 @@ use crate::password::{
 use crate::providers::Providers;
 use crate::revocation::{Cause, Event, RevocationConfig, Revocations, Target};
 use crate::session::Session;
-use crate::sessions::Sessions;
+use crate::sessions::{Last, Sessions, Versions};
 use crate::token::{Checks, Claims, Tokens, TokensConfig};
 use crate::vault::Vault;
 
@@ -165,7 +165,25 @@ impl Core {
 
     /// The session of verified claims, unless they are revoked or their user or scope is gone.
     pub(crate) fn session(&self, claims: Arc<Claims>, now: Timestamp) -> Option<Arc<Session>> {
-        let versions = (self.directory.version(), self.revocations.generation());
+        self.session_at(self.versions(), claims, now)
+    }
+
+    /// [`Core::session`], for who keeps the one of before.
+    pub(crate) fn session_again(
+        &self,
+        last: &Last,
+        claims: &Arc<Claims>,
+        now: Timestamp,
+    ) -> Option<Arc<Session>> {
+        let versions = self.versions();
+        last.get_or(versions, now, || self.session_at(versions, claims.clone(), now))
+    }
+
+    fn versions(&self) -> Versions {
+        (self.directory.version(), self.revocations.generation())
+    }
+
+    fn session_at(&self, versions: Versions, claims: Arc<Claims>, now: Timestamp) -> Option<Arc<Session>> {
         self.sessions.get_or(&claims, versions, now, || {
             if self.revocations.is_revoked(&claims) {
                 return None;

@@ -15,6 +15,36 @@ const SHARDS: usize = 16;
 /// Versions of directory and revocations that a session was made from.
 pub(crate) type Versions = (u64, u64);
 
+/// One session with the versions it was made from.
+#[derive(Default)]
+pub(crate) struct Last(Mutex<Option<(Versions, Arc<Session>)>>);
+
+impl Last {
+    pub(crate) fn get_or(
+        &self,
+        versions: Versions,
+        now: Timestamp,
+        find: impl FnOnce() -> Option<Arc<Session>>,
+    ) -> Option<Arc<Session>> {
+        {
+            let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((at, session)) = &*kept
+                && *at == versions
+                && is_good(session, now)
+            {
+                return Some(session.clone());
+            }
+        }
+        let found = find()?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((versions, found.clone()));
+        Some(found)
+    }
+}
+
+fn is_good(session: &Session, now: Timestamp) -> bool {
+    session.ends_at.is_none_or(|end| now < end)
+}
+
 /// A bounded cache. An entry of other versions is as good as none, so nothing has to be thrown out when a right
 /// changes: the next look finds it outdated.
 pub(crate) struct Sessions([Mutex<Shard>; SHARDS]);
@@ -41,7 +71,7 @@ impl Sessions {
     ) -> Option<Arc<Session>> {
         if let Some((at, session)) = self.shard(&claims.id).entries.get(&claims.id)
             && *at == versions
-            && session.ends_at.is_none_or(|end| now < end)
+            && is_good(session, now)
         {
             return Some(session.clone());
         }
@@ -123,5 +153,11 @@ mod tests {
         let kept = at(end - SignedDuration::from_millis(1)).expect("still good");
         assert!(Arc::ptr_eq(&first, &kept), "made twice");
         assert!(at(end).is_none());
+        let last = Last::default();
+        let again = |now| last.get_or((1, 1), now, || at(now));
+        let first = again(now).expect("good");
+        assert!(Arc::ptr_eq(&first, &again(now).expect("still good")));
+        assert!(again(end).is_none());
+        assert!(last.get_or((2, 1), now, || None).is_none(), "another version");
     }
 }

@@ -225,7 +225,7 @@ async fn authenticate_alone(
     value.set_sensitive(true);
     let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
     // Without the connection's certificates: the password must be good by itself.
-    let connection = ConnectionInfo { peer: connection.peer, client_certificates: Vec::new() };
+    let connection = ConnectionInfo { peer: connection.peer, ..ConnectionInfo::default() };
     authenticator.authenticate(&headers, &connection).await?.ok_or_else(StatusError::unauthorized)
 }
 

@@ -1,8 +1,9 @@
 //! Who a caller of the Kubernetes API is to identity: which user, and with which of the user's rights.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use foldhash::fast::RandomState;
 use gantry_identity_api::{User, extra};
 use gantry_kube_types::{UserInfo, groups};
 use kube::ResourceExt;
@@ -157,7 +158,7 @@ struct Remembered {
     callers: HashMap<String, Arc<Caller>>,
     /// Those asked about lately, by [`UserInfo::address`]. A request asks several times with the same value, and a
     /// token's session hands out the same value for every request.
-    by_address: HashMap<usize, Known>,
+    by_address: HashMap<usize, Known, RandomState>,
 }
 
 /// One value of the callers of the moment.
@@ -171,9 +172,20 @@ pub(crate) struct Known {
 }
 
 impl Callers {
+    /// The caller of this very value, where it is remembered.
+    pub(crate) fn known(&self, generation: u64, info: &UserInfo) -> Option<Known> {
+        let remembered = self.lock();
+        let known = remembered.by_address.get(&info.address())?;
+        (remembered.generation == generation).then(|| known.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Remembered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// [`Caller::of`], remembered until the directory is at another generation.
     pub(crate) fn get(&self, generation: u64, state: &State, info: &UserInfo) -> Known {
-        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut remembered = self.lock();
         if remembered.generation != generation || remembered.callers.len() >= REMEMBERED_MAX {
             *remembered = Remembered { generation, ..Remembered::default() };
         }

@@ -1,9 +1,10 @@
 //! Decisions about one caller: a client asks for the same things again and again.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use foldhash::fast::RandomState;
 use gantry_kube_types::{Attributes, Decision};
 
 /// Kept per caller, half a KiB each.
@@ -19,7 +20,7 @@ pub(crate) struct Decisions {
 #[derive(Default)]
 struct Kept {
     version: u64,
-    decisions: HashMap<u64, (Attributes, Decision)>,
+    decisions: HashMap<u64, (Attributes, Decision), RandomState>,
     /// Questions asked once. A list that looks at every object asks thousands that nobody repeats.
     asked: [u64; DECISIONS_MAX],
 }

@@ -71,7 +71,9 @@ impl World {
     pub(crate) fn known(&self, info: &UserInfo) -> Known {
         // Read first: a caller that is remembered is at least as new as the generation says.
         let generation = self.generation();
-        self.callers.get(generation, &self.directory.read(), info)
+        // The directory is not locked for who is known.
+        let known = self.callers.known(generation, info);
+        known.unwrap_or_else(|| self.callers.get(generation, &self.directory.read(), info))
     }
 
     /// `None` before the engine has been opened.

@@ -12,8 +12,9 @@ pub(super) type Digest = [u8; 32];
 /// Locks are held for less than a microsecond; a few shards keep clients out of each other's way.
 const SHARDS: usize = 16;
 
+/// A token that was found signed by us.
 #[derive(Clone)]
-pub(super) struct Verified {
+pub struct Verified {
     /// A token whose key was withdrawn is found, and refused.
     pub(super) key: Arc<SigningKey>,
     pub(super) claims: Arc<Claims>,

@@ -113,22 +113,22 @@ impl Tokens {
 
     /// Is it ours, whole, for us, and within its time? Ask [`crate::revocation`] next.
     pub fn verify(&self, token: &str, checks: Checks<'_>) -> Result<Arc<Claims>, TokenError> {
+        self.check(&self.verified(token)?, checks).cloned()
+    }
+
+    /// Is it ours and whole? Whether it is good is asked at every use ([`Tokens::check`]).
+    pub fn verified(&self, token: &str) -> Result<Verified, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::Foreign);
         }
         let digest = digest(token);
-        let claims = match self.cache.get(&digest) {
-            Some(known) if self.keys.set().get(known.key.id()).is_some() => known.claims,
-            Some(_) => return Err(TokenError::Header),
-            None => {
-                let (key, claims) = codec::decode(&self.keys.set(), token, &self.config.issuer)?;
-                let claims = Arc::new(claims);
-                self.cache.put(digest, Verified { key, claims: claims.clone() });
-                claims
-            }
-        };
-        self.check(&claims, checks)?;
-        Ok(claims)
+        if let Some(known) = self.cache.get(&digest) {
+            return Ok(known);
+        }
+        let (key, claims) = codec::decode(&self.keys.set(), token, &self.config.issuer)?;
+        let verified = Verified { key, claims: Arc::new(claims) };
+        self.cache.put(digest, verified.clone());
+        Ok(verified)
     }
 
     /// Verified tokens that are remembered.
@@ -136,7 +136,16 @@ impl Tokens {
         self.cache.len()
     }
 
-    fn check(&self, claims: &Claims, checks: Checks<'_>) -> Result<(), TokenError> {
+    /// Is what was signed for us, within its time, and its key not withdrawn?
+    pub fn check<'a>(
+        &self,
+        verified: &'a Verified,
+        checks: Checks<'_>,
+    ) -> Result<&'a Arc<Claims>, TokenError> {
+        let Verified { key, claims } = verified;
+        if self.keys.set().get(key.id()).is_none() {
+            return Err(TokenError::Header);
+        }
         let own = std::slice::from_ref(&self.config.audience);
         let wanted = if checks.audiences.is_empty() { own } else { checks.audiences };
         if !wanted.iter().any(|audience| claims.audiences.contains(audience)) {
@@ -149,7 +158,7 @@ impl Tokens {
         if checks.now.duration_since(claims.expires_at) >= checks.expired_for {
             return Err(TokenError::Expired);
         }
-        Ok(())
+        Ok(claims)
     }
 
     fn claims(&self, new: NewToken, now: Timestamp) -> Result<Claims, IssueError> {

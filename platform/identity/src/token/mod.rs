@@ -11,6 +11,7 @@ mod issuer;
 #[cfg(test)]
 mod tests;
 
+pub use cache::Verified;
 pub use claims::{Claims, Federation, NewToken, OAuth, Profile, TokenScope};
 pub use issuer::{Checks, Issued, Tokens, TokensConfig};
 
