@@ -177,9 +177,15 @@ fn tend(core: &Arc<Core>, host: &Host) {
     });
 }
 
-/// Kinds of which there are many, and which are read from the directory and not from the store.
-pub const SELDOM_READ: &[(&str, &str)] =
-    &[(GROUP, "roleassignments"), (GROUP, "users"), (GROUP, "groups"), (GROUP, "applicationcredentials")];
+/// Kinds of which there are many, or which are large, and which are read from the directory or an index of rights and
+/// not from the store.
+pub const SELDOM_READ: &[(&str, &str)] = &[
+    (GROUP, "roleassignments"),
+    (GROUP, "users"),
+    (GROUP, "groups"),
+    (GROUP, "applicationcredentials"),
+    ("rbac.authorization.k8s.io", "rolebindings"),
+];
 
 /// Whom in-process clients of the component speak as.
 pub fn own_user() -> gantry_kube_types::UserInfo {

@@ -1,6 +1,6 @@
 //! One watch per kind, into the state.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -29,8 +29,16 @@ pub trait Stored:
     /// What users call it in messages: `project`, `user`, …
     const WORD: &'static str;
 
-    /// Takes the object into the state.
-    fn put(state: &mut State, object: Arc<Self>);
+    /// As what it is in the state. A list is made of these, and not of objects that are taken in at its end: there may
+    /// be a hundred thousand.
+    type Kept: Send;
+
+    /// What is kept of the object.
+    fn kept(object: Self) -> Self::Kept;
+    /// The id of the object that it was kept of.
+    fn id(kept: &Self::Kept) -> &str;
+    /// Takes it into the state.
+    fn put(state: &mut State, kept: Self::Kept);
     /// Takes it out.
     fn remove(state: &mut State, id: &str);
     /// The ids the state holds.
@@ -46,8 +54,20 @@ macro_rules! stored {
         impl Stored for $kind {
             const WORD: &'static str = $word;
 
-            fn put(state: &mut State, object: Arc<Self>) {
-                state.$table.put(object);
+            type Kept = Arc<Self>;
+
+            /// Without field ownership, which is the server's business and half of an object's size.
+            fn kept(mut object: Self) -> Self::Kept {
+                object.metadata.managed_fields = None;
+                Arc::new(object)
+            }
+
+            fn id(kept: &Self::Kept) -> &str {
+                kept.metadata.name.as_deref().unwrap_or_default()
+            }
+
+            fn put(state: &mut State, kept: Self::Kept) {
+                state.$table.put(kept);
             }
 
             fn remove(state: &mut State, id: &str) {
@@ -84,10 +104,24 @@ stored! {
 impl Stored for RoleAssignment {
     const WORD: &'static str = "role assignment";
 
-    fn put(state: &mut State, object: Arc<Self>) {
-        match Assignment::of(&object) {
-            Some(assignment) => state.assignments.put(assignment),
-            None => state.assignments.remove(&object.name_any()),
+    /// Or the id of an object that grants nothing.
+    type Kept = Result<Assignment, String>;
+
+    fn kept(object: Self) -> Self::Kept {
+        Assignment::of(&object).ok_or_else(|| object.name_any())
+    }
+
+    fn id(kept: &Self::Kept) -> &str {
+        match kept {
+            Ok(assignment) => &assignment.id,
+            Err(id) => id,
+        }
+    }
+
+    fn put(state: &mut State, kept: Self::Kept) {
+        match kept {
+            Ok(assignment) => state.assignments.put(assignment),
+            Err(id) => state.assignments.remove(&id),
         }
     }
 
@@ -139,19 +173,21 @@ fn follow<K: Stored>(directory: &Directory, tasks: &Tasks, client: &Client) {
 async fn run<K: Stored>(directory: &Directory, api: Api<K>) {
     let kind: &'static str = K::WORD;
     let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()).default_backoff());
-    let mut listed: Vec<Arc<K>> = Vec::new();
+    let (mut listed, mut newest) = (Vec::new(), 0);
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitApply(object)) => listed.push(lean(object)),
+            Ok(Event::Init) => (listed, newest) = (Vec::new(), 0),
+            Ok(Event::InitApply(object)) => {
+                newest = revision(&object).max(newest);
+                listed.push(K::kept(object));
+            }
             Ok(Event::InitDone) => {
-                let revision = listed.iter().map(|o| revision(o.as_ref())).max().unwrap_or(0);
-                replace(&mut directory.write(), std::mem::take(&mut listed));
-                directory.mark(kind, revision);
+                replace::<K>(&mut directory.write(), std::mem::take(&mut listed));
+                directory.mark(kind, newest);
             }
             Ok(Event::Apply(object)) => {
                 let revision = revision(&object);
-                K::put(&mut directory.write(), lean(object));
+                K::put(&mut directory.write(), K::kept(object));
                 directory.mark(kind, revision);
             }
             Ok(Event::Delete(object)) => {
@@ -164,22 +200,15 @@ async fn run<K: Stored>(directory: &Directory, api: Api<K>) {
     }
 }
 
-fn replace<K: Stored>(state: &mut State, listed: Vec<Arc<K>>) {
-    let keep: BTreeSet<String> = listed.iter().map(|o| o.name_any()).collect();
-    for id in K::ids(state).into_iter().filter(|id| !keep.contains(id)) {
-        K::remove(state, &id);
-    }
-    for object in listed {
-        K::put(state, object);
-    }
+fn replace<K: Stored>(state: &mut State, listed: Vec<K::Kept>) {
+    let gone: Vec<String> = {
+        let keep: HashSet<&str> = listed.iter().map(K::id).collect();
+        K::ids(state).into_iter().filter(|id| !keep.contains(id.as_str())).collect()
+    };
+    gone.iter().for_each(|id| K::remove(state, id));
+    listed.into_iter().for_each(|kept| K::put(state, kept));
 }
 
 fn revision<K: kube::Resource>(object: &K) -> u64 {
     object.meta().resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
-}
-
-/// Field ownership is the server's business and half of an object's size.
-fn lean<K: kube::Resource>(mut object: K) -> Arc<K> {
-    object.meta_mut().managed_fields = None;
-    Arc::new(object)
 }

@@ -1,7 +1,5 @@
 //! Tables over the resolver: who has which roles where.
 
-use std::sync::Arc;
-
 use gantry_identity_api::{
     Domain, DomainSpec, Group, GroupSpec, Project, ProjectSpec, Role, RoleAssignment, RoleAssignmentSpec,
     RoleSpec, User, UserSpec,
@@ -68,7 +66,7 @@ pub(crate) fn fill(directory: &super::Directory, state: State) {
 
 /// Shows the object, as a watch would.
 pub(crate) fn show<K: Stored>(directory: &super::Directory, object: K) {
-    K::put(&mut directory.write(), Arc::new(object));
+    K::put(&mut directory.write(), K::kept(object));
     directory.mark(K::WORD, 1);
 }
 
@@ -79,7 +77,7 @@ pub(crate) fn forget<K: Stored>(directory: &super::Directory, id: &str) {
 }
 
 pub(crate) fn put<K: Stored>(state: &mut State, object: K) {
-    K::put(state, Arc::new(object));
+    K::put(state, K::kept(object));
 }
 
 /// `role actor target [inherited]`, e.g. `member alice project:web`.
