@@ -154,6 +154,11 @@ fn functions(text: &str) -> Vec<(String, usize)> {
         let indentation = line.len() - line.trim_start().len();
         let Some(name) = function_name(line) else { continue };
         let closing = format!("{}}}", " ".repeat(indentation));
+        // A signature ends in a brace, or in a trait's declaration, which is as long as itself.
+        let signature = lines[at..].iter().find(|l| l.ends_with(['{', ';', '}']));
+        if signature.is_some_and(|end| end.ends_with(';')) {
+            continue;
+        }
         if let Some(length) = lines[at..].iter().position(|l| **l == closing) {
             found.push((name.to_owned(), length + 1));
         }
@@ -221,5 +226,7 @@ mod tests {
     fn functions_are_measured_by_their_braces() {
         let text = "impl X {\n    pub async fn a() {\n        x\n    }\n}\nfn b() {\n}\n";
         assert_eq!(functions(text), [("a".to_owned(), 3), ("b".to_owned(), 2)]);
+        let text = "trait X {\n    fn a();\n    fn b(\n        x: u8,\n    );\n    fn c() {\n    }\n}\n";
+        assert_eq!(functions(text), [("c".to_owned(), 2)]);
     }
 }
