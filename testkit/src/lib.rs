@@ -1,7 +1,7 @@
 //! A real instance of Gantry for one end-to-end test: the built binary, a containerd of its own, real
 //! clients. Every instance has its own name, directories, port, bridge, address ranges and nft table, so
 //! tests run side by side; dropping it runs `gantry down --purge` and looks for anything left on the host.
-//! [`Keystone`] and [`DockerRegistry`] are real peers that several tests ask.
+//! [`Keystone`] and [`DockerRegistry`] are real peers that several tests ask; [`fuzz`] is for parsers.
 //!
 //! ```no_run
 //! use gantry_testkit::Instance;
@@ -11,6 +11,7 @@
 
 mod command;
 mod docker_registry;
+pub mod fuzz;
 mod host;
 mod image;
 mod instance;
