@@ -102,16 +102,9 @@ impl Writer {
     pub(crate) fn run(mut self) {
         let (mut items, mut lines) = (Vec::new(), Vec::new());
         while self.inner.queue.take(self.patience(), &mut items, &mut lines).is_some() {
-            let mut at = 0;
+            let mut waiting = lines.as_slice();
             for item in items.drain(..) {
-                match item {
-                    Item::Line(line) => {
-                        let end = at + line.bytes;
-                        self.line(&lines[at..end], line);
-                        at = end;
-                    }
-                    item => self.item(item),
-                }
+                self.item(item, &mut waiting);
                 if self.is_full() {
                     self.rotate();
                 } else if self.pending.len() >= BATCH_BYTES {
@@ -162,7 +155,8 @@ impl Writer {
         }
     }
 
-    fn item(&mut self, item: Item) {
+    /// `lines` begins with the bytes of the next [`Item::Line`].
+    fn item(&mut self, item: Item, lines: &mut &[u8]) {
         match item {
             Item::Event(event) => {
                 self.owed.0 += 1;
@@ -170,7 +164,11 @@ impl Writer {
                 self.event(&event);
             }
             Item::Own(event) => self.event(&event),
-            Item::Line(_) => debug_assert!(false, "lines have their bytes beside them"),
+            Item::Line(line) => {
+                let (payload, rest) = lines.split_at(line.bytes);
+                *lines = rest;
+                self.line(payload, line);
+            }
             Item::Sync(done) => self.waiting.push(done),
             Item::Tombstone(removed, done) => {
                 self.tombstone(removed);
