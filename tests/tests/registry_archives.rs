@@ -60,6 +60,9 @@ fn archives_are_uploaded_across_kills_and_pulled_by_others() {
     let index: Value = serde_json::from_slice(&index).expect("JSON");
     assert_eq!(index["manifests"][0]["digest"], digest.as_str(), "the image is the archive's, byte by byte");
 
+    let records = gantry.gantry(&["audit", "search", "--verb", "image-uploaded", "-o", "json"]).ok();
+    has_all(&records, &["\"name\":\"demo/large\"", &digest, "\"registry.gantry.dev/tag\":\"1\""]);
+
     small_archives(&gantry);
     bad_archives(&gantry);
     has_all(&gantry.gantry(&["registry", "fsck"]).ok(), &["repositories"]);

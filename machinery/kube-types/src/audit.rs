@@ -204,6 +204,8 @@ pub enum SecurityEvent {
     ImageScanned,
     /// New advisories changed the grade of an image.
     ImageRated,
+    /// An image of an archive that somebody uploaded was stored.
+    ImageUploaded,
     /// A rule copied images of a repository to another registry or from it.
     ImagesReplicated,
     /// The audit trail itself: settings, expiry, damage found.
@@ -237,6 +239,7 @@ impl SecurityEvent {
             Self::SigningKeyRotated => "signing-key-rotated",
             Self::ImageScanned => "image-scanned",
             Self::ImageRated => "image-rated",
+            Self::ImageUploaded => "image-uploaded",
             Self::ImagesReplicated => "images-replicated",
             Self::TrailChanged => "trail-changed",
         }

@@ -34,6 +34,7 @@ mod signatures;
 mod status;
 mod store;
 mod tokens;
+mod trail;
 mod uploads;
 mod upstream;
 mod validate;

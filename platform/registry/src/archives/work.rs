@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use gantry_kube_types::UserInfo;
+use gantry_kube_types::{SecurityEvent, UserInfo};
 use gantry_oci::archive::{ArchiveError, ArchiveLimits, ArchivedManifest, contents};
 use gantry_oci::image::Blob;
 use gantry_oci::{Reference, RepositoryName, Tag};
@@ -182,7 +182,14 @@ async fn store_manifest(
         }
         let (digest, bytes) = (&manifest.digest, manifest.bytes.clone());
         let manifest = (digest, record.clone());
+        let named = tag.clone();
         crate::manifests::accept(registry, user, repository, facts, manifest, bytes, tag).await?;
+        // The request that this comes of was answered, and names neither the image nor what became of it.
+        if let Some(tag) = named {
+            let shown = digest.to_string();
+            let facts = [("digest", shown.as_str()), ("tag", tag.as_str())];
+            registry.record_of(user.clone(), SecurityEvent::ImageUploaded, repository, &facts).await;
+        }
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
+use gantry_kube_types::SecurityEvent;
 use gantry_oci::client::{ClientError, RegistryClient};
 use gantry_oci::image::{Blob, FilePart, MediaSource};
 use gantry_oci::{Digest, RepositoryName, Tag};
@@ -104,7 +105,9 @@ impl<'a> Run<'a> {
             "from": way.from.as_str(), "to": way.to.as_str() });
         data["outcome"] = json!(changed);
         self.registry.told(EventType::Replicated, here, None, data).await;
-        self.registry.record_replicated(self.name, here, changed.pending).await;
+        let pending = changed.pending.to_string();
+        let facts = [("replication", self.name), ("pending", pending.as_str())];
+        self.registry.record(SecurityEvent::ImagesReplicated, here, &facts).await;
     }
 
     fn failed(&mut self, what: &str, error: &str) {

@@ -19,10 +19,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gantry_base::tasks::Tasks;
-use gantry_kube_types::{AuditEvent, AuditObject, SecurityEvent, UserInfo};
+use gantry_kube_types::SecurityEvent;
 use gantry_oci::image::Image;
 use gantry_oci::{Digest, RepositoryName};
-use gantry_registry_api::{EventType, GROUP, RESOURCE};
+use gantry_registry_api::EventType;
 use gantry_scanner::advisories::{AdvisoryData, Index};
 use gantry_scanner::rating::Grade;
 use gantry_scanner::{Limits, Options, Report, Scanner};
@@ -31,7 +31,6 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::Registry;
-use crate::reconcile::OWN_USER;
 use crate::routes::ManifestName;
 use crate::store::ManifestRecord;
 use data::Advisories;
@@ -195,6 +194,11 @@ impl Scans {
     }
 }
 
+/// As records of the trail have it.
+fn spoken(grade: Option<Grade>) -> &'static str {
+    grade.map_or("none", Grade::as_str)
+}
+
 impl Registry {
     /// An image was pushed.
     pub(crate) fn scan_later(&self, repository: &RepositoryName, digest: &Digest, record: &ManifestRecord) {
@@ -264,8 +268,9 @@ impl Registry {
                 self.inner.policies.again.images();
                 let rated = self.rated(report, repository.as_str(), &self.place_of(repository));
                 let data = scanned_data(&rated);
-                let grade = rated.rating.map(|rating| rating.grade);
-                self.record(SecurityEvent::ImageScanned, repository, digest, [("grade", grade)]).await;
+                let (shown, grade) = (digest.to_string(), spoken(rated.rating.map(|rating| rating.grade)));
+                let facts = [("digest", shown.as_str()), ("grade", grade)];
+                self.record(SecurityEvent::ImageScanned, repository, &facts).await;
                 let image = ManifestName::Digest(digest.clone());
                 self.told(EventType::Scanned, repository, Some(&image), data).await;
                 None
@@ -292,45 +297,16 @@ impl Registry {
     async fn record_regraded(&self, regraded: &[Regraded]) {
         for Regraded { image, before, now } in regraded {
             for repository in images::holders(self.store(), image) {
-                let grades = [("grade", *now), ("grade-before", *before)];
-                self.record(SecurityEvent::ImageRated, &repository, image, grades).await;
+                let digest = image.to_string();
+                let facts =
+                    [("digest", digest.as_str()), ("grade", spoken(*now)), ("grade-before", spoken(*before))];
+                self.record(SecurityEvent::ImageRated, &repository, &facts).await;
                 let word = |grade: &Option<Grade>| grade.map_or(Value::Null, |grade| grade.as_str().into());
                 let data = json!({ "grade": word(now), "gradeBefore": word(before) });
                 let reference = ManifestName::Digest(image.clone());
                 self.told(EventType::Rated, &repository, Some(&reference), data).await;
             }
         }
-    }
-
-    /// A replication changed a repository, or copied it elsewhere, which is nobody's request.
-    pub(crate) async fn record_replicated(&self, rule: &str, repository: &RepositoryName, pending: u32) {
-        let Some(sink) = self.inner.audit.get() else { return };
-        let user = UserInfo::authenticated(OWN_USER, &[]);
-        let event = AuditEvent::security(SecurityEvent::ImagesReplicated, user)
-            .about(AuditObject::new(GROUP, RESOURCE, repository.as_str()))
-            .with(format!("{GROUP}/replication"), rule)
-            .with(format!("{GROUP}/pending"), pending.to_string());
-        // The trail is closed when the platform ends.
-        let _ = sink.record(event).await;
-    }
-
-    /// Leaves a record in the audit trail, if there is one.
-    async fn record<const N: usize>(
-        &self,
-        kind: SecurityEvent,
-        repository: &RepositoryName,
-        image: &Digest,
-        grades: [(&str, Option<Grade>); N],
-    ) {
-        let Some(sink) = self.inner.audit.get() else { return };
-        let mut event = AuditEvent::security(kind, UserInfo::authenticated(OWN_USER, &[]))
-            .about(AuditObject::new(GROUP, RESOURCE, repository.as_str()))
-            .with(format!("{GROUP}/digest"), image.to_string());
-        for (key, grade) in grades {
-            event = event.with(format!("{GROUP}/{key}"), grade.map_or("none", Grade::as_str));
-        }
-        // The trail is closed when the platform ends.
-        let _ = sink.record(event).await;
     }
 
     /// Takes away what is kept of images that are gone.
