@@ -117,9 +117,9 @@ impl Load<'_> {
             }
         }
         while under_way > 0 || clients.iter().any(|client| client.due.is_some()) {
-            wait(&clients);
-            for client in &mut clients {
-                if client.sent.is_some() && client.answered(self.status) {
+            let ready = wait(&clients);
+            for (client, ready) in clients.iter_mut().zip(ready) {
+                if ready && client.answered(self.status) {
                     let sent = client.sent.take().expect("it was looked at");
                     latencies.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
                     (done, under_way) = (done + 1, under_way - 1);
@@ -140,14 +140,15 @@ impl Load<'_> {
     }
 }
 
-/// Until an answer comes or a request is due.
-fn wait(clients: &[Client]) {
+/// Until an answer comes or a request is due; which clients have something to read.
+fn wait(clients: &[Client]) -> Vec<bool> {
     let due = clients.iter().filter_map(|client| client.due).min();
-    let mut waiting: Vec<PollFd<'_>> = clients
-        .iter()
-        .filter(|client| client.sent.is_some())
-        .map(|client| PollFd::new(client.socket.as_fd(), PollFlags::POLLIN))
-        .collect();
+    let interest = |client: &Client| match client.sent {
+        Some(_) => PollFlags::POLLIN,
+        None => PollFlags::empty(),
+    };
+    let mut waiting: Vec<PollFd<'_>> =
+        clients.iter().map(|client| PollFd::new(client.socket.as_fd(), interest(client))).collect();
     let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
     let timeout = match timeout {
         // Whole milliseconds, rounded up: a pause is never shorter than it says.
@@ -155,6 +156,11 @@ fn wait(clients: &[Client]) {
         None => PollTimeout::NONE,
     };
     poll(&mut waiting, timeout).expect("the sockets are open");
+    clients
+        .iter()
+        .zip(&waiting)
+        .map(|(client, polled)| client.sent.is_some() && polled.any() == Some(true))
+        .collect()
 }
 
 struct Client {

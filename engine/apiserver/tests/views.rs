@@ -319,3 +319,40 @@ async fn a_watch_goes_on_only_where_the_list_is_still_true() {
     let error = late.read().await;
     assert_eq!((&error["type"], &error["object"]["code"]), (&json!("ERROR"), &json!(410)), "{error}");
 }
+
+#[tokio::test]
+async fn a_watch_of_everything_becomes_one_of_a_part_and_whole_again() {
+    let world = World::new().await;
+    let group = "rbac.authorization.k8s.io";
+    let auditor = UserInfo::authenticated("auditor", &[]);
+    let role = json!({"metadata": {"name": "every"}, "rules": [
+        {"verbs": ["list", "watch"], "apiGroups": [""], "resources": ["namespaces"]}]});
+    let every = json!({
+        "metadata": {"name": "every"}, "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "every"},
+        "subjects": [{"kind": "User", "apiGroup": group, "name": "auditor"}],
+    });
+    world.make(&format!("{RBAC}/clusterroles"), role).await;
+    world.make(&format!("{RBAC}/clusterrolebindings"), every.clone()).await;
+    world.bind("b", "one", "User", "auditor").await;
+    let change = async |name: &str, what: &str| {
+        let object = json!({"metadata": {"name": name, "labels": {"is": what}}});
+        assert_eq!(world.send(&root(), "PUT", &format!("/api/v1/namespaces/{name}"), object).await.0, 200);
+    };
+    let mut events = world.watch(&auditor, "/api/v1/namespaces?watch=1").await;
+    for shown in ["ADDED a", "ADDED b", "ADDED c"] {
+        assert_eq!(events.next().await, shown);
+    }
+    change("c", "seen").await;
+    assert_eq!(events.next().await, "MODIFIED c");
+    world.remove(&format!("{RBAC}/clusterrolebindings/every")).await;
+    assert_eq!(events.next().await, "DELETED a");
+    assert_eq!(events.next().await, "DELETED c", "b is bound");
+    change("c", "hidden").await;
+    change("b", "seen").await;
+    assert_eq!(events.next().await, "MODIFIED b");
+    world.make(&format!("{RBAC}/clusterrolebindings"), every).await;
+    assert_eq!(events.next().await, "ADDED a");
+    assert_eq!(events.next().await, "ADDED c");
+    change("c", "shown").await;
+    assert_eq!(events.next().await, "MODIFIED c");
+}

@@ -20,6 +20,11 @@ impl Key {
         Self(join(&[group, resource, namespace, name]).into())
     }
 
+    /// From the two ends of [`Key::kind`] and [`Key::within_kind`].
+    pub(crate) fn of(kind: &str, within_kind: &str) -> Self {
+        Self([kind, within_kind].join("\0").into())
+    }
+
     /// Reads back what [`Key::as_str`] gave; `None` unless it has exactly four parts.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         (text.split(SEPARATOR).count() == 4).then(|| Self(text.into()))
@@ -57,6 +62,11 @@ impl Key {
     pub(crate) fn kind(&self) -> &str {
         let end = self.0.match_indices(SEPARATOR).nth(1).map_or(self.0.len(), |(at, _)| at);
         &self.0[..end]
+    }
+
+    /// What is behind the kind: namespace and name with their separator.
+    pub(crate) fn within_kind(&self) -> &str {
+        &self.0[self.kind().len() + 1..]
     }
 }
 
@@ -122,14 +132,9 @@ impl Prefix {
         join(&[&self.group, &self.resource])
     }
 
-    /// The text every selected key begins with, name aside.
-    pub(crate) fn start(&self) -> String {
-        let mut text = match &self.namespace {
-            Some(namespace) => join(&[&self.group, &self.resource, namespace]),
-            None => self.kind(),
-        };
-        text.push(SEPARATOR);
-        text
+    /// What [`Key::within_kind`] of every selected key begins with.
+    pub(crate) fn within_kind(&self) -> String {
+        self.namespace.as_deref().map_or_else(String::new, |namespace| join(&[namespace, ""]))
     }
 }
 
@@ -167,5 +172,8 @@ mod tests {
             assert_eq!(prefix.matches(&a), matches, "{prefix:?}");
         }
         assert_eq!(Key::new("", "pods", "a\0b", "c").name(), "c");
+        assert_eq!(Key::of(a.kind(), a.within_kind()), a);
+        assert!(a.within_kind().starts_with(&pods.clone().in_namespace("a").within_kind()));
+        assert!(!ab.within_kind().starts_with(&pods.in_namespace("a").within_kind()));
     }
 }

@@ -11,6 +11,7 @@ mod packed;
 mod seal;
 mod snapshot;
 mod store;
+mod tree;
 mod types;
 mod watch;
 mod writer;

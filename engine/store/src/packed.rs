@@ -9,8 +9,10 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use triomphe::ThinArc;
 use zstd::zstd_safe::{CCtx, CDict, DCtx, DDict};
 
+use crate::tree::Keyed;
 use crate::{Key, Object, Prefix, Revision};
 
 /// A dictionary is made of so many objects, when a kind has so many.
@@ -76,45 +78,70 @@ thread_local! {
 /// One object in a snapshot.
 #[derive(Clone)]
 pub(crate) enum Kept {
-    Whole(Arc<Object>),
-    Packed { revision: Revision, value_bytes: u32, packed: Arc<[u8]>, dictionary: Arc<Dictionary> },
+    /// With where the part of its key begins that is behind the kind.
+    Whole(Arc<Object>, u32),
+    /// The key behind the kind, and the value as the kind's dictionary packs it, in one piece.
+    Packed(ThinArc<Head, u8>),
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Head {
+    revision: Revision,
+    value_bytes: u32,
+    key_bytes: u32,
+}
+
+impl Keyed for Kept {
+    /// Behind the kind.
+    fn key(&self) -> &[u8] {
+        match self {
+            Self::Whole(object, at) => &object.key.as_str().as_bytes()[*at as usize..],
+            Self::Packed(it) => &it.slice[..it.header.header.key_bytes as usize],
+        }
+    }
 }
 
 impl Kept {
-    pub(crate) fn new(object: Arc<Object>, dictionary: Option<&Arc<Dictionary>>) -> Self {
-        let packed = dictionary.and_then(|dictionary| Some((dictionary, dictionary.pack(&object.value)?)));
-        match packed {
-            Some((dictionary, packed)) if packed.len() < object.value.len() / 2 => {
-                let kept = Self::Packed {
-                    revision: object.revision,
-                    // A value is bounded far below 4 GiB.
-                    value_bytes: object.value.len() as u32,
-                    packed: packed.into(),
-                    dictionary: dictionary.clone(),
-                };
-                // What we packed is what we unpack, or it is kept as it is.
-                let back = kept.object(&object.key);
-                if back.value == object.value { kept } else { Self::Whole(object) }
-            }
-            _ => Self::Whole(object),
+    pub(crate) fn new(object: Arc<Object>, dictionary: Option<&Dictionary>) -> Self {
+        // Keys and values are bounded far below 4 GiB.
+        let at = object.key.kind().len() as u32 + 1;
+        let Some((dictionary, packed)) = dictionary.and_then(|d| Some((d, d.pack(&object.value)?))) else {
+            return Self::Whole(object, at);
+        };
+        if packed.len() >= object.value.len() / 2 {
+            return Self::Whole(object, at);
         }
+        let key = object.key.within_kind().as_bytes();
+        let head = Head {
+            revision: object.revision,
+            value_bytes: object.value.len() as u32,
+            key_bytes: key.len() as u32,
+        };
+        let kept = Self::Packed(ThinArc::from_header_and_slice(head, &[key, &packed].concat()));
+        // What we packed is what we unpack, or it is kept as it is.
+        let back = kept.object(object.key.kind(), Some(dictionary));
+        if *back == *object { kept } else { Self::Whole(object, at) }
     }
 
-    pub(crate) fn object(&self, key: &Key) -> Arc<Object> {
-        match self {
-            Self::Whole(object) => object.clone(),
-            Self::Packed { revision, value_bytes, packed, dictionary } => {
-                let mut value = Vec::with_capacity(*value_bytes as usize);
-                let unpacked = UNPACKING.with_borrow_mut(|context| {
-                    context.decompress_using_ddict(&mut value, packed, &dictionary.unpack)
-                });
-                // Looked at when it was packed; memory that changed since is no case to go on in.
-                if let Err(code) = unpacked {
-                    tracing::error!(%key, error = zstd::zstd_safe::get_error_name(code), "an object in memory is damaged");
-                }
-                Arc::new(Object { key: key.clone(), revision: *revision, value: Bytes::from(value) })
-            }
+    /// The object, of this kind and packed by this dictionary.
+    pub(crate) fn object(&self, kind: &str, dictionary: Option<&Dictionary>) -> Arc<Object> {
+        let it = match self {
+            Self::Whole(object, _) => return object.clone(),
+            Self::Packed(it) => it,
+        };
+        let Head { revision, value_bytes, key_bytes } = it.header.header;
+        let (key, packed) = it.slice.split_at(key_bytes as usize);
+        let key = Key::of(kind, &String::from_utf8_lossy(key));
+        let mut value = Vec::with_capacity(value_bytes as usize);
+        let unpacked = UNPACKING.with_borrow_mut(|context| match dictionary {
+            Some(dictionary) => context.decompress_using_ddict(&mut value, packed, &dictionary.unpack),
+            None => context.decompress(&mut value, packed),
+        });
+        // Looked at when it was packed; memory that changed since is no case to go on in.
+        if let Err(code) = unpacked {
+            tracing::error!(%key, error = zstd::zstd_safe::get_error_name(code), "an object in memory is damaged");
         }
+        Arc::new(Object { key, revision, value: Bytes::from(value) })
     }
 }
 
@@ -136,10 +163,11 @@ mod tests {
         #[test]
         fn what_is_packed_comes_back(texts in proptest::collection::vec(".{0,200}", 1..100)) {
             let objects: Vec<_> = texts.iter().enumerate().map(|(n, text)| object(n, text)).collect();
-            let dictionary = Arc::new(Dictionary::of(objects.iter()));
+            let dictionary = Dictionary::of(objects.iter());
             for object in &objects {
                 let kept = Kept::new(object.clone(), Some(&dictionary));
-                prop_assert_eq!(&kept.object(&object.key), object);
+                prop_assert_eq!(kept.key(), object.key.within_kind().as_bytes());
+                prop_assert_eq!(&kept.object(object.key.kind(), Some(&dictionary)), object);
             }
         }
     }
@@ -147,14 +175,14 @@ mod tests {
     #[test]
     fn likes_become_small_and_others_stay_as_they_are() {
         let samples: Vec<_> = (0..WORTH_IT).map(|n| object(n, &format!("user-{n}"))).collect();
-        let dictionary = Arc::new(Dictionary::of(samples.iter()));
+        let dictionary = Dictionary::of(samples.iter());
         let like = object(1000, "somebody-else");
         match Kept::new(like.clone(), Some(&dictionary)) {
-            Kept::Packed { packed, .. } => assert!(packed.len() * 4 < like.value.len(), "{}", packed.len()),
-            Kept::Whole(_) => panic!("it is like the others"),
+            Kept::Packed(it) => assert!(it.slice.len() * 4 < like.value.len(), "{}", it.slice.len()),
+            Kept::Whole(..) => panic!("it is like the others"),
         }
         let noise: Vec<u8> = (0..200_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let other = Arc::new(Object { value: noise.into(), ..(*like).clone() });
-        assert!(matches!(Kept::new(other, Some(&dictionary)), Kept::Whole(_)));
+        assert!(matches!(Kept::new(other, Some(&dictionary)), Kept::Whole(..)));
     }
 }

@@ -1,30 +1,39 @@
 //! An immutable view of every object at one revision.
 
-use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use rpds::RedBlackTreeMapSync;
-
 use crate::packed::{Dictionary, Kept, WORTH_IT};
+use crate::tree::{Keyed, Tree};
 use crate::{Event, EventKind, Key, Object, Packed, Prefix, Revision};
 
-/// The objects of one kind.
-#[derive(Clone, Default)]
-struct Objects {
-    map: RedBlackTreeMapSync<Key, Kept>,
+/// The objects of one kind, by namespace and name.
+#[derive(Clone)]
+struct Kind {
+    name: Arc<str>,
+    objects: Tree<Kept>,
     dictionary: Option<Arc<Dictionary>>,
 }
 
-impl Objects {
+impl Keyed for Kind {
+    fn key(&self) -> &[u8] {
+        self.name.as_bytes()
+    }
+}
+
+impl Kind {
     fn insert(&mut self, object: Arc<Object>, packs: bool) {
-        if packs && self.dictionary.is_none() && self.map.size() >= WORTH_IT {
-            let whole = self.map.values().filter_map(|kept| match kept {
-                Kept::Whole(object) => Some(object),
-                Kept::Packed { .. } => None,
+        if packs && self.dictionary.is_none() && self.objects.size() >= WORTH_IT {
+            let whole = self.objects.iter().filter_map(|kept| match kept {
+                Kept::Whole(object, _) => Some(object),
+                Kept::Packed(_) => None,
             });
             self.dictionary = Some(Arc::new(Dictionary::of(whole)));
         }
-        self.map.insert_mut(object.key.clone(), Kept::new(object, self.dictionary.as_ref()));
+        self.objects.insert(Kept::new(object, self.dictionary.as_deref()));
+    }
+
+    fn object(&self, kept: &Kept) -> Arc<Object> {
+        kept.object(&self.name, self.dictionary.as_deref())
     }
 }
 
@@ -32,13 +41,13 @@ impl Objects {
 #[derive(Clone)]
 pub struct Snapshot {
     revision: Revision,
-    kinds: RedBlackTreeMapSync<Arc<str>, Objects>,
+    kinds: Tree<Kind>,
     packed: Packed,
 }
 
 impl Snapshot {
     pub(crate) fn empty(revision: Revision, packed: Packed) -> Self {
-        Self { revision, kinds: RedBlackTreeMapSync::new_sync(), packed }
+        Self { revision, kinds: Tree::default(), packed }
     }
 
     /// The revision this is the state of.
@@ -46,9 +55,14 @@ impl Snapshot {
         self.revision
     }
 
+    fn kind(&self, name: &str) -> Option<&Kind> {
+        self.kinds.get(name.as_bytes())
+    }
+
     /// The object of this key.
     pub fn get(&self, key: &Key) -> Option<Arc<Object>> {
-        Some(self.kinds.get(key.kind())?.map.get(key.as_str())?.object(key))
+        let kind = self.kind(key.kind())?;
+        Some(kind.object(kind.objects.get(key.within_kind().as_bytes())?))
     }
 
     /// The selected objects in key order, beginning behind `after` = (namespace, name).
@@ -57,56 +71,51 @@ impl Snapshot {
         prefix: &Prefix,
         after: Option<(&str, &str)>,
     ) -> impl Iterator<Item = Arc<Object>> + use<'a> {
-        let start = prefix.start();
-        let mut end = start.clone();
-        end.pop();
-        end.push('\u{1}');
-        let after = after.map(|(namespace, name)| Key::new(&prefix.group, &prefix.resource, namespace, name));
-        let span = match after {
-            Some(key) if key.as_str() >= end.as_str() => None,
-            Some(key) if key.as_str() >= start.as_str() => {
-                Some(Span { start: Bound::Excluded(key.as_str().to_owned()), end })
-            }
-            _ => Some(Span { start: Bound::Included(start), end }),
-        };
-        let name = prefix.name.clone();
-        self.kinds
-            .get(prefix.kind().as_str())
-            .zip(span)
-            .into_iter()
-            .flat_map(|(objects, span)| objects.map.range::<str, _>(span))
-            .filter(move |(key, _)| name.as_deref().is_none_or(|name| key.name() == name))
-            .map(|(key, kept)| kept.object(key))
+        let within = prefix.within_kind();
+        let after = after.map(|(namespace, name)| Key::new("", "", namespace, name));
+        // No key is empty.
+        let after = after.as_ref().map_or("", Key::within_kind);
+        let start = after.max(&within);
+        let mut found = self.kind(&prefix.kind()).map(|kind| (kind, kind.objects.from(start.as_bytes())));
+        let (after, name) = (after.to_owned(), prefix.name.clone());
+        std::iter::from_fn(move || {
+            let (kind, objects) = found.as_mut()?;
+            let kept = objects
+                .by_ref()
+                .take_while(|kept| kept.key().starts_with(within.as_bytes()))
+                .filter(|kept| kept.key() != after.as_bytes())
+                .find(|kept| name.as_deref().is_none_or(|name| names(kept.key(), name)))?;
+            Some(kind.object(kept))
+        })
     }
 
     /// How many objects are selected. Constant time for a whole resource.
     pub fn count(&self, prefix: &Prefix) -> usize {
         if prefix.namespace.is_none() && prefix.name.is_none() {
-            return self.kinds.get(prefix.kind().as_str()).map_or(0, |objects| objects.map.size());
+            return self.kind(&prefix.kind()).map_or(0, |kind| kind.objects.size());
         }
         self.scan(prefix, None).count()
     }
 
     pub(crate) fn objects(&self) -> usize {
-        self.kinds.values().map(|objects| objects.map.size()).sum()
+        self.kinds.iter().map(|kind| kind.objects.size()).sum()
     }
 
     pub(crate) fn insert(&mut self, object: Arc<Object>) {
-        let kind = object.key.kind();
-        let packs = self.packed.has(kind);
-        if let Some(objects) = self.kinds.get_mut(kind) {
-            objects.insert(object, packs);
+        let name = object.key.kind();
+        let packs = self.packed.has(name);
+        if let Some(kind) = self.kinds.get_mut(name.as_bytes()) {
+            kind.insert(object, packs);
         } else {
-            let mut objects = Objects::default();
-            let kind = kind.into();
-            objects.insert(object, packs);
-            self.kinds.insert_mut(kind, objects);
+            let mut kind = Kind { name: name.into(), objects: Tree::default(), dictionary: None };
+            kind.insert(object, packs);
+            self.kinds.insert(kind);
         }
     }
 
     fn remove(&mut self, key: &Key) {
-        if let Some(objects) = self.kinds.get_mut(key.kind()) {
-            objects.map.remove_mut(key.as_str());
+        if let Some(kind) = self.kinds.get_mut(key.kind().as_bytes()) {
+            kind.objects.remove(key.within_kind().as_bytes());
         }
     }
 
@@ -127,18 +136,7 @@ impl Snapshot {
     }
 }
 
-/// Key bounds that own their text, so that an iterator can outlive the call that made it.
-struct Span {
-    start: Bound<String>,
-    end: String,
-}
-
-impl RangeBounds<str> for Span {
-    fn start_bound(&self) -> Bound<&str> {
-        self.start.as_ref().map(String::as_str)
-    }
-
-    fn end_bound(&self) -> Bound<&str> {
-        Bound::Excluded(&self.end)
-    }
+fn names(within_kind: &[u8], name: &str) -> bool {
+    let namespace = within_kind.strip_suffix(name.as_bytes());
+    namespace.is_some_and(|namespace| namespace.last() == Some(&0))
 }

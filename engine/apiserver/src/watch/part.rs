@@ -13,7 +13,8 @@ use crate::views::{self, RECHECK_PERIOD};
 /// What the watcher may see, and what it has been shown.
 pub(super) struct Part {
     visible: views::View,
-    /// Names of the objects the watcher knows.
+    /// Names of the objects the watcher knows. Empty while everything is visible: that is what it knows then, and
+    /// there may be a hundred thousand.
     shown: HashSet<String>,
     changes: watch::Receiver<u64>,
     /// Rights have changed and nobody has looked yet.
@@ -55,6 +56,9 @@ impl Part {
             return Ok(());
         }
         let snapshot = store.snapshot_at(from).ok_or(Compacted { compacted: store.revision() })?;
+        if self.visible.is_full() {
+            return Ok(());
+        }
         for object in snapshot.scan(prefix, None).filter(|object| view.selects(object)) {
             self.shows(&object);
         }
@@ -65,7 +69,7 @@ impl Part {
     pub(super) fn shows(&mut self, object: &Object) -> bool {
         let name = object.key.name();
         let sees = self.visible.sees(name);
-        if sees {
+        if sees && !self.visible.is_full() {
             self.shown.insert(name.to_owned());
         }
         sees
@@ -73,6 +77,9 @@ impl Part {
 
     /// The line for one event, if the watcher is to know of it.
     pub(super) fn change(&mut self, view: &mut View, event: &Event) -> Option<Bytes> {
+        if self.visible.is_full() {
+            return view.change(event);
+        }
         let name = event.object.key.name();
         let now = event.kind == EventKind::Put && view.selects(&event.object) && self.visible.sees(name);
         let before = if now { !self.shown.insert(name.to_owned()) } else { self.shown.remove(name) };
@@ -122,17 +129,18 @@ impl Part {
                 continue;
             }
             let name = object.key.name();
-            match (self.shown.contains(name), self.visible.sees(name)) {
-                (false, true) => {
-                    self.shown.insert(name.to_owned());
-                    lines.push(view.event("ADDED", &object, object.revision));
-                }
+            let shown = was_full || self.shown.contains(name);
+            match (shown, self.shows(&object)) {
+                (false, true) => lines.push(view.event("ADDED", &object, object.revision)),
                 (true, false) => {
                     self.shown.remove(name);
                     lines.push(view.event("DELETED", &object, revision));
                 }
                 _ => {}
             }
+        }
+        if self.visible.is_full() {
+            self.shown = HashSet::new();
         }
         Ok(lines)
     }
