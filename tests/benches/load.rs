@@ -102,18 +102,19 @@ impl Load<'_> {
     /// # Panics
     /// At an answer of another status, with the answer.
     pub fn run(&self) -> Outcome {
-        let mut clients: Vec<Client> = (0..self.connections).map(|_| Client::connect(self.target)).collect();
+        let mut clients: Vec<Client> =
+            (0..self.connections).map(|number| Client::connect(self.target, number)).collect();
         let (cpu, began) = (thread_cpu(), Instant::now());
-        let (mut next, mut done, mut latencies) = (0, 0, Vec::new());
+        let (mut done, mut latencies) = (0, Vec::new());
         let more = |next: usize| match self.until {
             Until::Time(time) => began.elapsed() < time,
             Until::Each => next < self.requests.len(),
         };
         let mut under_way = 0;
         for client in &mut clients {
-            if more(next) {
-                client.send(&self.requests[next % self.requests.len()]);
-                (next, under_way) = (next + 1, under_way + 1);
+            if more(client.next) {
+                client.send_one_of(self.requests, self.connections);
+                under_way += 1;
             }
         }
         while under_way > 0 || clients.iter().any(|client| client.due.is_some()) {
@@ -127,9 +128,9 @@ impl Load<'_> {
                 }
                 if client.due.is_some_and(|due| self.pause.is_zero() || due <= Instant::now()) {
                     client.due = None;
-                    if more(next) {
-                        client.send(&self.requests[next % self.requests.len()]);
-                        (next, under_way) = (next + 1, under_way + 1);
+                    if more(client.next) {
+                        client.send_one_of(self.requests, self.connections);
+                        under_way += 1;
                     }
                 }
             }
@@ -167,6 +168,8 @@ struct Client {
     socket: TcpStream,
     tls: ClientConnection,
     answer: Vec<u8>,
+    /// Which request it sends next.
+    next: usize,
     /// When the request that is under way was sent.
     sent: Option<Instant>,
     /// When the next one is to be sent.
@@ -174,7 +177,7 @@ struct Client {
 }
 
 impl Client {
-    fn connect(target: &Target) -> Self {
+    fn connect(target: &Target, next: usize) -> Self {
         let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, target.port)).expect("the server listens");
         socket.set_nodelay(true).expect("a socket has options");
         let name = ServerName::try_from("127.0.0.1").expect("an address");
@@ -183,7 +186,13 @@ impl Client {
             tls.complete_io(&mut socket).expect("the server is who it should be");
         }
         socket.set_nonblocking(true).expect("a socket has options");
-        Self { socket, tls, answer: Vec::with_capacity(16 << 10), sent: None, due: None }
+        Self { socket, tls, answer: Vec::with_capacity(16 << 10), next, sent: None, due: None }
+    }
+
+    /// Each connection has requests of its own: with as many as there are connections, one.
+    fn send_one_of(&mut self, requests: &[Vec<u8>], connections: usize) {
+        self.send(&requests[self.next % requests.len()]);
+        self.next += connections;
     }
 
     fn send(&mut self, request: &[u8]) {

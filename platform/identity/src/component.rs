@@ -184,6 +184,9 @@ pub const SELDOM_READ: &[(&str, &str)] = &[
     (GROUP, "users"),
     (GROUP, "groups"),
     (GROUP, "applicationcredentials"),
+    (GROUP, "projects"),
+    ("", "limitranges"),
+    ("", "serviceaccounts"),
     ("rbac.authorization.k8s.io", "rolebindings"),
 ];
 

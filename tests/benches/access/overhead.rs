@@ -28,7 +28,6 @@ use crate::common::Table;
 use crate::load::{Load, Target, Until, own_cpu};
 use crate::people::{OBJECT, Server};
 
-const PEOPLE: usize = 50;
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_secs(3);
 const BAR: f64 = 15.0;
@@ -37,10 +36,10 @@ pub async fn measure(table: &mut Table) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let doors = Doors::open(directory.path()).await;
     let server = Server::sign_in(doors.closed, directory.path()).await;
-    let people = server.people(PEOPLE).await;
+    let people = server.people(CLIENTS).await;
     let closed = Target::new(doors.closed, &server.authority, None);
     let open = Target::new(doors.open, &server.authority, None);
-    // The same bytes for both.
+    // The same bytes for both. Every client is somebody and has a connection, as clients have.
     let requests: Vec<Vec<u8>> = people
         .iter()
         .map(|person| closed.request("GET", OBJECT, &[("x-auth-token", &person.token)], ""))
