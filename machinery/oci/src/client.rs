@@ -208,8 +208,12 @@ impl RegistryClient {
         }
         if blob.size_bytes <= MONOLITHIC_MAX_BYTES {
             let path = format!("v2/{repository}/blobs/uploads/?digest={}", blob.digest);
-            let mut bytes = Vec::new();
-            blob.source.open()?.read_to_end(&mut bytes)?;
+            let source = blob.source.clone();
+            let read = tokio::task::spawn_blocking(move || {
+                let mut bytes = Vec::new();
+                source.open()?.read_to_end(&mut bytes).map(|_| bytes)
+            });
+            let bytes = read.await.map_err(std::io::Error::other)??;
             let (headers, bytes) = (octets(bytes.len() as u64), Bytes::from(bytes));
             if let Some(pace) = &self.pace {
                 pace.take(bytes.len()).await;
