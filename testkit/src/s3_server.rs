@@ -1,6 +1,7 @@
 //! A real server of S3: s3s-fs, which checks signatures and keeps objects as files of a directory.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -46,6 +47,32 @@ impl S3Server {
 
     fn bucket(&self) -> PathBuf {
         self.root().join(Self::BUCKET)
+    }
+
+    /// `[registry.s3]` of an operator, with a file of credentials that is good.
+    pub fn settings(&self) -> String {
+        self.write_credentials(Self::SECRET_KEY, 0o600);
+        format!(
+            "[registry.s3]\nbucket = \"{}\"\nregionendpoint = \"{}\"\nrootdirectory = \"gantry\"\n\
+             credentials = \"{}\"\n",
+            Self::BUCKET,
+            self.endpoint(),
+            self.credentials().display()
+        )
+    }
+
+    fn credentials(&self) -> PathBuf {
+        self.directory.path().join("credentials")
+    }
+
+    /// Overwrites the file of credentials.
+    #[expect(clippy::disallowed_methods, reason = "a test's own files need not be durable")]
+    pub fn write_credentials(&self, secret: &str, mode: u32) {
+        let path = self.credentials();
+        let (id, name) = ("aws_access_key_id", "aws_secret_access_key");
+        std::fs::write(&path, format!("[default]\n{id} = {}\n{name} = {secret}\n", Self::KEY_ID))
+            .expect("written");
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("changed");
     }
 
     /// The file with an object's bytes.

@@ -62,11 +62,12 @@ pub(crate) async fn get(
     if head {
         return Ok(build(response, Body::empty()));
     }
-    let body = registry.store().content.body(&digest, start, end).await.map_err(|error| match error.kind() {
-        // Deleted between the look into the index and now.
-        io::ErrorKind::NotFound => unknown(),
-        _ => error.into(),
-    })?;
+    let body =
+        registry.store().content.body(&digest, start, end).await.map_err(|error| match error.kind() {
+            // Deleted between the look into the index and now.
+            io::ErrorKind::NotFound => unknown(),
+            _ => error.into(),
+        })?;
     Ok(build(response, body))
 }
 

@@ -127,7 +127,8 @@ impl Registry {
         let size = store.blob(repository, digest).filter(|size| *size <= payload::BYTES_MAX as u64);
         let Some(size) = size else { return Ok(None) };
         let mut bytes = Vec::new();
-        let read = store.content.source(digest, size).open().and_then(|mut blob| blob.read_to_end(&mut bytes));
+        let read =
+            store.content.source(digest, size).open().and_then(|mut blob| blob.read_to_end(&mut bytes));
         match read {
             Ok(_) => Ok(Some(bytes.into())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

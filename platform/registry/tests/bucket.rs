@@ -8,8 +8,9 @@ use std::time::Duration;
 use gantry_oci::Digest;
 use gantry_registry::{Config, S3Settings};
 use gantry_testkit::{S3Server, eventually};
+use reqwest::redirect::Policy;
 
-use crate::support::{Arc, PREFIX, Place, TestRegistry, open, open_at, try_open_at};
+use crate::support::{Arc, PREFIX, Place, TestRegistry, client, open, open_at, try_open_at};
 
 const REPOSITORY: &str = "/v2/demo/a/blobs";
 
@@ -203,10 +204,15 @@ async fn pulls_are_sent_to_the_bucket_where_that_is_allowed() {
     assert_eq!(test.ask("admin", "GET", &path, &[("if-none-match", &etag)], "").await.status, 304);
     let stranger = test.ask("bob", "GET", &path, &[], "").await;
     assert!(!stranger.headers.contains_key("location"), "{}", stranger.status);
-    let client = crate::support::client(&test.serve_with(place.clone(), allowed).await.1);
+    let (_test, address) = test.serve_with(place.clone(), allowed).await;
     let name = "demo/a".parse().expect("a name");
-    let blob = client.small_blob(&name, &Digest::of(b"somewhere else")).await;
-    assert_eq!(blob.expect("a blob"), "somewhere else");
+    for client in [client(&address, Policy::default()), client(&address, Policy::none()).sent_elsewhere(http)]
+    {
+        let blob = client.small_blob(&name, &Digest::of(b"somewhere else")).await;
+        assert_eq!(blob.expect("a blob"), "somewhere else");
+    }
+    let stays = client(&address, Policy::none()).small_blob(&name, &Digest::of(b"somewhere else")).await;
+    assert!(stays.is_err(), "it was not sent anywhere");
 }
 
 /// Of five parts, no two alike.

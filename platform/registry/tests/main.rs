@@ -17,6 +17,8 @@ mod files {
     mod scans;
     mod signatures;
 
+    const KILLS: usize = 5;
+
     fn place() -> Arc<Place> {
         Place::files()
     }
@@ -38,6 +40,9 @@ mod s3 {
     mod protocol;
     mod scans;
     mod signatures;
+
+    /// Each takes ten times as long.
+    const KILLS: usize = 2;
 
     fn place() -> Arc<Place> {
         Place::s3()

@@ -19,6 +19,7 @@ use gantry_registry::{
 use gantry_testkit::S3Server;
 use http::{HeaderMap, Method, Response};
 use http_body_util::BodyExt;
+use reqwest::redirect::Policy;
 use tower::ServiceExt;
 
 /// `admin` may do everything, `alice` what is below `demo/`, everybody may pull from `public/`.
@@ -155,12 +156,13 @@ pub fn try_open_at(
 }
 
 /// Our own client, for who may do everything.
-pub fn client(address: &str) -> RegistryClient {
+pub fn client(address: &str, redirects: Policy) -> RegistryClient {
     // Another test of the process may have installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut headers = HeaderMap::new();
     headers.insert("authorization", "Bearer admin-token".parse().expect("a header"));
-    let http = reqwest::Client::builder().default_headers(headers).build().expect("a client");
+    let http = reqwest::Client::builder().default_headers(headers).redirect(redirects);
+    let http = http.build().expect("a client");
     RegistryClient::new(format!("http://{address}").parse().expect("a URL"), http)
 }
 

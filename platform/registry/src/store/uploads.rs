@@ -138,7 +138,8 @@ impl Store {
         }
         let file = OpenOptions::new().create_new(true).read(true).write(true).open(&path)?;
         let hasher = Hasher::new(Algorithm::Sha256);
-        let upload = Upload { id: id.clone(), path, file, hasher, received_bytes: 0, resumable, closed: false };
+        let upload =
+            Upload { id: id.clone(), path, file, hasher, received_bytes: 0, resumable, closed: false };
         let handle = Arc::new(tokio::sync::Mutex::new(upload));
         let session = Session {
             repository: repository.clone(),

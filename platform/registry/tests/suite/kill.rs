@@ -11,7 +11,7 @@ use gantry_oci::Digest;
 use gantry_registry::Config;
 use serde_json::json;
 
-use super::place;
+use super::{KILLS, place};
 use crate::support::{Place, TestRegistry, open, open_at};
 
 /// Where the child works; only the parent of the test sets it.
@@ -19,7 +19,6 @@ const DIRECTORY: &str = "GANTRY_REGISTRY_TEST_DIRECTORY";
 const ROUND: &str = "GANTRY_REGISTRY_TEST_ROUND";
 /// The server of S3, if the blobs are there.
 const ENDPOINT: &str = "GANTRY_REGISTRY_TEST_S3";
-const ROUNDS: usize = 5;
 const PUSHERS: usize = 3;
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -29,7 +28,7 @@ fn what_was_acknowledged_is_whole_after_a_kill() {
     // As the test runner calls it: without the name of this program.
     let (_, module) = module_path!().split_once("::").expect("a module");
     let mut acknowledged = BTreeMap::new();
-    for round in 0..ROUNDS {
+    for round in 0..KILLS {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
             .args(["--exact", &format!("{module}::child_that_pushes"), "--ignored", "--nocapture"])
             .env(DIRECTORY, place.path())
@@ -63,7 +62,7 @@ fn what_was_acknowledged_is_whole_after_a_kill() {
         assert!(told > 20, "the child pushed nothing in round {round}");
         whole(&place, &acknowledged, round);
     }
-    assert!(acknowledged.len() > 20, "{}", acknowledged.len());
+    assert!(acknowledged.len() > KILLS * 4, "{}", acknowledged.len());
 }
 
 fn whole(place: &Arc<Place>, acknowledged: &BTreeMap<String, String>, round: usize) {
@@ -88,7 +87,8 @@ fn whole(place: &Arc<Place>, acknowledged: &BTreeMap<String, String>, round: usi
 #[ignore = "the child process of another test"]
 fn child_that_pushes() {
     let Some(directory) = std::env::var_os(DIRECTORY).map(PathBuf::from) else { return };
-    let endpoint = std::env::var_os(ENDPOINT).and_then(|at| at.into_string().ok()).filter(|at| !at.is_empty());
+    let endpoint =
+        std::env::var_os(ENDPOINT).and_then(|at| at.into_string().ok()).filter(|at| !at.is_empty());
     let round = std::env::var_os(ROUND).and_then(|round| round.into_string().ok()).expect("a round");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use gantry_oci::image::{Blob, Image};
 use gantry_oci::pack::{PackOptions, pack};
 use gantry_oci::{RepositoryName, Tag};
+use reqwest::redirect::Policy;
 
 use super::new;
 use crate::support::client;
@@ -14,7 +15,7 @@ async fn our_client_pushes_lists_and_deletes() {
     let test = new();
     let directory = test.place();
     let (test, address) = test.serve(directory).await;
-    let client = client(&address);
+    let client = client(&address, Policy::default());
     let (name, tag): (RepositoryName, Tag) = ("demo/x".parse().expect("a name"), "1".parse().expect("a tag"));
 
     // Large enough for two chunks.

@@ -69,9 +69,11 @@ mod tests {
         ] {
             assert_eq!(AccessKeys::parse(text).as_ref(), Some(&keys), "{text}");
         }
-        let temporary = AccessKeys::parse("aws_access_key_id=a\naws_secret_access_key=b\naws_session_token=c");
+        let temporary =
+            AccessKeys::parse("aws_access_key_id=a\naws_secret_access_key=b\naws_session_token=c");
         assert_eq!(temporary.expect("keys").session_token, Some(Secret::new("c".into())));
-        for bad in ["", "a b", "[x]\naws_access_key_id=a\n[y]\naws_secret_access_key=b", "aws_access_key_id="] {
+        for bad in ["", "a b", "[x]\naws_access_key_id=a\n[y]\naws_secret_access_key=b", "aws_access_key_id="]
+        {
             assert_eq!(AccessKeys::parse(bad), None, "{bad}");
         }
     }
