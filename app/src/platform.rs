@@ -275,7 +275,7 @@ fn open_registry(
     config.webhooks_may_reach.clone_from(&settings.config.registry.webhooks_may_reach);
     config.hosts = registry_hosts(settings.listen, server, host);
     config.s3.clone_from(&settings.config.registry.s3);
-    config.s3_keys = gantry_registry::AccessKeys::of_environment(|name| std::env::var(name).ok());
+    config.s3_keys = gantry_registry::AccessKeys::of_environment(gantry_base::settings::environment);
     let registry = gantry_registry::build(config, access, repositories).context("the registry")?;
     gate.connect(&registry);
     registry.audit_to(sink);

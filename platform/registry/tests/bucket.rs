@@ -130,7 +130,7 @@ async fn a_start_without_the_right_bucket_says_why() {
             (keys.id, keys.secret) = (id.to_owned(), gantry_base::secret::Secret::new(secret.to_owned()));
         }
     };
-    refused(&here, &keys(S3Server::KEY_ID, "wrong"), "SignatureDoesNotMatch");
+    refused(&here, &keys(S3Server::KEY_ID, "wrong"), ": S3: SignatureDoesNotMatch");
     refused(&here, &keys("nobody", S3Server::SECRET_KEY), "S3: ");
     refused(&here, &|c| c.s3_keys = None, "has no credentials, and AWS_ACCESS_KEY_ID");
     refused(&here, &|c| s3(c).bucket = "no-such".to_owned(), "NoSuchBucket");

@@ -56,7 +56,7 @@ pub(super) fn require_bucket(
     no_files: impl Fn() -> io::Result<bool>,
 ) -> io::Result<()> {
     let refused = |why: String| Err(io::Error::other(format!("{settings} {why}")));
-    let there = s3.read_small(OBJECT)?;
+    let there = s3.read_small(OBJECT).map_err(|error| asked(settings, &error))?;
     let claim = Claim::read(root)?;
     let claim = match (claim, there) {
         (Some(claim), Some(id)) if id.trim() == claim.id => claim,
@@ -93,6 +93,10 @@ pub(super) fn require_bucket(
     take(root, s3, settings, claim)
 }
 
+fn asked(settings: &S3Settings, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{settings}: {error}"))
+}
+
 fn take(root: &Path, s3: &S3, settings: &S3Settings, mut claim: Claim) -> io::Result<()> {
     if claim.made && claim.bucket == settings.bucket && claim.rootdirectory == settings.rootdirectory {
         return Ok(());
@@ -100,9 +104,11 @@ fn take(root: &Path, s3: &S3, settings: &S3Settings, mut claim: Claim) -> io::Re
     claim.bucket.clone_from(&settings.bucket);
     claim.rootdirectory.clone_from(&settings.rootdirectory);
     if !claim.made {
+        // Not everybody who serves S3 refuses to write into a bucket that is not there.
+        s3.list().map_err(|error| asked(settings, &error))?;
         // The file first: an object without one would be another registry's after a crash.
         claim.write(root)?;
-        s3.write_small(OBJECT, claim.id.clone())?;
+        s3.write_small(OBJECT, claim.id.clone()).map_err(|error| asked(settings, &error))?;
         claim.made = true;
     }
     claim.write(root)

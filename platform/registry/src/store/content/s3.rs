@@ -77,6 +77,8 @@ impl S3 {
             .with_bucket_name(&settings.bucket)
             .with_region(&settings.region)
             .with_virtual_hosted_style_request(!settings.forcepathstyle)
+            // Blobs go one by one, and not every server knows requests about many.
+            .with_disable_bulk_delete(true)
             .with_access_key_id(keys.id)
             .with_secret_access_key(keys.secret.expose())
             .with_client_options(client_options(settings)?)
