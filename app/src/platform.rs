@@ -274,7 +274,9 @@ fn open_registry(
     config.advisories = advisories.unwrap_or_else(|| data.join("advisories"));
     config.webhooks_may_reach.clone_from(&settings.config.registry.webhooks_may_reach);
     config.hosts = registry_hosts(settings.listen, server, host);
-    let registry = gantry_registry::build(config, access, repositories)?;
+    config.s3.clone_from(&settings.config.registry.s3);
+    config.s3_keys = gantry_registry::AccessKeys::of_environment(gantry_base::settings::environment);
+    let registry = gantry_registry::build(config, access, repositories).context("the registry")?;
     gate.connect(&registry);
     registry.audit_to(sink);
     if settings.config.registry.scan {

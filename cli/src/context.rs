@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gantry_base::secret::Secret;
 use gantry_base::settings::{DEFAULT_INSTANCE, InstanceDirs, environment};
+use gantry_oci::client::RegistryClient;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::credentials;
@@ -72,6 +73,18 @@ impl Context {
 
     /// A plain HTTP client with the same authority and credentials, for what is not Kubernetes.
     pub fn http(&self) -> anyhow::Result<reqwest::Client> {
+        Ok(self.signed_in()?.build()?)
+    }
+
+    /// The server's registry. Where it has a blob somewhere else, that is another host, which the system's
+    /// authorities vouch for.
+    pub fn registry(&self) -> anyhow::Result<RegistryClient> {
+        let http = self.signed_in()?.redirect(reqwest::redirect::Policy::none()).build()?;
+        let client = RegistryClient::new(self.server().parse()?, http);
+        Ok(client.sent_elsewhere(reqwest::Client::builder().build()?))
+    }
+
+    fn signed_in(&self) -> anyhow::Result<reqwest::ClientBuilder> {
         let mut builder = self.anonymous()?;
         if let Some(identity) = self.identity_pem()? {
             builder = builder.identity(reqwest::Identity::from_pem(&identity)?);
@@ -83,7 +96,7 @@ impl Context {
             headers.insert(http::header::AUTHORIZATION, value);
             builder = builder.default_headers(headers);
         }
-        Ok(builder.build()?)
+        Ok(builder)
     }
 
     /// The identity service, asked with the caller's credentials.

@@ -1,7 +1,7 @@
 //! A real instance of Gantry for one end-to-end test: the built binary, a containerd of its own, real
 //! clients. Every instance has its own name, directories, port, bridge, address ranges and nft table, so
 //! tests run side by side; dropping it runs `gantry down --purge` and looks for anything left on the host.
-//! [`Keystone`] and [`DockerRegistry`] are real peers that several tests ask; [`fuzz`] is for parsers.
+//! [`Keystone`], [`DockerRegistry`] and [`S3Server`] are real peers that several tests ask; [`fuzz`] is for parsers.
 //!
 //! ```no_run
 //! use gantry_testkit::Instance;
@@ -16,6 +16,7 @@ mod host;
 mod image;
 mod instance;
 mod keystone;
+mod s3_server;
 mod skip;
 mod wait;
 
@@ -27,5 +28,6 @@ pub use instance::{
     spdy_kubectl_program, unused_name,
 };
 pub use keystone::Keystone;
+pub use s3_server::S3Server;
 pub use skip::skip;
 pub use wait::{eventually, eventually_some, pause};

@@ -28,6 +28,7 @@ mod registry;
 mod registry_archives;
 mod registry_replication;
 mod registry_repositories;
+mod registry_s3;
 mod registry_signatures;
 mod registry_upstream;
 mod registry_webhooks;

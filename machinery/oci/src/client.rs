@@ -1,6 +1,7 @@
 //! A client of one registry (OCI Distribution 1.1).
 
 mod access;
+mod elsewhere;
 mod mirror;
 mod pace;
 mod pull;
@@ -111,6 +112,7 @@ pub struct RegistryClient {
     http: reqwest::Client,
     access: Option<Arc<access::Access>>,
     pace: Option<Pace>,
+    elsewhere: Option<reqwest::Client>,
 }
 
 type Watcher<'a> = &'a (dyn Fn(Progress) + Send + Sync);
@@ -118,7 +120,7 @@ type Watcher<'a> = &'a (dyn Fn(Progress) + Send + Sync);
 impl RegistryClient {
     /// `base` is the address without `/v2/`.
     pub fn new(base: Url, http: reqwest::Client) -> Self {
-        Self { base, http, access: None, pace: None }
+        Self { base, http, access: None, pace: None, elsewhere: None }
     }
 
     /// Does what the registry asks of strangers: gets tokens, and shows the credentials if there are any.
@@ -152,24 +154,34 @@ impl RegistryClient {
     ) -> Result<Response, ClientError> {
         let url = self.url(path)?;
         let scope = self.access.as_ref().map(|access| (access, access::Scope::of(&method, &url)));
-        let mut request = self.http.request(method, url).body(body);
+        let mut request = self.http.request(method.clone(), url).body(body);
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let Some((access, scope)) = scope else {
-            let response = request.send().await?;
-            return if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) };
+        let response = match scope {
+            Some((access, scope)) => self.send_signed(request, access, scope).await?,
+            None => request.send().await?,
         };
+        let response = self.followed(response, &method, headers).await?;
+        if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
+    }
+
+    async fn send_signed(
+        &self,
+        request: reqwest::RequestBuilder,
+        access: &access::Access,
+        scope: access::Scope,
+    ) -> Result<Response, ClientError> {
         // A body that is read from a file is gone; whoever sends one tries again.
         let again = request.try_clone();
-        let mut response = access.sign(request, &scope).send().await?;
+        let response = access.sign(request, &scope).send().await?;
         if response.status() == StatusCode::UNAUTHORIZED
             && access.answer(&response, &self.http, scope.clone()).await?
             && let Some(again) = again
         {
-            response = access.sign(again, &scope).send().await?;
+            return Ok(access.sign(again, &scope).send().await?);
         }
-        if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
+        Ok(response)
     }
 
     /// Pushes an image under each of `tags`, blobs first. `watch` is told of every piece.
@@ -208,8 +220,12 @@ impl RegistryClient {
         }
         if blob.size_bytes <= MONOLITHIC_MAX_BYTES {
             let path = format!("v2/{repository}/blobs/uploads/?digest={}", blob.digest);
-            let mut bytes = Vec::new();
-            blob.source.open()?.read_to_end(&mut bytes)?;
+            let source = blob.source.clone();
+            let read = tokio::task::spawn_blocking(move || {
+                let mut bytes = Vec::new();
+                source.open()?.read_to_end(&mut bytes).map(|_| bytes)
+            });
+            let bytes = read.await.map_err(std::io::Error::other)??;
             let (headers, bytes) = (octets(bytes.len() as u64), Bytes::from(bytes));
             if let Some(pace) = &self.pace {
                 pace.take(bytes.len()).await;

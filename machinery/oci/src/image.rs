@@ -35,6 +35,25 @@ pub struct Blob {
 pub enum MediaSource {
     Bytes(Bytes),
     File(FilePart),
+    Elsewhere(Opener),
+}
+
+type Open = dyn Fn(u64) -> io::Result<Box<dyn Read + Send>> + Send + Sync;
+
+/// Gives the bytes from an offset on, wherever they are. Opening does not block; reading may.
+#[derive(Clone)]
+pub struct Opener(Arc<Open>);
+
+impl Opener {
+    pub fn new(open: impl Fn(u64) -> io::Result<Box<dyn Read + Send>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(open))
+    }
+}
+
+impl std::fmt::Debug for Opener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Opener")
+    }
 }
 
 /// A part of a file. Clones share the temporary file, which goes with the last of them.
@@ -66,6 +85,7 @@ impl MediaSource {
                 file.seek(SeekFrom::Start(part.offset_bytes + offset_bytes))?;
                 Ok(Box::new(file.take(part.size_bytes - offset_bytes)))
             }
+            Self::Elsewhere(opener) => opener.0(offset_bytes),
         }
     }
 }

@@ -1,27 +1,19 @@
 //! Reading and deleting blobs.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::Response;
-use bytes::Bytes;
-use futures::StreamExt;
 use gantry_oci::{Digest, RepositoryName};
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE,
-    RANGE,
+    LOCATION, RANGE,
 };
 use http::{HeaderMap, StatusCode};
 
 use crate::Registry;
 use crate::errors::{ApiError, ErrorCode};
 use crate::store::Removed;
-
-/// One read from the disk; a download holds two (one being sent, one being read).
-const CHUNK_BYTES: u64 = 256 * 1024;
 
 /// `GET` and `HEAD /v2/NAME/blobs/DIGEST`.
 pub(crate) async fn get(
@@ -43,6 +35,13 @@ pub(crate) async fn get(
     if matches(headers, &etag) {
         return Ok(build(response.status(StatusCode::NOT_MODIFIED), Body::empty()));
     }
+    // The size is in the index; the rest is what costs.
+    if !head && let Some(url) = registry.store().content.redirect(&digest).await? {
+        let response = Response::builder().status(StatusCode::TEMPORARY_REDIRECT).header(LOCATION, url);
+        let response = response.header("Docker-Content-Digest", digest.to_string());
+        // The URL is good for a while only, and for whoever has it.
+        return Ok(build(response.header(CACHE_CONTROL, "no-store"), Body::empty()));
+    }
     response = response.header(CONTENT_TYPE, "application/octet-stream");
     let current = headers.get(IF_RANGE).is_none_or(|v| v.as_bytes() == etag.as_bytes());
     let range = headers.get(RANGE).filter(|_| current && !head).and_then(|v| v.to_str().ok());
@@ -63,26 +62,12 @@ pub(crate) async fn get(
     if head {
         return Ok(build(response, Body::empty()));
     }
-    let path = registry.store().blob_path(&digest);
-    let (file, first) = registry
-        .blocking(move |_| {
-            let file = File::open(path)?;
-            let first = read(&file, start, end)?;
-            Ok((Arc::new(file), first))
-        })
-        .await
-        .map_err(|error| match error.kind() {
+    let body =
+        registry.store().content.body(&digest, start, end).await.map_err(|error| match error.kind() {
             // Deleted between the look into the index and now.
             io::ErrorKind::NotFound => unknown(),
             _ => error.into(),
         })?;
-    let sent = start + first.len() as u64;
-    let body = if sent == end {
-        Body::from(first)
-    } else {
-        let rest = read_ahead(file, sent, end);
-        Body::from_stream(futures::stream::once(async move { Ok(first) }).chain(rest))
-    };
     Ok(build(response, body))
 }
 
@@ -106,30 +91,6 @@ pub(crate) async fn delete(
             .status(StatusCode::CONFLICT)
             .message(format!("a manifest names {named}: delete the manifest, and the blob goes with it"))),
     }
-}
-
-/// Chunks from `start` to `end`, the next one read while one is sent.
-fn read_ahead(
-    file: Arc<File>,
-    start: u64,
-    end: u64,
-) -> impl futures::Stream<Item = io::Result<Bytes>> + Send + 'static {
-    let offsets = (start..end).step_by(CHUNK_BYTES as usize);
-    futures::stream::iter(offsets)
-        .map(move |at| {
-            let file = file.clone();
-            async move {
-                tokio::task::spawn_blocking(move || read(&file, at, end)).await.map_err(io::Error::other)?
-            }
-        })
-        .buffered(2)
-}
-
-fn read(file: &File, start: u64, end: u64) -> io::Result<Bytes> {
-    // At most a chunk, which fits.
-    let mut buffer = vec![0; (end - start).min(CHUNK_BYTES) as usize];
-    file.read_exact_at(&mut buffer, start)?;
-    Ok(buffer.into())
 }
 
 /// Whether `If-None-Match` names this content.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::store::{AccessKeys, S3Settings};
+
 /// What an operator sets in `config.toml`.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -19,11 +21,14 @@ pub struct Settings {
     pub advisories: Option<PathBuf>,
     /// Networks that webhooks may reach although they would not: this machine, and addresses of its links.
     pub webhooks_may_reach: Vec<IpNet>,
+    /// Blobs are in a bucket, and not in files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Settings>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { anonymous_pull: false, scan: true, advisories: None, webhooks_may_reach: Vec::new() }
+        Self { anonymous_pull: false, scan: true, advisories: None, webhooks_may_reach: Vec::new(), s3: None }
     }
 }
 
@@ -42,12 +47,16 @@ pub struct Config {
     pub advisories: PathBuf,
     /// As in [`Settings`].
     pub webhooks_may_reach: Vec<IpNet>,
+    /// As in [`Settings`].
+    pub s3: Option<S3Settings>,
+    /// Who the registry is to S3, where its settings name no file.
+    pub s3_keys: Option<AccessKeys>,
     /// An upload that got no byte for this long is forgotten.
     pub upload_expiry: Duration,
     /// Garbage collection leaves alone what was pushed or asked for within this time: a client may have seen
     /// that a blob exists and be about to push the manifest that names it.
     pub garbage_age: Duration,
-    /// Files that garbage collection removes in a second: bounds what pushes and pulls notice of it.
+    /// Blobs that garbage collection removes in a second: bounds what pushes and pulls notice of it.
     pub garbage_removals_per_second_max: u32,
 }
 
@@ -57,6 +66,8 @@ impl Config {
         Self {
             advisories: root.join("advisories"),
             webhooks_may_reach: Vec::new(),
+            s3: None,
+            s3_keys: None,
             root,
             external_url: None,
             hosts: Vec::new(),

@@ -25,6 +25,8 @@ pub enum ErrorCode {
     TagInvalid,
     RangeInvalid,
     PaginationNumberInvalid,
+    /// Of the distribution project: the specification has none.
+    Unavailable,
     Unknown,
 }
 
@@ -59,6 +61,7 @@ impl ErrorCode {
             Self::PaginationNumberInvalid => {
                 ("PAGINATION_NUMBER_INVALID", S::BAD_REQUEST, "invalid number of results requested")
             }
+            Self::Unavailable => ("UNAVAILABLE", S::SERVICE_UNAVAILABLE, "service unavailable"),
             Self::Unknown => ("UNKNOWN", S::INTERNAL_SERVER_ERROR, "unknown error"),
         }
     }
@@ -142,6 +145,11 @@ impl From<std::io::Error> for ApiError {
             return Self::new(ErrorCode::Unknown)
                 .status(StatusCode::INSUFFICIENT_STORAGE)
                 .message("no space left in the registry");
+        }
+        if error.kind() == std::io::ErrorKind::HostUnreachable {
+            tracing::error!(%error, "the registry's storage does not answer");
+            return Self::new(ErrorCode::Unavailable)
+                .message("the registry's storage does not answer: try again later");
         }
         tracing::error!(%error, "registry storage failed");
         Self::new(ErrorCode::Unknown).message("the registry could not read or write its storage")

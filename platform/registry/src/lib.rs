@@ -1,4 +1,4 @@
-//! Gantry's registry: OCI Distribution 1.1 over content-addressed files.
+//! Gantry's registry: OCI Distribution 1.1 over content by digest, in files or on S3.
 //!
 //! [`build`] gives a [`Registry`]; its [`Registry::router`] serves `/v2/…` and `/token`. Who may do what is
 //! asked of the platform's authoriser as rights on the virtual resource `repositories` of the group
@@ -54,7 +54,7 @@ pub use rights::{RepositoryRights, RepositoryVisibility};
 pub use routes::PATHS;
 pub use seed::SeedError;
 pub use signatures::Signatures;
-pub use store::{Checked, Collected, Collecting, Problem};
+pub use store::{AccessKeys, Checked, Collected, Collecting, Problem, S3Settings};
 pub use tokens::{JwtIssuer, NotBeyondRegistry, PasswordIsToken, RegistryTokens, Scope, TokenIssuer};
 
 /// A cheap handle on one registry.

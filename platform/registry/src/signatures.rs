@@ -1,6 +1,6 @@
 //! Who signed an image of ours, as far as it matters to somebody's trust.
 
-use std::io;
+use std::io::{self, Read};
 
 use bytes::Bytes;
 use gantry_oci::{Digest, RepositoryName};
@@ -123,12 +123,17 @@ impl Registry {
 
     /// A small blob of the repository. Its digest was checked when it came, and the signature is what says more.
     fn payload(&self, repository: &RepositoryName, digest: &Digest) -> io::Result<Option<Bytes>> {
-        let fits =
-            self.store().blob(repository, digest).is_some_and(|size| size <= payload::BYTES_MAX as u64);
-        if !fits {
-            return Ok(None);
+        let store = self.store();
+        let size = store.blob(repository, digest).filter(|size| *size <= payload::BYTES_MAX as u64);
+        let Some(size) = size else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let read =
+            store.content.source(digest, size).open().and_then(|mut blob| blob.read_to_end(&mut bytes));
+        match read {
+            Ok(_) => Ok(Some(bytes.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
-        Ok(gantry_base::fs::read_optional(&self.store().blob_path(digest))?.map(Bytes::from))
     }
 }
 

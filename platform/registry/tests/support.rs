@@ -1,17 +1,25 @@
 //! A registry behind a plain-HTTP listener.
 
 use std::path::Path;
-use std::sync::Arc;
+pub use std::sync::Arc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::Next;
+use gantry_base::secret::Secret;
 use gantry_kube_types::{
     Attributes, Authenticator, Authorizer, ConnectionInfo, Decision, StatusError, UserInfo,
 };
-use gantry_registry::{Access, Catalogue, Config, JwtIssuer, PasswordIsToken, Registry, RegistryTokens};
+use gantry_oci::Digest;
+use gantry_oci::client::RegistryClient;
+use gantry_registry::{
+    Access, AccessKeys, Catalogue, Config, JwtIssuer, PasswordIsToken, Registry, RegistryTokens, S3Settings,
+};
+use gantry_testkit::S3Server;
 use http::{HeaderMap, Method, Response};
 use http_body_util::BodyExt;
+use reqwest::redirect::Policy;
 use tower::ServiceExt;
 
 /// `admin` may do everything, `alice` what is below `demo/`, everybody may pull from `public/`.
@@ -50,19 +58,92 @@ impl Authenticator for UserTokens {
     }
 }
 
+/// Where a registry of a test is.
+pub struct Place {
+    directory: tempfile::TempDir,
+    /// What has the content of its blobs, if not the directory.
+    pub s3: Option<Mutex<S3Server>>,
+}
+
+impl Place {
+    pub fn files() -> Arc<Self> {
+        Arc::new(Self { directory: tempfile::tempdir().expect("a directory"), s3: None })
+    }
+
+    pub fn s3() -> Arc<Self> {
+        let s3 = Some(Mutex::new(S3Server::start()));
+        Arc::new(Self { directory: tempfile::tempdir().expect("a directory"), s3 })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The server; there is one.
+    pub fn server(&self) -> MutexGuard<'_, S3Server> {
+        let server = self.s3.as_ref().expect("a place on S3");
+        server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn endpoint(&self) -> Option<String> {
+        self.s3.as_ref().map(|_| self.server().endpoint())
+    }
+
+    /// Takes content away behind the registry's back.
+    pub fn lose(&self, digest: &Digest) {
+        let name = format!("blobs/sha256/{}/{}", &digest.hex()[..2], digest.hex());
+        let path = match &self.s3 {
+            Some(_) => self.server().object(&format!("{PREFIX}/{name}")),
+            None => self.path().join("registry").join(name),
+        };
+        std::fs::remove_file(path).expect("a blob");
+    }
+}
+
+/// Of the names in the bucket.
+pub const PREFIX: &str = "of/the/test";
+
+/// The bucket of a server that [`S3Server`] started, maybe in another process.
+pub fn on_s3(config: &mut Config, endpoint: &str) {
+    // Another test of the process may have installed it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    config.s3 = Some(S3Settings {
+        regionendpoint: Some(endpoint.to_owned()),
+        rootdirectory: PREFIX.to_owned(),
+        ..S3Settings::new(S3Server::BUCKET)
+    });
+    config.s3_keys = Some(AccessKeys {
+        id: S3Server::KEY_ID.to_owned(),
+        secret: Secret::new(S3Server::SECRET_KEY.to_owned()),
+        session_token: None,
+    });
+}
+
 pub struct TestRegistry {
     pub registry: Registry,
-    directory: Option<Arc<tempfile::TempDir>>,
+    place: Option<Arc<Place>>,
 }
 
-pub fn open(directory: Arc<tempfile::TempDir>, change: impl FnOnce(&mut Config)) -> TestRegistry {
-    let test = open_at(directory.path(), change);
-    TestRegistry { directory: Some(directory), ..test }
+pub fn open(place: Arc<Place>, change: impl FnOnce(&mut Config)) -> TestRegistry {
+    let test = open_at(place.path(), place.endpoint().as_deref(), change);
+    TestRegistry { place: Some(place), ..test }
 }
 
-/// In a directory that somebody else keeps.
-pub fn open_at(directory: &Path, change: impl FnOnce(&mut Config)) -> TestRegistry {
+/// In a directory that somebody else keeps, with the blobs at an endpoint of S3, if there is one.
+pub fn open_at(directory: &Path, s3: Option<&str>, change: impl FnOnce(&mut Config)) -> TestRegistry {
+    let registry = try_open_at(directory, s3, change).expect("a registry");
+    TestRegistry { registry, place: None }
+}
+
+pub fn try_open_at(
+    directory: &Path,
+    s3: Option<&str>,
+    change: impl FnOnce(&mut Config),
+) -> std::io::Result<Registry> {
     let mut config = Config::new(directory.join("registry"));
+    if let Some(endpoint) = s3 {
+        on_s3(&mut config, endpoint);
+    }
     change(&mut config);
     let issuer = Arc::new(JwtIssuer::open(&directory.join("token.key")).expect("a key"));
     let access = Access {
@@ -71,12 +152,18 @@ pub fn open_at(directory: &Path, change: impl FnOnce(&mut Config)) -> TestRegist
         passwords: Arc::new(PasswordIsToken(Arc::new(UserTokens))),
         bearers: Arc::new(UserTokens),
     };
-    let registry = gantry_registry::build(config, access, Catalogue::default()).expect("a registry");
-    TestRegistry { registry, directory: None }
+    gantry_registry::build(config, access, Catalogue::default())
 }
 
-pub fn new() -> TestRegistry {
-    open(Arc::new(tempfile::tempdir().expect("a directory")), |_| {})
+/// Our own client, for who may do everything.
+pub fn client(address: &str, redirects: Policy) -> RegistryClient {
+    // Another test of the process may have installed it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut headers = HeaderMap::new();
+    headers.insert("authorization", "Bearer admin-token".parse().expect("a header"));
+    let http = reqwest::Client::builder().default_headers(headers).redirect(redirects);
+    let http = http.build().expect("a client");
+    RegistryClient::new(format!("http://{address}").parse().expect("a URL"), http)
 }
 
 /// A response read whole.
@@ -102,9 +189,9 @@ impl Answer {
 }
 
 impl TestRegistry {
-    /// The directory it is in, which lives as long as somebody has this.
-    pub fn directory(&self) -> Arc<tempfile::TempDir> {
-        self.directory.clone().expect("a directory of its own")
+    /// Where it is, which lives as long as somebody has this.
+    pub fn place(&self) -> Arc<Place> {
+        self.place.clone().expect("a place of its own")
     }
 
     /// One request of `user`, without a socket.
@@ -132,13 +219,20 @@ impl TestRegistry {
     }
 
     /// Listens on loopback with the authentication chain of a front door; returns `127.0.0.1:PORT`.
-    pub async fn serve(self, directory: Arc<tempfile::TempDir>) -> (Self, String) {
+    pub async fn serve(self, place: Arc<Place>) -> (Self, String) {
+        self.serve_with(place, |_| {}).await
+    }
+
+    pub async fn serve_with(self, place: Arc<Place>, change: impl FnOnce(&mut Config)) -> (Self, String) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         drop(self.registry);
         let url = format!("http://{address}");
-        let test = open(directory.clone(), |config| config.external_url = Some(url));
-        let issuer = Arc::new(JwtIssuer::open(&directory.path().join("token.key")).expect("a key"));
+        let test = open(place.clone(), |config| {
+            config.external_url = Some(url);
+            change(config);
+        });
+        let issuer = Arc::new(JwtIssuer::open(&place.path().join("token.key")).expect("a key"));
         let chain: Arc<Vec<Box<dyn Authenticator>>> = Arc::new(vec![
             Box::new(RegistryTokens(issuer)),
             Box::new(PasswordIsToken(Arc::new(UserTokens))),

@@ -4,6 +4,7 @@
 //! Both listen on loopback with TLS, keep their content on the same disk, and are asked by the same client in turns.
 //! Ours also asks who it is and writes down what they did; docker-registry lets everybody in.
 
+mod bucket;
 #[path = "../common.rs"]
 mod common;
 mod garbage;
@@ -49,6 +50,9 @@ fn main() -> ExitCode {
     }
     if wanted("garbage") {
         runtime.block_on(garbage::measure(&mut table));
+    }
+    if wanted("bucket") && runtime.block_on(bucket::measure(&table)).is_none() {
+        return unmeasured("no instance");
     }
     table.end()
 }

@@ -77,7 +77,7 @@ fn judge(deed: &str, mine: Vec<Duration>, peers: Vec<Duration>, peer: &str, tabl
     );
 }
 
-fn middle(mut times: Vec<Duration>) -> Duration {
+pub fn middle(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times[times.len() / 2]
 }

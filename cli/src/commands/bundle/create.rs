@@ -58,7 +58,7 @@ pub async fn run(args: CreateArgs, flags: &ClientFlags) -> anyhow::Result<()> {
     let mut collected = None;
     if !args.images.is_empty() {
         let context = Context::load(flags).await?;
-        let client = RegistryClient::new(context.server().parse()?, context.http()?);
+        let client = context.registry()?;
         let mut all = Collected::new(client.clone());
         for image in &args.images {
             all.image(image, args.platform.as_deref()).await?;

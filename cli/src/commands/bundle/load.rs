@@ -54,7 +54,7 @@ pub async fn run(args: LoadArgs, flags: &ClientFlags) -> anyhow::Result<()> {
     super::check(bundle.clone()).await.with_context(|| shown.clone())?;
     if !bundle.manifest().repositories.is_empty() {
         let context = Context::load(flags).await?;
-        let client = RegistryClient::new(context.server().parse()?, context.http()?);
+        let client = context.registry()?;
         images(&client, &bundle, args.into.as_ref()).await?;
     }
     if let Some(advisories) = bundle.manifest().advisories.as_ref().filter(|_| !args.no_advisories) {

@@ -73,7 +73,7 @@ pub async fn run(command: ImageCommand, flags: &ClientFlags) -> anyhow::Result<(
         other => other,
     };
     let context = Context::load(flags).await?;
-    let client = RegistryClient::new(context.server().parse()?, context.http()?);
+    let client = context.registry()?;
     match command {
         ImageCommand::Pack(args) => pack::run(*args, &client).await,
         ImageCommand::Load(args) => load::run(args, &client).await,

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use gantry_oci::archive::{ArchiveLimits, open};
-use gantry_oci::client::RegistryClient;
 use gantry_oci::image::Image;
 use gantry_scanner::advisories::{self, AdvisoryError, Index, Severity, Vulnerability};
 use gantry_scanner::compliance::{Check, MalwareList, Outcome};
@@ -238,7 +237,7 @@ fn archived(path: &Path, wanted: Option<&str>) -> anyhow::Result<(String, Image)
 async fn pull(name: &str, flags: &ClientFlags) -> anyhow::Result<Image> {
     let reference = super::parse_local(name)?;
     let context = Context::load(flags).await?;
-    let client = RegistryClient::new(context.server().parse()?, context.http()?);
+    let client = context.registry()?;
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
     let watch = |done, total| {
         bar.set_length(total);

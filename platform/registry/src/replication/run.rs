@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use bytes::Bytes;
 use gantry_kube_types::SecurityEvent;
 use gantry_oci::client::{ClientError, RegistryClient};
-use gantry_oci::image::{Blob, FilePart, MediaSource};
+use gantry_oci::image::Blob;
 use gantry_oci::{Digest, RepositoryName, Tag};
 use gantry_registry_api::{Direction, EventType, ReplicationSpec};
 use http::StatusCode;
@@ -310,14 +310,8 @@ impl<'a> Run<'a> {
         let Some(size_bytes) = self.registry.store().blob(&way.from, digest) else {
             return Err(format!("the blob {digest} is missing"));
         };
-        let path = self.registry.store().blob_path(digest);
-        let part = FilePart { path, offset_bytes: 0, size_bytes, keep: None };
-        let blob = Blob {
-            media_type: String::new(),
-            digest: digest.clone(),
-            size_bytes,
-            source: MediaSource::File(part),
-        };
+        let source = self.registry.store().content.source(digest, size_bytes);
+        let blob = Blob { media_type: String::new(), digest: digest.clone(), size_bytes, source };
         let sent = std::sync::atomic::AtomicBool::new(false);
         let watch = |progress: gantry_oci::client::Progress| {
             sent.fetch_or(!progress.present, std::sync::atomic::Ordering::SeqCst);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 
-use gantry_oci::image::{Blob, FilePart, Image, MediaSource};
+use gantry_oci::image::{Blob, Image};
 use gantry_oci::{Digest, RepositoryName};
 use gantry_scanner::{Report, sbom};
 use serde::Deserialize;
@@ -57,7 +57,7 @@ pub(crate) fn has_file_system(manifest: &[u8]) -> bool {
     serde_json::from_slice::<Manifest>(manifest).is_ok_and(|manifest| manifest.has_file_system())
 }
 
-/// The image, its blobs being the store's files; nothing where it is not there, or no file system.
+/// The image, its blobs being the store's; nothing where it is not there, or no file system.
 pub(super) fn read(store: &Store, repository: &RepositoryName, digest: &Digest) -> io::Result<Option<Image>> {
     let Some(record) = store.record(repository, digest).filter(|record| is_image(record)) else {
         return Ok(None);
@@ -72,10 +72,9 @@ pub(super) fn read(store: &Store, repository: &RepositoryName, digest: &Digest) 
         let size_bytes = store.blob(repository, &descriptor.digest).ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, format!("{} is kept elsewhere", descriptor.digest))
         })?;
-        let path = store.blob_path(&descriptor.digest);
-        let part = FilePart { path, offset_bytes: 0, size_bytes, keep: None };
+        let source = store.content.source(&descriptor.digest, size_bytes);
         let Descriptor { media_type, digest } = descriptor;
-        io::Result::Ok(Blob { media_type, digest, size_bytes, source: MediaSource::File(part) })
+        io::Result::Ok(Blob { media_type, digest, size_bytes, source })
     };
     let config = blob(manifest.config)?;
     let layers = manifest.layers.into_iter().map(blob).collect::<io::Result<_>>()?;

@@ -1,4 +1,4 @@
-//! Blobs: content-addressed files and the links that make them visible in repositories.
+//! Blobs: content by digest and the links that make it visible in repositories.
 
 use std::fs;
 use std::io;
@@ -23,7 +23,7 @@ impl Store {
         Some(found.size_bytes)
     }
 
-    /// Moves the file at `from`, whose content has `digest` and is fsynced, to its place and links it.
+    /// Makes the file at `from`, whose content has `digest` and is fsynced, a blob and links it. The file may stay.
     pub(crate) fn commit_blob(
         &self,
         repository: &RepositoryName,
@@ -31,24 +31,20 @@ impl Store {
         digest: &Digest,
         size_bytes: u64,
     ) -> io::Result<()> {
-        let path = self.blob_path(digest);
-        // The path ends in a shard directory and a name.
-        let shard = path.parent().unwrap_or(&path);
-        self.directories.ensure(shard)?;
-        let pin = {
+        let (pin, is_known) = {
+            // After a removal of the same content that is under way; the pin keeps off the next one.
             let _blob = self.lock_blob(digest);
-            if self.index().blobs.contains_key(digest) {
-                remove_file(from)?;
-            } else {
-                fs::rename(from, &path)?;
-            }
             let mut index = self.index_mut();
-            let new = || BlobInfo::new(size_bytes, SystemTime::now());
-            index.blobs.entry(digest.clone()).or_insert_with(new);
-            self.pin(&mut index, digest)
+            (self.pin(&mut index, digest), index.blobs.contains_key(digest))
         };
         race();
-        self.directories.sync(shard)?;
+        if !is_known {
+            let put = self.content.put(from, digest, size_bytes);
+            put.inspect_err(|_| self.doubt(digest))?;
+            race();
+            let new = || BlobInfo::new(size_bytes, SystemTime::now());
+            self.index_mut().blobs.entry(digest.clone()).or_insert_with(new);
+        }
         self.write_link(repository, &pin)
     }
 
@@ -69,12 +65,12 @@ impl Store {
         self.write_link(repository, &pin).map(|()| true)
     }
 
-    /// Notes that somebody relies on a blob of the index; until the pin is dropped, it is no garbage.
+    /// Notes that somebody relies on a blob that is there or about to come; until the pin is dropped, it is no garbage.
     fn pin<'a>(&'a self, index: &mut Index, digest: &'a Digest) -> Pin<'a> {
         if let Some(blob) = index.blobs.get_mut(digest) {
             blob.touched = SystemTime::now();
-            blob.pins += 1;
         }
+        *index.pins.entry(digest.clone()).or_default() += 1;
         Pin { store: self, digest }
     }
 
@@ -99,7 +95,7 @@ impl Store {
         }
     }
 
-    /// Takes the blob out of the repository; garbage collection removes its file when no repository has it.
+    /// Takes the blob out of the repository; garbage collection removes it when no repository has it.
     pub(crate) fn unlink_blob(&self, repository: &RepositoryName, digest: &Digest) -> io::Result<Removed> {
         let directory = self.repository_directory(repository, "_blobs");
         {
@@ -139,8 +135,11 @@ struct Pin<'a> {
 
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
-        if let Some(blob) = self.store.index_mut().blobs.get_mut(self.digest) {
-            blob.pins = blob.pins.saturating_sub(1);
+        let mut index = self.store.index_mut();
+        let left = index.pins.get(self.digest).map_or(0, |pins| pins.saturating_sub(1));
+        match left {
+            0 => drop(index.pins.remove(self.digest)),
+            left => drop(index.pins.insert(self.digest.clone(), left)),
         }
     }
 }

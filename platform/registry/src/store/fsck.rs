@@ -1,6 +1,6 @@
 //! Is everything that was acknowledged still there, and is it what its digest says?
 
-use std::fs::File;
+use std::collections::HashMap;
 use std::io;
 
 use gantry_oci::{Digest, Hasher, RepositoryName};
@@ -61,12 +61,13 @@ impl Store {
             checked.repositories += 1;
             self.check_repository(repository, &mut checked)?;
         }
+        let sizes = self.content.list()?.into_iter().map(|found| (found.digest, found.size_bytes)).collect();
         for (done, digest) in blobs.iter().enumerate() {
             if !watch(names.len() + done, total) {
                 return Ok(checked);
             }
             checked.blobs += 1;
-            if let Some(problem) = self.check_blob(digest, content, &mut checked.bytes)? {
+            if let Some(problem) = self.check_blob(digest, &sizes, content, &mut checked.bytes)? {
                 checked.found(None, digest, problem);
             }
         }
@@ -131,27 +132,36 @@ impl Store {
         }
     }
 
-    fn check_blob(&self, digest: &Digest, content: bool, bytes: &mut u64) -> io::Result<Option<String>> {
+    /// `sizes` is what there was when the check came to the blobs.
+    fn check_blob(
+        &self,
+        digest: &Digest,
+        sizes: &HashMap<Digest, u64>,
+        content: bool,
+        bytes: &mut u64,
+    ) -> io::Result<Option<String>> {
         let known = || self.index().blobs.get(digest).copied();
         let Some(info) = known() else { return Ok(None) };
-        let path = self.blob_path(digest);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            // Garbage that went meanwhile, or lost.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(known().map(|_| "the blob's file is gone".to_owned()));
-            }
-            Err(error) => return Err(error),
+        // Garbage that went meanwhile, or lost.
+        let gone = || known().map(|_| "the blob's content is gone".to_owned());
+        let size = match sizes.get(digest) {
+            Some(size) => Some(*size),
+            None => self.content.size(digest)?,
         };
-        let size = file.metadata()?.len();
+        let Some(size) = size else { return Ok(gone()) };
         if size != info.size_bytes {
-            return Ok(Some(format!("the blob's file has {size} bytes, not {}", info.size_bytes)));
+            return Ok(Some(format!("the blob's content has {size} bytes, not {}", info.size_bytes)));
         }
         if !content {
             return Ok(None);
         }
-        let (found, read) = Hasher::read(digest.algorithm(), file)?;
+        let source = self.content.source(digest, size);
+        let (found, read) = match source.open().and_then(|read| Hasher::read(digest.algorithm(), read)) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(gone()),
+            Err(error) => return Err(error),
+        };
         *bytes += read;
-        Ok((found != *digest).then(|| format!("the blob's file has the digest {found}")))
+        Ok((found != *digest).then(|| format!("the blob's content has the digest {found}")))
     }
 }

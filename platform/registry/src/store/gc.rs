@@ -1,6 +1,6 @@
 //! Garbage collection beside pushes.
 //!
-//! A blob's link goes when no manifest of the repository names it, a blob's file when no repository has a link, both
+//! A blob's link goes when no manifest of the repository names it, its content when no repository has a link, both
 //! only when nobody pushed or asked for it within `Config::garbage_age`. That age is for clients, which look whether
 //! a blob exists before they push a manifest that names it; what keeps the store whole is that each removal is decided
 //! again under the lock that pushes of the same blob or repository take, and that a blob about to be linked is pinned.
@@ -10,6 +10,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gantry_oci::{Digest, RepositoryName};
@@ -78,6 +79,7 @@ impl Store {
             collected.links += self.collect_links(repository)?;
             done += 1;
         }
+        self.collect_doubtful()?;
         let garbage = self.unlinked_blobs();
         let total = done + garbage.len();
         let mut pace = Pace::new(self.config.garbage_removals_per_second_max);
@@ -97,7 +99,7 @@ impl Store {
     }
 
     fn is_old(&self, blob: &BlobInfo) -> bool {
-        blob.pins == 0 && blob.touched.elapsed().is_ok_and(|age| age >= self.config.garbage_age)
+        blob.touched.elapsed().is_ok_and(|age| age >= self.config.garbage_age)
     }
 
     fn collect_links(&self, repository: &RepositoryName) -> io::Result<usize> {
@@ -137,7 +139,9 @@ impl Store {
         let Some(entry) = index.repositories.get(repository) else { return Vec::new() };
         let used: HashSet<&Digest> = entry.manifests.values().flat_map(|m| &m.blobs).collect();
         let unused = entry.blobs.iter().filter(|digest| !used.contains(digest));
-        unused.filter(|d| index.blobs.get(*d).is_none_or(|blob| self.is_old(blob))).cloned().collect()
+        let garbage =
+            |d: &&Digest| !index.pins.contains_key(*d) && index.blobs.get(*d).is_none_or(|b| self.is_old(b));
+        unused.filter(garbage).cloned().collect()
     }
 
     fn unlinked_blobs(&self) -> Vec<Digest> {
@@ -153,20 +157,45 @@ impl Store {
     /// Gives back the space of a blob that was taken out of its last repository, without waiting for it to be old:
     /// nobody can have seen it elsewhere. False if somebody has it, or is about to.
     pub(super) fn remove_unseen(&self, digest: &Digest) -> io::Result<bool> {
-        Ok(self.remove_blob(digest, |blob| blob.links == 0 && blob.pins == 0)?.is_some())
+        Ok(self.remove_blob(digest, |blob| blob.links == 0)?.is_some())
     }
 
     fn remove_blob(&self, digest: &Digest, goes: impl Fn(&BlobInfo) -> bool) -> io::Result<Option<BlobInfo>> {
         let _blob = self.lock_blob(digest);
         let removed = {
             let mut index = self.index_mut();
-            if !index.blobs.get(digest).is_some_and(goes) {
+            if index.pins.contains_key(digest) || !index.blobs.get(digest).is_some_and(goes) {
                 return Ok(None);
             }
             index.blobs.remove(digest)
         };
         race();
-        remove_file(&self.blob_path(digest))?;
+        self.content.remove(digest).inspect_err(|_| self.doubt(digest))?;
         Ok(removed)
+    }
+
+    /// Nobody knows whether the content is there: a collection is to remove it, unless it was pushed again.
+    pub(super) fn doubt(&self, digest: &Digest) {
+        self.doubtful().insert(digest.clone());
+    }
+
+    fn doubtful(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn collect_doubtful(&self) -> io::Result<()> {
+        let doubtful: Vec<Digest> = self.doubtful().iter().cloned().collect();
+        for digest in doubtful {
+            let _blob = self.lock_blob(&digest);
+            let is_wanted = {
+                let index = self.index();
+                index.pins.contains_key(&digest) || index.blobs.contains_key(&digest)
+            };
+            if !is_wanted {
+                self.content.remove(&digest)?;
+            }
+            self.doubtful().remove(&digest);
+        }
+        Ok(())
     }
 }

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use gantry_oci::{Algorithm, Digest, RepositoryName, Tag};
+use gantry_oci::{Digest, RepositoryName, Tag};
 
+use super::content::Found;
 use super::history::Times;
 
 /// What lists and referrers need to know of a manifest without reading it again.
@@ -34,7 +35,7 @@ pub(crate) struct ManifestRecord {
     pub(crate) partial: bool,
 }
 
-/// A blob's file.
+/// A blob that is stored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlobInfo {
     pub(crate) size_bytes: u64,
@@ -42,13 +43,11 @@ pub(crate) struct BlobInfo {
     pub(crate) touched: SystemTime,
     /// Repositories that it is seen in.
     pub(crate) links: u32,
-    /// Pushes and mounts that are about to make it seen.
-    pub(crate) pins: u32,
 }
 
 impl BlobInfo {
     pub(crate) fn new(size_bytes: u64, touched: SystemTime) -> Self {
-        Self { size_bytes, touched, links: 0, pins: 0 }
+        Self { size_bytes, touched, links: 0 }
     }
 }
 
@@ -94,6 +93,8 @@ impl Repository {
 pub(crate) struct Index {
     pub(crate) blobs: HashMap<Digest, BlobInfo>,
     pub(crate) repositories: BTreeMap<RepositoryName, Repository>,
+    /// Blobs that pushes and mounts are about to make seen, and how many do. They may be on their way.
+    pub(crate) pins: HashMap<Digest, u32>,
 }
 
 impl Index {
@@ -121,25 +122,12 @@ impl Index {
         self.blobs.get(digest).copied()
     }
 
-    /// Reads the names below `root`. Temporary files of a process that died are removed; a link or a tag whose
-    /// content is not there was never acknowledged and is not taken up.
-    pub(crate) fn load(root: &Path) -> io::Result<Self> {
+    /// Reads the names below `root`; `content` is what there is of blobs. Temporary files of a process that died are
+    /// removed; a link or a tag whose content is not there was never acknowledged and is not taken up.
+    pub(crate) fn load(root: &Path, content: Vec<Found>) -> io::Result<Self> {
         let mut index = Self::default();
-        for algorithm in Algorithm::ALL {
-            let directory = root.join("blobs").join(algorithm.as_str());
-            for shard in entries(&directory)? {
-                for entry in entries(&shard.path())? {
-                    let name = entry.file_name();
-                    let Some(digest) = name.to_str().and_then(|n| Digest::from_parts(algorithm, n).ok())
-                    else {
-                        discard_temporary(&entry)?;
-                        continue;
-                    };
-                    let meta = entry.metadata()?;
-                    let touched = meta.modified().unwrap_or_else(|_| SystemTime::now());
-                    index.blobs.insert(digest, BlobInfo::new(meta.len(), touched));
-                }
-            }
+        for Found { digest, size_bytes, written } in content {
+            index.blobs.insert(digest, BlobInfo::new(size_bytes, written));
         }
         index.load_repositories(&root.join("repositories"), "")?;
         Ok(index)
@@ -230,14 +218,14 @@ fn digests(directory: &Path) -> io::Result<Vec<(Digest, fs::DirEntry)>> {
     Ok(found)
 }
 
-fn discard_temporary(entry: &fs::DirEntry) -> io::Result<()> {
+pub(super) fn discard_temporary(entry: &fs::DirEntry) -> io::Result<()> {
     if entry.file_name().to_str().is_some_and(|n| n.starts_with('.') && n.ends_with(".tmp")) {
         super::remove_file(&entry.path())?;
     }
     Ok(())
 }
 
-fn entries(directory: &Path) -> io::Result<Vec<fs::DirEntry>> {
+pub(super) fn entries(directory: &Path) -> io::Result<Vec<fs::DirEntry>> {
     match fs::read_dir(directory) {
         Ok(entries) => entries.collect(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

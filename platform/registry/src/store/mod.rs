@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! FORMAT                                          version of this layout
-//! blobs/ALGORITHM/ab/HEX                          content, shared by all repositories
+//! blobs/ALGORITHM/ab/HEX                          content, shared by all repositories, unless it is on S3 (`content`)
+//! CONTENT                                         which bucket is this store's, if it is
 //! uploads/ID, uploads/ID.json                     bytes received so far, and for which repository
 //! repositories/NAME/_blobs/ALGORITHM-HEX          empty: the blob may be seen in this repository
 //! repositories/NAME/_manifests/ALGORITHM-HEX      one line of JSON (`ManifestRecord`), then the manifest
@@ -16,6 +17,7 @@
 
 mod blobs;
 mod cached;
+mod content;
 mod fsck;
 mod gc;
 mod history;
@@ -24,15 +26,18 @@ mod manifests;
 mod sync;
 mod uploads;
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use gantry_oci::{Digest, RepositoryName};
 
 pub(crate) use blobs::Removed;
 pub(crate) use cached::{Cached, CachedBlob, Kept};
+pub(crate) use content::Content;
+pub use content::{AccessKeys, S3Settings};
 pub use fsck::{Checked, Problem};
 pub use gc::{Collected, Collecting};
 #[cfg(test)]
@@ -49,9 +54,12 @@ const STRIPES: usize = 64;
 /// The files and the index over them.
 pub(crate) struct Store {
     pub(crate) config: Config,
+    pub(crate) content: Content,
     index: RwLock<Index>,
-    directories: sync::Directories,
-    /// Orders changes of one repository, or of one blob's file: the file and the index change together.
+    directories: Arc<sync::Directories>,
+    /// Content that may be there although the index does not have it, until a collection has seen to it.
+    doubtful: Mutex<HashSet<Digest>>,
+    /// Orders changes of one repository, or of one blob's content: the content and the index change together.
     repository_locks: [Mutex<()>; STRIPES],
     blob_locks: [Mutex<()>; STRIPES],
     uploads: Mutex<uploads::Table>,
@@ -61,7 +69,7 @@ pub(crate) struct Store {
 impl Store {
     pub(crate) fn open(config: Config) -> io::Result<Self> {
         let root = config.root.clone();
-        for directory in ["blobs", "uploads", "repositories"] {
+        for directory in ["uploads", "repositories"] {
             gantry_base::fs::create_directory(&root.join(directory), 0o700)?;
         }
         let format = root.join("FORMAT");
@@ -78,11 +86,15 @@ impl Store {
             }
         }
         gantry_base::fs::sync_directory(&root)?;
-        let index = Index::load(&root)?;
+        let directories = Arc::new(sync::Directories::new(root.clone()));
+        let content = Content::open(&config, directories.clone())?;
+        let index = Index::load(&root, content.list()?)?;
         let uploads = uploads::Table::load(&root.join("uploads"))?;
         Ok(Self {
-            directories: sync::Directories::new(root),
+            directories,
             config,
+            content,
+            doubtful: Mutex::default(),
             index: RwLock::new(index),
             repository_locks: std::array::from_fn(|_| Mutex::new(())),
             blob_locks: std::array::from_fn(|_| Mutex::new(())),
@@ -116,15 +128,6 @@ impl Store {
         let mut path = self.config.root.join("repositories");
         path.push(name.as_str());
         path.push(part);
-        path
-    }
-
-    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
-        let hex = digest.hex();
-        let mut path = self.config.root.join("blobs");
-        path.push(digest.algorithm().as_str());
-        path.push(&hex[..2]);
-        path.push(hex);
         path
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct Upload {
     file: File,
     hasher: Hasher,
     pub(crate) received_bytes: u64,
+    /// Whoever sends it knows its name.
+    resumable: bool,
     /// Finished or cancelled while somebody waited for the lock.
     pub(crate) closed: bool,
 }
@@ -136,7 +138,8 @@ impl Store {
         }
         let file = OpenOptions::new().create_new(true).read(true).write(true).open(&path)?;
         let hasher = Hasher::new(Algorithm::Sha256);
-        let upload = Upload { id: id.clone(), path, file, hasher, received_bytes: 0, closed: false };
+        let upload =
+            Upload { id: id.clone(), path, file, hasher, received_bytes: 0, resumable, closed: false };
         let handle = Arc::new(tokio::sync::Mutex::new(upload));
         let session = Session {
             repository: repository.clone(),
@@ -172,7 +175,8 @@ impl Store {
             hasher.update(&buffer[..n]);
             received_bytes += n as u64;
         }
-        let upload = Upload { id: id.to_owned(), path, file, hasher, received_bytes, closed: false };
+        let upload =
+            Upload { id: id.to_owned(), path, file, hasher, received_bytes, resumable: true, closed: false };
         let mut table = self.uploads();
         let Some(session) = table.sessions.get_mut(id) else { return Ok(None) };
         // Two requests may have read it at once: the first stays.
@@ -181,7 +185,7 @@ impl Store {
     }
 
     /// Checks the digest and makes the upload a blob. `Ok(Err(found))`: the content has another digest, and
-    /// the upload is gone.
+    /// the upload is gone. After another error it stays, if somebody can try again.
     pub(crate) fn finish_upload(
         &self,
         repository: &RepositoryName,
@@ -194,9 +198,11 @@ impl Store {
             return Ok(Err(found));
         }
         upload.file.sync_data()?;
-        self.commit_blob(repository, &upload.path, expected, upload.received_bytes)?;
-        self.cancel_upload(upload)?;
-        Ok(Ok(()))
+        let committed = self.commit_blob(repository, &upload.path, expected, upload.received_bytes);
+        if committed.is_ok() || !upload.resumable {
+            self.cancel_upload(upload)?;
+        }
+        committed.map(Ok)
     }
 
     /// Forgets an upload and its bytes.

@@ -18,7 +18,8 @@ const BUFFER_BYTES: usize = 128 * 1024;
 pub(crate) fn read(blob: &Blob, limits: &Limits, visit: Visitor<'_>) -> Result<(), ScanError> {
     let wrong = |source| ScanError::io(format!("layer {}", blob.digest), source);
     let mut head = Vec::new();
-    blob.source.open().map_err(wrong)?.take(4).read_to_end(&mut head).map_err(wrong)?;
+    let mut content = blob.source.open().map_err(wrong)?;
+    content.by_ref().take(4).read_to_end(&mut head).map_err(wrong)?;
     let is_plain = !matches!(head[..], [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd]);
     if let (true, MediaSource::File(part)) = (is_plain, &blob.source) {
         let file = Arc::new(File::open(&part.path).map_err(wrong)?);
@@ -26,7 +27,9 @@ pub(crate) fn read(blob: &Blob, limits: &Limits, visit: Visitor<'_>) -> Result<(
         let plain = Uncompressed { file, base_bytes, size_bytes, at: 0 };
         return TarReader::new(plain.clone(), Some(plain), limits).read(visit).map_err(|e| named(blob, e));
     }
-    let compressed = Counted { reader: blob.source.open().map_err(wrong)?, read: Rc::default() };
+    // Not opened again: it may come over a network.
+    let whole = Box::new(io::Cursor::new(head.clone()).chain(content));
+    let compressed = Counted { reader: whole, read: Rc::default() };
     let count = Rc::clone(&compressed.read);
     let buffered = BufReader::with_capacity(BUFFER_BYTES, compressed);
     let decoder: Box<dyn Read> = match head[..] {

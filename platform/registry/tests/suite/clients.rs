@@ -1,11 +1,10 @@
 //! skopeo against the registry, through the token flow.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use tokio::process::Command;
 
-use crate::support::new;
+use super::new;
 
 async fn skopeo(args: &[&str]) -> Result<String, String> {
     let output =
@@ -50,7 +49,7 @@ fn layout(directory: &Path) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn skopeo_pushes_pulls_inspects_and_deletes() {
     let test = new();
-    let directory: Arc<tempfile::TempDir> = test.directory();
+    let directory = test.place();
     let (_test, address) = test.serve(directory.clone()).await;
     let source = layout(&directory.path().join("source"));
     let image = format!("docker://{address}/demo/web:1");

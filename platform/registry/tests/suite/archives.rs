@@ -1,13 +1,13 @@
 //! Uploads of whole archives: in pieces, by whom, and what is refused.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_oci::Digest;
 use gantry_oci::pack::{PackOptions, pack_static};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, TestRegistry, new, open};
+use super::{new, place};
+use crate::support::{Answer, TestRegistry, open};
 
 /// An OCI archive of one image that is called so, and the image's digest.
 fn archive(name: &str, program: u8) -> (Vec<u8>, String) {
@@ -95,7 +95,7 @@ async fn an_archive_comes_in_pieces_also_across_a_restart() {
     assert_eq!((early.status, early.code().as_str()), (400, "SIZE_INVALID"));
 
     // Another process takes it up, and who begins the same gets the same.
-    let directory = test.directory();
+    let directory = test.place();
     drop(test);
     let test = open(directory.clone(), |_| {});
     let again = begin(&test, "alice", &query).await;
@@ -228,7 +228,7 @@ async fn bad_archives_are_refused_and_leave_nothing() {
         "{status}"
     );
     assert_eq!(test.ask("alice", "GET", "/v2/demo/bad/tags/list", &[], "").await.status, 404);
-    let uploads = test.directory().path().join("registry/uploads");
+    let uploads = test.place().path().join("registry/uploads");
     assert_eq!(std::fs::read_dir(uploads).expect("a directory").count(), 0, "no bytes are left");
 
     let wrong = begin(&test, "alice", "name=demo/x:1").await.header("location").to_owned();
@@ -240,7 +240,7 @@ async fn bad_archives_are_refused_and_leave_nothing() {
 
 #[tokio::test]
 async fn abandoned_archives_are_collected_and_callers_have_a_bound() {
-    let directory = Arc::new(tempfile::tempdir().expect("a directory"));
+    let directory = place();
     let test = open(directory.clone(), |config| config.upload_expiry = Duration::ZERO);
     let at = begin(&test, "alice", "name=demo/x:1").await.header("location").to_owned();
     append(&test, &at, 0, b"something").await;

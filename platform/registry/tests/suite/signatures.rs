@@ -8,7 +8,8 @@ use gantry_signatures::attachment::{self, Subject};
 use gantry_signatures::payload::Payload;
 use gantry_signatures::{PrivateKey, Signature, Trust};
 
-use crate::support::{TestRegistry, new};
+use super::new;
+use crate::support::TestRegistry;
 
 async fn push(test: &TestRegistry, config: &str) -> Image {
     let image = Image::with_config(config.to_owned().into(), Vec::new()).expect("an image");

@@ -6,7 +6,8 @@ use std::time::Duration;
 use gantry_oci::Digest;
 use serde_json::json;
 
-use crate::support::{Answer, TestRegistry, new, open};
+use super::{new, place};
+use crate::support::{Answer, TestRegistry, open};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -70,7 +71,7 @@ async fn a_chunked_upload_goes_on_after_a_restart() {
         test.ask("admin", "PATCH", &at, &[("content-range", "5-9"), ("content-length", "2")], "xx").await;
     assert_eq!(lie.status, 416);
 
-    let directory = test.directory();
+    let directory = test.place();
     drop(test);
     let test = open(directory, |_| {});
     let status = test.ask("admin", "GET", &at, &[], "").await;
@@ -98,7 +99,7 @@ async fn wrong_digests_are_refused_and_leave_nothing() {
         assert_eq!(test.ask("admin", "PUT", &format!("{at}{query}"), &[], "").await.code(), "DIGEST_INVALID");
     }
     assert_eq!(test.ask("admin", "DELETE", &at, &[], "").await.status, 204);
-    let uploads = test.directory().path().join("registry/uploads");
+    let uploads = test.place().path().join("registry/uploads");
     assert_eq!(std::fs::read_dir(uploads).expect("a directory").count(), 0);
 }
 
@@ -127,7 +128,7 @@ async fn a_manifest_needs_its_blobs_and_keeps_its_type() {
     assert_eq!(pushed.status, 201);
     let digest = Digest::of(image.to_string().as_bytes());
     assert_eq!(pushed.header("docker-content-digest"), digest.to_string());
-    let directory = test.directory();
+    let directory = test.place();
     drop(test);
     let test = open(directory, |_| {});
     for reference in ["1".to_owned(), digest.to_string()] {
@@ -250,7 +251,7 @@ async fn rights_are_asked_and_strangers_sent_to_the_token_server() {
 
 #[tokio::test]
 async fn garbage_goes_and_what_is_used_or_new_stays() {
-    let directory = Arc::new(tempfile::tempdir().expect("a directory"));
+    let directory = place();
     let test = open(directory.clone(), |_| {});
     push_blob(&test, "a", b"{}").await;
     let garbage = push_blob(&test, "a", b"garbage").await;
@@ -282,7 +283,7 @@ async fn a_hundred_pushes_at_once() {
     for status in futures::future::join_all(tasks).await {
         assert_eq!(status.expect("a push"), 201);
     }
-    let directory = test.directory();
+    let directory = test.place();
     drop(test);
     let test = open(directory, |_| {});
     for i in 0..100 {

@@ -2,31 +2,37 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_oci::Digest;
+use gantry_registry::Config;
 use serde_json::json;
 
-use crate::support::{TestRegistry, open_at};
+use super::{KILLS, place};
+use crate::support::{Place, TestRegistry, open, open_at};
 
 /// Where the child works; only the parent of the test sets it.
 const DIRECTORY: &str = "GANTRY_REGISTRY_TEST_DIRECTORY";
 const ROUND: &str = "GANTRY_REGISTRY_TEST_ROUND";
-const ROUNDS: usize = 5;
+/// The server of S3, if the blobs are there.
+const ENDPOINT: &str = "GANTRY_REGISTRY_TEST_S3";
 const PUSHERS: usize = 3;
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 #[test]
 fn what_was_acknowledged_is_whole_after_a_kill() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let place = place();
+    // As the test runner calls it: without the name of this program.
+    let (_, module) = module_path!().split_once("::").expect("a module");
     let mut acknowledged = BTreeMap::new();
-    for round in 0..ROUNDS {
+    for round in 0..KILLS {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "kill::child_that_pushes", "--ignored", "--nocapture"])
-            .env(DIRECTORY, directory.path())
+            .args(["--exact", &format!("{module}::child_that_pushes"), "--ignored", "--nocapture"])
+            .env(DIRECTORY, place.path())
+            .env(ENDPOINT, place.endpoint().unwrap_or_default())
             .env(ROUND, round.to_string())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -54,15 +60,15 @@ fn what_was_acknowledged_is_whole_after_a_kill() {
         }
         child.wait().expect("gone");
         assert!(told > 20, "the child pushed nothing in round {round}");
-        whole(directory.path(), &acknowledged, round);
+        whole(&place, &acknowledged, round);
     }
-    assert!(acknowledged.len() > 20, "{}", acknowledged.len());
+    assert!(acknowledged.len() > KILLS * 4, "{}", acknowledged.len());
 }
 
-fn whole(directory: &Path, acknowledged: &BTreeMap<String, String>, round: usize) {
+fn whole(place: &Arc<Place>, acknowledged: &BTreeMap<String, String>, round: usize) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        let test = open_at(directory, |config| config.garbage_age = Duration::ZERO);
+        let test = open(place.clone(), |config| config.garbage_age = Duration::ZERO);
         let checked = test.registry.fsck(true, |_, _| true).await.expect("a check");
         assert_eq!(checked.problems, 0, "round {round}: {:?}", checked.listed);
         test.registry.gc().await.expect("a collection");
@@ -81,10 +87,13 @@ fn whole(directory: &Path, acknowledged: &BTreeMap<String, String>, round: usize
 #[ignore = "the child process of another test"]
 fn child_that_pushes() {
     let Some(directory) = std::env::var_os(DIRECTORY).map(PathBuf::from) else { return };
+    let endpoint =
+        std::env::var_os(ENDPOINT).and_then(|at| at.into_string().ok()).filter(|at| !at.is_empty());
     let round = std::env::var_os(ROUND).and_then(|round| round.into_string().ok()).expect("a round");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        let test = Arc::new(open_at(&directory, |config| config.garbage_age = Duration::from_millis(30)));
+        let age = |config: &mut Config| config.garbage_age = Duration::from_millis(30);
+        let test = Arc::new(open_at(&directory, endpoint.as_deref(), age));
         let collector = test.registry.clone();
         tokio::spawn(async move {
             loop {

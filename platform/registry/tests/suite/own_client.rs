@@ -2,24 +2,20 @@
 
 use std::sync::Mutex;
 
-use gantry_oci::client::RegistryClient;
 use gantry_oci::image::{Blob, Image};
 use gantry_oci::pack::{PackOptions, pack};
 use gantry_oci::{RepositoryName, Tag};
+use reqwest::redirect::Policy;
 
-use crate::support::new;
+use super::new;
+use crate::support::client;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_client_pushes_lists_and_deletes() {
-    // Another test of the process may have installed it.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let test = new();
-    let directory = test.directory();
+    let directory = test.place();
     let (test, address) = test.serve(directory).await;
-    let mut headers = http::HeaderMap::new();
-    headers.insert("authorization", "Bearer admin-token".parse().expect("a header"));
-    let http = reqwest::Client::builder().default_headers(headers).build().expect("a client");
-    let client = RegistryClient::new(format!("http://{address}").parse().expect("a URL"), http);
+    let client = client(&address, Policy::default());
     let (name, tag): (RepositoryName, Tag) = ("demo/x".parse().expect("a name"), "1".parse().expect("a tag"));
 
     // Large enough for two chunks.

@@ -11,6 +11,7 @@ use gantry_oci::{RepositoryName, Tag};
 use gantry_scanner::advisories::mirror;
 use serde_json::{Value, json};
 
+use super::place;
 use crate::support::{Answer, TestRegistry, open};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -97,7 +98,7 @@ async fn referrers(test: &TestRegistry, repository: &str, image: &Image) -> Vec<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn images_are_scanned_described_and_compared_again() {
-    let folder = std::sync::Arc::new(tempfile::tempdir().expect("a directory"));
+    let folder = place();
     let (index, source) = (folder.path().join("advisories"), folder.path().join("source"));
     advise(&index, &source, &["openssl"]).await;
     let test = open(folder.clone(), |config| config.advisories = index.clone());
@@ -130,8 +131,7 @@ async fn images_are_scanned_described_and_compared_again() {
     described_and_shown(&test, &vulnerable).await;
 
     // New advisories: the layers are gone by now, and are not needed.
-    let layer = folder.path().join("registry/blobs/sha256").join(&early.layers[0].digest.hex()[..2]);
-    std::fs::remove_file(layer.join(early.layers[0].digest.hex())).expect("a blob");
+    folder.lose(&early.layers[0].digest);
     advise(&index, &source, &["curl"]).await;
     let again = eventually(&test, "demo/early/1", |report| !vulnerabilities(report).is_empty()).await;
     assert_eq!(vulnerabilities(&again), ["TEST-curl"]);
@@ -179,7 +179,7 @@ async fn described_and_shown(test: &TestRegistry, vulnerable: &Image) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waited_when_the_process_ended_is_scanned_by_the_next() {
-    let folder = std::sync::Arc::new(tempfile::tempdir().expect("a directory"));
+    let folder = place();
     let images: Vec<Image> = (0..20).map(|n| image("openssl", &format!("1.{n}"))).collect();
     {
         let test = open(folder.clone(), |_| {});
@@ -225,7 +225,7 @@ async fn what_waited_when_the_process_ended_is_scanned_by_the_next() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_image_go_its_report_and_its_bill_of_materials() {
-    let folder = std::sync::Arc::new(tempfile::tempdir().expect("a directory"));
+    let folder = place();
     let test = open(folder.clone(), |config| config.garbage_age = Duration::ZERO);
     let tasks = tasks();
     test.registry.scan(&tasks);
