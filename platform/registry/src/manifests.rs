@@ -57,6 +57,7 @@ pub(crate) async fn get(
     if !caller.user.in_group(groups::NODES) {
         permit(registry, Act::Pull, &name, &reference.to_string(), &digest, &record).await?;
     }
+    registry.inner.counts.pulls.add(1);
     registry.store().note_pull(&name, &digest);
     if registry.is_heard(EventType::Pulled) {
         registry.glimpsed(&name, &reference, manifest_data(&digest, &record, &caller.user.username));
@@ -134,6 +135,7 @@ pub(crate) async fn accept(
     let stored = store(registry, name, facts, (digest, record), bytes, tag).await;
     registry.note(name);
     stored?;
+    registry.inner.counts.pushes.add(1);
     // Before anybody is told that it is here.
     registry.happened(EventType::Pushed, name, Some(&named), data).await?;
     Ok(())

@@ -124,6 +124,11 @@ impl Scans {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many images wait. Those that the queue could not hold are not counted.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue().images.len()
+    }
+
     fn matched(&self) -> MutexGuard<'_, Matched> {
         self.matched.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -282,6 +287,10 @@ impl Registry {
                 Some(error.to_string())
             }
         };
+        match &failed {
+            None => self.inner.counts.scans_good.add(1),
+            Some(_) => self.inner.counts.scans_failed.add(1),
+        }
         self.inner.scans.done(&wanted, failed);
         self.note(repository);
         Ok(Some(wanted))

@@ -290,6 +290,14 @@ impl Store {
         }
     }
 
+    /// How many repositories hold a manifest, how many blobs there are, and their bytes.
+    pub(crate) fn totals(&self) -> (u64, u64, u64) {
+        let index = self.index();
+        let repositories = index.repositories.values().filter(|entry| !entry.manifests.is_empty()).count();
+        let bytes = index.blobs.values().map(|blob| blob.size_bytes).sum();
+        (repositories as u64, index.blobs.len() as u64, bytes)
+    }
+
     /// The names of all repositories that hold a manifest.
     pub(crate) fn names(&self) -> Vec<RepositoryName> {
         let index = self.index();
