@@ -66,6 +66,7 @@ impl Policies {
             let book = Arc::new(Book::new(all.iter().map(|policy| &**policy)));
             *inner.policies.book.write().unwrap_or_else(PoisonError::into_inner) = book;
             inner.policies.again.policies();
+            Registry { inner }.regrade_all();
         };
         read();
         policies.on_change(move |_| read());
@@ -194,7 +195,7 @@ impl Registry {
     }
 
     /// The images that an index leads to.
-    fn images_in(&self, repository: &RepositoryName, record: &ManifestRecord) -> Vec<Digest> {
+    pub(crate) fn images_in(&self, repository: &RepositoryName, record: &ManifestRecord) -> Vec<Digest> {
         let (mut images, mut open) = (Vec::new(), vec![(0, record.manifests.clone())]);
         while let Some((depth, manifests)) = open.pop() {
             for digest in manifests {
