@@ -172,17 +172,19 @@ pub(crate) async fn store(
     bytes: Bytes,
     tag: Option<Tagging>,
 ) -> Result<(), ApiError> {
-    let _counting = match facts {
+    let (_counting, crowded) = match facts {
         Some(facts) => {
             let counting = registry.inner.counting.lock().await;
-            if let Err(refused) = registry.fits(&facts, digest, &record) {
-                drop(counting);
-                tell_of_quota(registry, name, digest, &refused).await;
-                return Err(refused);
+            match registry.fits(&facts, digest, &record) {
+                Ok(crowded) => (Some(counting), crowded),
+                Err(refused) => {
+                    drop(counting);
+                    tell_of_quota(registry, name, digest, &refused).await;
+                    return Err(refused);
+                }
             }
-            Some(counting)
         }
-        None => None,
+        None => Default::default(),
     };
     let tagged = tag.as_ref().map(|tag| tag.tag.to_string()).unwrap_or_default();
     let (repository, stored, pushed) = (name.clone(), digest.clone(), record.clone());
@@ -191,6 +193,7 @@ pub(crate) async fn store(
     match put.await? {
         Ok(()) => {
             registry.scan_later(name, digest, &pushed);
+            registry.crowd(&crowded);
             Ok(())
         }
         Err(Refused::Missing(missing)) => {

@@ -1,5 +1,6 @@
 //! The rules of a repository at a push, a pull and a deletion, and its retention.
 
+use std::collections::HashSet;
 use std::io;
 use std::time::Instant;
 
@@ -84,13 +85,14 @@ impl Registry {
         })
     }
 
-    /// Does the image fit into every bound? Who asks holds `counting` until the manifest is stored.
+    /// Does the image fit into every bound? Who asks holds `counting` until the manifest is stored. Gives the mirrors
+    /// that have to make room for it: what is kept of other registries is in nobody's way.
     pub(crate) fn fits(
         &self,
         facts: &Facts,
         digest: &Digest,
         record: &ManifestRecord,
-    ) -> Result<(), ApiError> {
+    ) -> Result<HashSet<RepositoryName>, ApiError> {
         if let Some(max) = facts.rules.max_image_size.as_deref().and_then(quantity) {
             let size = image_bytes(&self.store().index(), record);
             if size > max {
@@ -105,14 +107,16 @@ impl Registry {
                     .detail(json!({ "imageBytes": size, "maxBytes": max })));
             }
         }
-        for bound in self.inner.catalogue.bounds(facts, || self.store().names()) {
+        let mut mirrors = HashSet::new();
+        for mut bound in self.inner.catalogue.bounds(facts, || self.store().names()) {
+            mirrors.extend(bound.repositories.extract_if(|name| self.is_mirror(name)));
             let (used, added) = used_and_added(&self.store().index(), &bound.repositories, digest, record);
             // What adds nothing is taken also where a quota was made smaller than what is there.
             if added > 0 && used.saturating_add(added) > bound.bytes_max {
                 return Err(exceeded(&bound, used, added));
             }
         }
-        Ok(())
+        Ok(mirrors)
     }
 
     /// What the repository's retention lets go now.
