@@ -26,6 +26,7 @@ mod recorded;
 mod refusals;
 mod registry;
 mod registry_archives;
+mod registry_platforms;
 mod registry_replication;
 mod registry_repositories;
 mod registry_signatures;

@@ -175,7 +175,7 @@ async fn install(masters: &Client) -> Result<(), StartError> {
             { "apiGroups": [gantry_registry_api::GROUP], "resources": ["*"], "verbs": ["*"] },
             { "apiGroups": [gantry_identity_api::GROUP], "resources": ["domains", "projects"],
               "verbs": ["get", "list", "watch"] },
-            { "apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "watch"] },
+            { "apiGroups": [""], "resources": ["namespaces", "nodes"], "verbs": ["get", "list", "watch"] },
             { "apiGroups": [""], "resources": ["pods"], "verbs": ["list"] },
             { "apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch"] },
             // Credentials for other registries, of the Secrets that operators name in their objects; keys of webhooks.

@@ -1,7 +1,7 @@
 //! The grades that objects show of their repositories: for people, who look at lists. What may run is decided by
 //! reports.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -103,7 +103,7 @@ impl Registry {
         let Some(record) = self.store().record(repository, digest) else { return Ok(None) };
         let images = match is_image(&record) {
             true => vec![digest.clone()],
-            false => self.images_in(repository, &record),
+            false => self.images_in(repository, &record, &BTreeSet::new()),
         };
         let mut worst = None;
         for image in images {
