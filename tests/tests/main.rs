@@ -25,6 +25,7 @@ mod receiver;
 mod recorded;
 mod refusals;
 mod registry;
+mod registry_anonymous;
 mod registry_archives;
 mod registry_platforms;
 mod registry_replication;

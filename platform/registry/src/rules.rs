@@ -20,6 +20,9 @@ use crate::routes::ManifestName;
 use crate::status::bytes;
 use crate::store::ManifestRecord;
 
+/// Repositories that a report of failures names; the log has all.
+const FAILURES_SHOWN: usize = 5;
+
 /// What one caller does, as it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Counted {
@@ -121,11 +124,16 @@ impl Registry {
 
     /// What the repository's retention lets go now.
     pub(crate) async fn retain(&self, repository: &RepositoryName, how: Retain) -> io::Result<Plan> {
-        let (mut rules, name) = (self.rules(repository), repository.clone());
+        let mut rules = self.rules(repository);
         let dry_run = how != Retain::Do;
         if let Retain::Try(retention) = how {
             rules.retention = Some(retention);
         }
+        self.retain_by(repository, rules, dry_run).await
+    }
+
+    async fn retain_by(&self, repository: &RepositoryName, rules: Rules, dry_run: bool) -> io::Result<Plan> {
+        let name = repository.clone();
         let planned = self.blocking(move |registry| {
             let history = registry.store().history(&name);
             let plan = plan(&history.0, &history.1, &rules, jiff::Timestamp::now());
@@ -152,14 +160,66 @@ impl Registry {
         }
     }
 
-    /// Keeps the retention rules of every repository, and writes down what was pulled.
+    /// Keeps the retention rules of every repository, and writes down what was pulled. One that cannot be kept is
+    /// no reason not to keep the others: the error tells of all.
     pub async fn retain_all(&self) -> io::Result<()> {
-        self.blocking(|registry| registry.store().save_pulls()).await?;
-        for repository in self.store().names() {
-            if self.rules(&repository).retention.is_some() {
-                self.retain(&repository, Retain::Do).await?;
+        let saved = self.blocking(|registry| registry.store().save_pulls()).await;
+        let rules = self.store().names().into_iter().map(|name| (self.rules(&name), name));
+        let rules = rules.filter(|(rules, _)| rules.retention.is_some()).collect();
+        saved.and(self.retain_each(rules).await)
+    }
+
+    async fn retain_each(&self, rules: Vec<(Rules, RepositoryName)>) -> io::Result<()> {
+        let (all, mut failed) = (rules.len(), Vec::new());
+        for (rules, repository) in rules {
+            if let Err(error) = self.retain_by(&repository, rules, false).await {
+                tracing::error!(%repository, %error, "retention failed");
+                failed.push(format!("{repository}: {error}"));
             }
         }
-        Ok(())
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let more = failed.len().saturating_sub(FAILURES_SHOWN);
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        let count = failed.len();
+        failed.truncate(FAILURES_SHOWN);
+        let told = failed.join("; ");
+        Err(io::Error::other(format!("the retention of {count} of {all} repositories failed: {told}{more}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use gantry_oci::pack::{PackOptions, pack_static};
+    use gantry_registry_api::Keep;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn retention_goes_on_after_repositories_that_fail() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let registry = crate::gate::tests::registry(folder.path());
+        let image =
+            pack_static(vec![0; 10].into(), "/x", "amd64", &PackOptions::default()).expect("an image");
+        let keep = Keep { tags: vec!["none".to_owned()], ..Keep::default() };
+        let retention = Some(Retention { keep: vec![keep], untagged_days: None });
+        let mut rules = Vec::new();
+        for name in ["a", "b", "c"] {
+            let repository: RepositoryName = name.parse().expect("a name");
+            registry.put_image(&repository, &Tag::latest(), &image).await.expect("pushed");
+            rules.push((Rules { retention: retention.clone(), ..Rules::default() }, repository));
+        }
+        // What is to be removed cannot be.
+        for name in ["a", "b"] {
+            let tag = folder.path().join("registry/repositories").join(name).join("_tags/latest");
+            fs::remove_file(&tag).expect("the tag's file");
+            fs::create_dir(&tag).expect("a directory in its place");
+        }
+        let told = registry.retain_each(rules).await.expect_err("two failed").to_string();
+        assert!(told.contains("2 of 3") && told.contains("a: ") && told.contains("b: "), "{told}");
+        assert_eq!(registry.store().resolve(&"c".parse().expect("a name"), &Tag::latest()), None);
     }
 }
