@@ -27,6 +27,7 @@ mod refusals;
 mod registry;
 mod registry_anonymous;
 mod registry_archives;
+mod registry_artifacts;
 mod registry_platforms;
 mod registry_replication;
 mod registry_repositories;

@@ -2,6 +2,7 @@
 
 mod archives;
 mod clients;
+mod conformance;
 mod kill;
 mod own_client;
 mod protocol;
