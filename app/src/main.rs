@@ -8,6 +8,7 @@ mod config;
 mod instance;
 mod kubeconfig;
 mod memory;
+mod metrics;
 mod node;
 mod platform;
 mod routes;

@@ -26,7 +26,7 @@ use crate::addresses::{self, Addresses};
 use crate::commands::{slots_dir, up::Report};
 use crate::config::ConfigFile;
 use crate::instance::InstanceRecord;
-use crate::{clients, kubeconfig, node, routes};
+use crate::{clients, kubeconfig, metrics, node, routes};
 
 /// How often what nobody names any more is taken out of the registry.
 const REGISTRY_GC_INTERVAL: Duration = Duration::from_secs(3600);
@@ -330,6 +330,7 @@ fn front_door(
             async move { axum::Json(shown.all()) }
         }),
     );
+    let metrics = metrics::router(health.clone(), registry.clone());
     let (embedded, identity) = (&access.embedded, &access.identity);
     // Registry tokens first: to the others they are forged tokens of their own kind.
     let mut builder = FrontDoor::builder().authenticator(registry_tokens).authenticator(identity.tokens());
@@ -349,6 +350,7 @@ fn front_door(
         .route_with("/apis/audit.gantry.dev", AuthPolicy::Authenticated, access.hold(access.audit.router()))
         .route_with(routes::PATH, AuthPolicy::Authenticated, access.hold(routes::router()))
         .route_with("/gantry/health", AuthPolicy::Authenticated, access.hold(parts))
+        .route_with(metrics::PATH, AuthPolicy::Kubernetes, access.hold(metrics))
         .route_with("/.well-known/openid-configuration", AuthPolicy::Kubernetes, embedded.token_discovery())
         .route_with("/openid", AuthPolicy::Kubernetes, embedded.token_discovery())
         .fallback(access.hold(embedded.router()))

@@ -56,7 +56,7 @@ pub fn router() -> Router {
 fn list() -> serde_json::Value {
     let identity = gantry_identity::keystone::paths().into_iter().map(|path| format!("/identity/v3{path}"));
     let issuer = gantry_identity::issuer::PATHS.iter().map(|path| (*path).to_owned());
-    let own = ["/gantry/health", PATH, "/apis/audit.gantry.dev/v1alpha1"];
+    let own = ["/gantry/health", PATH, crate::metrics::PATH, "/apis/audit.gantry.dev/v1alpha1"];
     let own = gantry_registry::PATHS.iter().chain(&own).map(|path| (*path).to_owned());
     let routes: Vec<String> = identity.chain(issuer).chain(own).collect();
     serde_json::json!({ "routes": routes, "open": OPEN })

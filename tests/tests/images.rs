@@ -61,6 +61,7 @@ fn a_vulnerable_image_is_refused_in_prod_until_it_is_mended() {
         &["is rated F"],
     );
 
+    objects_show(&gantry, "F", |latest| ["A", "B", "C"].contains(&latest));
     let refused = deploy(&gantry, "shop-prod", "1").fails();
     has_all(
         &refused,
@@ -111,6 +112,22 @@ fn a_vulnerable_image_is_refused_in_prod_until_it_is_mended() {
     grades_are_told(&receiver);
     a_kill_loses_no_scan(&gantry);
     scans_are_told(&receiver);
+}
+
+/// The worst grade of the repository, and that of the image that was pushed last.
+#[track_caller]
+fn objects_show(gantry: &Instance, worst: &str, latest: impl Fn(&str) -> bool) {
+    let shown = eventually_some("the object shows its images' grades", SOON, || {
+        let path = "{.status.worstGrade} {.status.latestGrade}";
+        let shown = gantry.jsonpath(&["repository", "acme.shop.web"], path);
+        let (first, second) = shown.split_once(' ').unwrap_or_default();
+        if first == worst && latest(second) { Ok(second.to_owned()) } else { Err(shown) }
+    });
+    let listed = gantry.gantry(&["repository", "list", "acme/shop/web"]).ok();
+    has_all(&listed, &["WORST", "LATEST"]);
+    let row: Vec<&str> = listed.lines().nth(1).expect("a row").split_whitespace().collect();
+    assert!(row.windows(2).any(|cells| cells == [worst, shown.as_str()]), "{listed}");
+    has_all(&gantry.kubectl(&["get", "repositories"]).ok(), &["WORST", "LATEST"]);
 }
 
 fn patch(gantry: &Instance, spec: &Value) -> Output {
@@ -330,6 +347,7 @@ fn new_advisories_are_compared(gantry: &Instance) {
         let report = gantry.gantry(&["image", "report", "acme/shop/web:2"]).ok();
         if report.contains("CVE-0000-0003") && report.contains("F, ") { Ok(()) } else { Err(report) }
     });
+    objects_show(gantry, "F", |latest| latest == "F");
     has_all(&accepted(gantry, "shop-prod", "False"), &["acme/shop/web:2", "CVE-0000-0003 blocks"]);
     let records = gantry.gantry(&["audit", "search", "--verb", "image-rated", "-o", "json"]).ok();
     has_all(&records, &["acme/shop/web", "registry.gantry.dev/grade-before"]);

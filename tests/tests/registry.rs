@@ -118,6 +118,15 @@ fn gantry_images(gantry: &Instance, archive: &str) {
         &["no such image: demo/loaded:1"],
     );
     has_all(&gantry.gantry(&["image", "load", "/etc/hostname"]).fails(), &["cannot load /etc/hostname"]);
+    // The name in a layout may be a tag: it is no repository's.
+    let layout = format!("{archive}.oci");
+    skopeo(&["copy", &format!("docker-archive:{archive}"), &format!("oci-archive:{layout}:1.0")]).ok();
+    let refused = gantry.gantry(&["image", "load", &layout]).fails();
+    has_all(&refused, &["calls its image \"1.0\", which may be a tag", "--tag REPOSITORY:TAG"]);
+    has_all(
+        &gantry.gantry(&["image", "load", &layout, "--tag", "demo/layout:1.0"]).ok(),
+        &["demo/layout:1.0@sha256:"],
+    );
 }
 
 /// What is in the registry and what is in the archive is the same image; only the first needs the server.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::receiver::{Receiver, webhook};
 use crate::registry_upstream::robot_token;
+use crate::scrape::Scraper;
 use crate::support::{SOON, expect_field, has_all};
 
 fn rule(gantry: &Instance, name: &str, spec: &Value) {
@@ -67,6 +68,42 @@ fn is_told(gantry: &Instance, receiver: &Receiver) {
     has_all(&records, &["team/x", "registry.gantry.dev/replication"]);
 }
 
+const OUT: &[(&str, &str)] = &[("replication", "out")];
+const LAG: &str = "gantry_registry_replication_lag_seconds";
+const RUNS: &str = "gantry_registry_replication_runs_total";
+
+fn measured_for_who_may(scraper: &Scraper) {
+    let refused = scraper.ask().ok();
+    has_all(&refused, &["HTTP/2 403", "cannot get path \\\"/metrics\\\""]);
+    scraper.allow();
+    let samples = eventually_some("it may", SOON, || {
+        let answer = scraper.ask().ok();
+        if answer.starts_with("HTTP/2 200") { Ok(scraper.samples()) } else { Err(answer) }
+    });
+    let out = |name: &str| samples.get(&format!("gantry_registry_replication_{name}"), OUT);
+    assert_eq!((out("lag_seconds"), out("last_run_success"), out("pending_tags")), (0.0, 1.0, 0.0));
+    assert!(out("last_success_timestamp_seconds") > 1.7e9, "seconds since 1970");
+    // v1 and the tag of its signature; no less than the program that it holds.
+    assert!(out("copied_tags_total") >= 2.0 && out("copied_blobs_total") >= 3.0, "{samples:?}");
+    assert!(out("copied_bytes_total") >= 10_000.0, "{samples:?}");
+    assert!(samples.get(RUNS, &[OUT[0], ("result", "success")]) >= 1.0);
+    assert!(samples.get("gantry_registry_pushes_total", &[]) >= 3.0);
+    assert!(samples.get("gantry_registry_blobs", &[]) >= 6.0);
+    assert!(samples.get("gantry_registry_blobs_bytes", &[]) >= 30_000.0);
+    assert_eq!(samples.get("gantry_part_healthy", &[("part", "api")]), 1.0);
+}
+
+/// The other side is away.
+fn lags(scraper: &Scraper) {
+    eventually_some("it lags", SOON, || {
+        let samples = scraper.samples();
+        let failures = samples.get(RUNS, &[OUT[0], ("result", "failure")]);
+        if failures >= 1.0 && samples.get(LAG, OUT) >= 1.0 { Ok(()) } else { Err(samples) }
+    });
+    let success = "gantry_registry_replication_last_run_success";
+    assert_eq!(scraper.samples().get(success, OUT), 0.0);
+}
+
 #[test]
 fn images_and_their_signatures_go_to_docker_registry_and_come_from_it() {
     let config = "[registry]\nwebhooks_may_reach = [\"127.0.0.0/8\"]\n";
@@ -92,6 +129,8 @@ fn images_and_their_signatures_go_to_docker_registry_and_come_from_it() {
         inspect(&docker.address(), missing, true).fails();
     }
     is_told(&gantry, &receiver);
+    let Some(scraper) = Scraper::new(&gantry) else { return };
+    measured_for_who_may(&scraper);
     // What is there is not sent again.
     let again = replicate(&gantry, "out");
     assert_eq!((&again["tags"], &again["blobs"]), (&0.into(), &0.into()), "{again}");
@@ -127,9 +166,11 @@ fn images_and_their_signatures_go_to_docker_registry_and_come_from_it() {
             gantry.kubectl(&["get", "events", "--field-selector", "reason=ReplicationFailed", "-A"]).ok();
         if said.contains("Not everything is copied") { Ok(()) } else { Err(said) }
     });
+    lags(&scraper);
     docker.resume();
     synced(&gantry, "out", "True");
     inspect(&docker.address(), "backup/team/x:v3", true).ok();
+    assert_eq!(scraper.samples().get(LAG, OUT), 0.0);
     has_all(&gantry.gantry(&["registry", "replicate", "nothing"]).fails(), &["no replication \"nothing\""]);
     gantry.gantry(&["registry", "fsck"]).ok();
 }

@@ -237,6 +237,54 @@ fn what_was_not_pulled_for_longest_leaves() {
     mirror.is_whole();
 }
 
+/// Below a project's name, what is kept counts in the project's quota, and is in nobody's way.
+#[test]
+fn what_is_kept_makes_room_for_what_the_project_pushes() {
+    let (Some(docker), Some(mirror)) = (DockerRegistry::start(), Mirror::start()) else { return };
+    let gantry = &mirror.gantry;
+    for (program, name) in [("/bin/true", "a"), ("/bin/false", "b")] {
+        push_to(&docker, &packed(gantry, program), &format!("team/{name}:1"));
+    }
+    gantry.gantry(&["domain", "create", "acme"]).ok();
+    gantry.gantry(&["project", "create", "acme/web"]).ok();
+    mirror
+        .upstream("docker", &docker_spec(&docker, json!({ "prefix": "acme/web/hub", "freshSeconds": 3600 })));
+    let kept = || {
+        let text = gantry.jsonpath(&["upstreamregistry", "docker"], "{.status.sizeBytes}");
+        text.parse::<u64>().unwrap_or(0)
+    };
+    for name in ["a", "b"] {
+        mirror.pull(&format!("acme/web/hub/team/{name}:1")).ok();
+        expect_field(gantry, &["repository", &format!("acme.web.hub.team.{name}")], "{.status.tags}", "1");
+    }
+    let one = gantry.jsonpath(&["repository", "acme.web.hub.team.a"], "{.status.sizeBytes}");
+    let one: u64 = one.parse().expect("a size");
+    // Two and a half of them: beside both, one more does not fit.
+    let quota = one * 5 / 2;
+    gantry.gantry(&["project", "set", "acme/web", "--quota", &format!("images={quota}")]).ok();
+    let push = |name: &str, program: &str| gantry.gantry(&["image", "pack", program, "--tag", name]);
+    eventually_some("it is pushed", SOON, || {
+        let out = push("acme/web/own:1", "/bin/sleep");
+        if out.succeeded() { Ok(()) } else { Err(out.to_string()) }
+    });
+    eventually_some("one has left", SOON, || {
+        let kept = kept();
+        if kept > 0 && kept <= quota - one / 2 && kept < 2 * one { Ok(()) } else { Err(kept) }
+    });
+    push("acme/web/own:2", "/bin/uname").ok();
+    // What the project pushed itself is held to its quota.
+    let refused = push("acme/web/own:3", "/bin/echo").fails();
+    has_all(&refused, &["the quota of project acme/web is"]);
+    // Pulls are not.
+    mirror.pull("acme/web/hub/team/a:1").ok();
+    eventually_some("nothing stays beside what was pushed", SOON, || {
+        let kept = kept();
+        if kept < one { Ok(()) } else { Err(kept) }
+    });
+    mirror.pull("acme/web/hub/team/b:1").ok();
+    mirror.is_whole();
+}
+
 /// Of somebody who may do everything there.
 pub fn robot_token(gantry: &Instance) -> String {
     gantry.kubectl(&["create", "serviceaccount", "robot"]).ok();

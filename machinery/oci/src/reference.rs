@@ -51,12 +51,40 @@ impl Tag {
 }
 
 /// The name without a registry's host before it, as images of other tools have it (`docker.io/library/web:1`): what
-/// stands before the first slash is one where it has a dot or a port, or is `localhost`.
+/// stands before the first slash is one where it has a dot or a port, or is `localhost`. What could be no host (`..`)
+/// stays, and is then no name.
 pub fn without_host(name: &str) -> &str {
     match name.split_once('/') {
-        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => rest,
+        Some((host, rest)) if (host.contains(['.', ':']) || host == "localhost") && is_host(host) => rest,
         _ => name,
     }
+}
+
+/// The only name that an archive gives to an image may be a tag: layouts have it alone, and a repository called `1.0`
+/// is not what was meant.
+pub fn may_be_tag(name: &str) -> bool {
+    !without_host(name).contains(['/', ':', '@'])
+}
+
+/// A name or an address, and perhaps a port.
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    let is_label = |label: &str| {
+        let ends = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+        let bytes = label.as_bytes();
+        let inside = bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        ends(bytes.first()) && ends(bytes.last()) && inside
+    };
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    port.is_none_or(is_port)
+        && match address {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => host.split('.').all(is_label),
+        }
 }
 
 impl FromStr for RepositoryName {
@@ -176,6 +204,37 @@ mod tests {
             ["", "/", "a/", "/a", "a//b", "A", "a___b", "a..b", "-a", "a-", "_a", "a/../b", ".", "a b", &long]
         {
             assert!(bad.parse::<RepositoryName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_left_out_and_what_is_none_is_not() {
+        for (name, want) in [
+            ("docker.io/library/web:1", "library/web:1"),
+            ("localhost/x:1", "x:1"),
+            ("127.0.0.1:5000/x", "x"),
+            ("[::1]:5000/x", "x"),
+            ("[fd00::7]/x", "x"),
+            ("Registry.example.org/x", "x"),
+            ("demo/x:1", "demo/x:1"),
+            ("x:1", "x:1"),
+            ("../x", "../x"),
+            ("./x", "./x"),
+            ("../../etc/x", "../../etc/x"),
+            ("a..b/x", "a..b/x"),
+            (".example.org/x", ".example.org/x"),
+            ("host:/x", "host:/x"),
+            ("host:port/x", "host:port/x"),
+            (":5000/x", ":5000/x"),
+            ("[]:5000/x", "[]:5000/x"),
+            ("sha256:-/x", "sha256:-/x"),
+        ] {
+            assert_eq!(without_host(name), want, "{name}");
+        }
+        for (name, want) in
+            [("1.0", true), ("latest", true), ("web:1", false), ("demo/web", false), ("h.io/web", true)]
+        {
+            assert_eq!(may_be_tag(name), want, "{name}");
         }
     }
 

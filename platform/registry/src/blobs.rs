@@ -2,7 +2,7 @@
 
 use std::io;
 
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::response::Response;
 use gantry_oci::{Digest, RepositoryName};
 use http::header::{
@@ -13,7 +13,8 @@ use http::{HeaderMap, StatusCode};
 
 use crate::Registry;
 use crate::errors::{ApiError, ErrorCode};
-use crate::store::Removed;
+use crate::store::warm::SMALL_BYTES_MAX;
+use crate::store::{Removed, Store};
 
 /// `GET` and `HEAD /v2/NAME/blobs/DIGEST`.
 pub(crate) async fn get(
@@ -63,12 +64,30 @@ pub(crate) async fn get(
         return Ok(build(response, Body::empty()));
     }
     let body =
-        registry.store().content.body(&digest, start, end).await.map_err(|error| match error.kind() {
+        content(registry.store(), &digest, start..end, size).await.map_err(|error| match error.kind() {
             // Deleted between the look into the index and now.
             io::ErrorKind::NotFound => unknown(),
             _ => error.into(),
         })?;
     Ok(build(response, body))
+}
+
+async fn content(
+    store: &Store,
+    digest: &Digest,
+    range: std::ops::Range<u64>,
+    size_bytes: u64,
+) -> io::Result<Body> {
+    if range != (0..size_bytes) || size_bytes > SMALL_BYTES_MAX {
+        return store.content.body(digest, range.start, range.end).await;
+    }
+    if let Some(bytes) = store.warm.get(digest) {
+        return Ok(Body::from(bytes));
+    }
+    let body = store.content.body(digest, 0, size_bytes).await?;
+    let bytes = to_bytes(body, SMALL_BYTES_MAX as usize).await.map_err(io::Error::other)?;
+    store.warm.put(digest, &bytes);
+    Ok(Body::from(bytes))
 }
 
 /// `DELETE /v2/NAME/blobs/DIGEST`.

@@ -18,6 +18,7 @@ mod fetch;
 mod gate;
 mod lists;
 mod manifests;
+mod metrics;
 mod objects;
 mod quota;
 mod rate;
@@ -81,6 +82,7 @@ struct Inner {
     scans: scans::Scans,
     archives: archives::Archives,
     policies: gate::Policies,
+    counts: metrics::Counts,
     audit: OnceLock<Arc<dyn AuditSink>>,
 }
 
@@ -114,6 +116,7 @@ pub fn build(config: Config, access: Access, catalogue: Catalogue) -> io::Result
             scans,
             archives,
             policies: gate::Policies::default(),
+            counts: metrics::Counts::default(),
             audit: OnceLock::new(),
         }),
     })
@@ -137,13 +140,16 @@ impl Registry {
         watch: impl Fn(Collecting) -> bool + Send + 'static,
     ) -> io::Result<Collected> {
         let _alone = self.inner.tending.lock().await;
-        self.blocking(move |registry| {
+        let collected = self.blocking(move |registry| {
             registry.forget_scans()?;
             let collected = registry.inner.store.collect_garbage(&watch);
             registry.expire_archives(registry.config().upload_expiry)?;
             collected
-        })
-        .await
+        });
+        let collected = collected.await?;
+        self.inner.counts.freed_blobs.add(collected.blobs as u64);
+        self.inner.counts.freed_bytes.add(collected.bytes);
+        Ok(collected)
     }
 
     /// Looks whether everything that was acknowledged is there; with `content`, also whether it is what its digest

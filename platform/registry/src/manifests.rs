@@ -57,12 +57,16 @@ pub(crate) async fn get(
     if !caller.user.in_group(groups::NODES) {
         permit(registry, Act::Pull, &name, &reference.to_string(), &digest, &record).await?;
     }
+    registry.inner.counts.pulls.add(1);
     registry.store().note_pull(&name, &digest);
     if registry.is_heard(EventType::Pulled) {
         registry.glimpsed(&name, &reference, manifest_data(&digest, &record, &caller.user.username));
     }
     let repository = name.clone();
-    let manifest = registry.blocking(move |r| r.store().manifest(&repository, &digest)).await?;
+    let manifest = match registry.store().warm.get(&digest) {
+        Some(manifest) => Some(manifest),
+        None => registry.blocking(move |r| r.store().manifest(&repository, &digest)).await?,
+    };
     Ok(build(response, Body::from(manifest.ok_or_else(unknown)?)))
 }
 
@@ -134,6 +138,7 @@ pub(crate) async fn accept(
     let stored = store(registry, name, facts, (digest, record), bytes, tag).await;
     registry.note(name);
     stored?;
+    registry.inner.counts.pushes.add(1);
     // Before anybody is told that it is here.
     registry.happened(EventType::Pushed, name, Some(&named), data).await?;
     Ok(())
@@ -170,17 +175,19 @@ pub(crate) async fn store(
     bytes: Bytes,
     tag: Option<Tagging>,
 ) -> Result<(), ApiError> {
-    let _counting = match facts {
+    let (_counting, crowded) = match facts {
         Some(facts) => {
             let counting = registry.inner.counting.lock().await;
-            if let Err(refused) = registry.fits(&facts, digest, &record) {
-                drop(counting);
-                tell_of_quota(registry, name, digest, &refused).await;
-                return Err(refused);
+            match registry.fits(&facts, digest, &record) {
+                Ok(crowded) => (Some(counting), crowded),
+                Err(refused) => {
+                    drop(counting);
+                    tell_of_quota(registry, name, digest, &refused).await;
+                    return Err(refused);
+                }
             }
-            Some(counting)
         }
-        None => None,
+        None => Default::default(),
     };
     let tagged = tag.as_ref().map(|tag| tag.tag.to_string()).unwrap_or_default();
     let (repository, stored, pushed) = (name.clone(), digest.clone(), record.clone());
@@ -189,6 +196,7 @@ pub(crate) async fn store(
     match put.await? {
         Ok(()) => {
             registry.scan_later(name, digest, &pushed);
+            registry.crowd(&crowded);
             Ok(())
         }
         Err(Refused::Missing(missing)) => {

@@ -32,6 +32,31 @@ pub(crate) fn image_bytes(index: &Index, record: &ManifestRecord) -> u64 {
     blobs.map(|blob| blob.size_bytes).sum::<u64>() + record.size
 }
 
+/// Bytes that the repositories use together.
+pub(crate) fn used(index: &Index, repositories: &HashSet<RepositoryName>) -> u64 {
+    count(index, repositories).0
+}
+
+fn count<'a>(index: &'a Index, repositories: &HashSet<RepositoryName>) -> (u64, HashSet<&'a Digest>) {
+    let mut seen: HashSet<&Digest> = HashSet::new();
+    let mut used = 0;
+    for entry in repositories.iter().filter_map(|name| index.repositories.get(name)) {
+        for (manifest, record) in &entry.manifests {
+            if seen.insert(manifest) {
+                used += record.size;
+            }
+            // What is kept of another registry may name what is here for somebody else alone.
+            let here = |blob: &&Digest| !record.partial || entry.blobs.contains(*blob);
+            for blob in record.blobs.iter().filter(here) {
+                if seen.insert(blob) {
+                    used += index.blobs.get(blob).map_or(0, |blob| blob.size_bytes);
+                }
+            }
+        }
+    }
+    (used, seen)
+}
+
 /// Bytes that the repositories use together, and those that the manifest would add.
 pub(crate) fn used_and_added(
     index: &Index,
@@ -40,17 +65,7 @@ pub(crate) fn used_and_added(
     record: &ManifestRecord,
 ) -> (u64, u64) {
     let size = |digest: &Digest| index.blobs.get(digest).map_or(0, |blob| blob.size_bytes);
-    let entries = || repositories.iter().filter_map(|name| index.repositories.get(name));
-    let mut seen: HashSet<&Digest> = HashSet::new();
-    let mut used = 0;
-    for (manifest, record) in entries().flat_map(|entry| &entry.manifests) {
-        if seen.insert(manifest) {
-            used += record.size;
-        }
-        for blob in record.blobs.iter().filter(|blob| seen.insert(blob)) {
-            used += size(blob);
-        }
-    }
+    let (used, mut seen) = count(index, repositories);
     let mut added = if seen.insert(digest) { record.size } else { 0 };
     for blob in &record.blobs {
         if seen.insert(blob) {

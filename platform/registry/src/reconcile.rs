@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::Registry;
 use crate::gate::Policies;
+use crate::scans::GRADES_STAY;
 use crate::status::status;
 
 /// Whom in-process clients of the registry speak as.
@@ -109,12 +110,17 @@ impl Reconciler {
             return self.finalizers(&object, true).await.map_err(text);
         }
         let owner = self.registry.inner.catalogue.shown(&object.spec.owner);
-        let wanted = status(owner, &contents);
+        let graded = repository.clone();
+        let grades = self.registry.blocking(move |registry| registry.grades(&graded)).await;
+        let grades = grades.map_err(|error| error.to_string())?;
+        let wanted = status(owner, &contents, grades);
         if object.status.as_ref() != Some(&wanted) {
             let mut patch = json!({ "status": wanted });
-            if wanted.last_push.is_none() {
-                // In a merge patch, what is not named stays.
-                patch["status"]["lastPush"] = serde_json::Value::Null;
+            // In a merge patch, what is not named stays.
+            if let Some(status) = patch["status"].as_object_mut() {
+                for field in ["lastPush", "worstGrade", "latestGrade"] {
+                    status.entry(field).or_insert(serde_json::Value::Null);
+                }
             }
             let how = PatchParams::default();
             match self.api.patch_status(&object.name_any(), &how, &Patch::Merge(patch)).await {
@@ -123,7 +129,7 @@ impl Reconciler {
                 done => drop(done.map_err(text)?),
             }
         }
-        Ok(Again::OnChange)
+        Ok(grades.worst.map_or(Again::OnChange, |_| Again::After(GRADES_STAY)))
     }
 
     /// Takes everything out. Garbage collection gives the space back.
@@ -169,7 +175,7 @@ async fn install(masters: &Client) -> Result<(), StartError> {
             { "apiGroups": [gantry_registry_api::GROUP], "resources": ["*"], "verbs": ["*"] },
             { "apiGroups": [gantry_identity_api::GROUP], "resources": ["domains", "projects"],
               "verbs": ["get", "list", "watch"] },
-            { "apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "watch"] },
+            { "apiGroups": [""], "resources": ["namespaces", "nodes"], "verbs": ["get", "list", "watch"] },
             { "apiGroups": [""], "resources": ["pods"], "verbs": ["list"] },
             { "apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch"] },
             // Credentials for other registries, of the Secrets that operators name in their objects; keys of webhooks.

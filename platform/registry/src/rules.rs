@@ -1,5 +1,6 @@
 //! The rules of a repository at a push, a pull and a deletion, and its retention.
 
+use std::collections::HashSet;
 use std::io;
 use std::time::Instant;
 
@@ -18,6 +19,9 @@ use crate::retention::{Plan, plan};
 use crate::routes::ManifestName;
 use crate::status::bytes;
 use crate::store::ManifestRecord;
+
+/// Repositories that a report of failures names; the log has all.
+const FAILURES_SHOWN: usize = 5;
 
 /// What one caller does, as it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,13 +88,14 @@ impl Registry {
         })
     }
 
-    /// Does the image fit into every bound? Who asks holds `counting` until the manifest is stored.
+    /// Does the image fit into every bound? Who asks holds `counting` until the manifest is stored. Gives the mirrors
+    /// that have to make room for it: what is kept of other registries is in nobody's way.
     pub(crate) fn fits(
         &self,
         facts: &Facts,
         digest: &Digest,
         record: &ManifestRecord,
-    ) -> Result<(), ApiError> {
+    ) -> Result<HashSet<RepositoryName>, ApiError> {
         if let Some(max) = facts.rules.max_image_size.as_deref().and_then(quantity) {
             let size = image_bytes(&self.store().index(), record);
             if size > max {
@@ -105,23 +110,30 @@ impl Registry {
                     .detail(json!({ "imageBytes": size, "maxBytes": max })));
             }
         }
-        for bound in self.inner.catalogue.bounds(facts, || self.store().names()) {
+        let mut mirrors = HashSet::new();
+        for mut bound in self.inner.catalogue.bounds(facts, || self.store().names()) {
+            mirrors.extend(bound.repositories.extract_if(|name| self.is_mirror(name)));
             let (used, added) = used_and_added(&self.store().index(), &bound.repositories, digest, record);
             // What adds nothing is taken also where a quota was made smaller than what is there.
             if added > 0 && used.saturating_add(added) > bound.bytes_max {
                 return Err(exceeded(&bound, used, added));
             }
         }
-        Ok(())
+        Ok(mirrors)
     }
 
     /// What the repository's retention lets go now.
     pub(crate) async fn retain(&self, repository: &RepositoryName, how: Retain) -> io::Result<Plan> {
-        let (mut rules, name) = (self.rules(repository), repository.clone());
+        let mut rules = self.rules(repository);
         let dry_run = how != Retain::Do;
         if let Retain::Try(retention) = how {
             rules.retention = Some(retention);
         }
+        self.retain_by(repository, rules, dry_run).await
+    }
+
+    async fn retain_by(&self, repository: &RepositoryName, rules: Rules, dry_run: bool) -> io::Result<Plan> {
+        let name = repository.clone();
         let planned = self.blocking(move |registry| {
             let history = registry.store().history(&name);
             let plan = plan(&history.0, &history.1, &rules, jiff::Timestamp::now());
@@ -148,14 +160,66 @@ impl Registry {
         }
     }
 
-    /// Keeps the retention rules of every repository, and writes down what was pulled.
+    /// Keeps the retention rules of every repository, and writes down what was pulled. One that cannot be kept is
+    /// no reason not to keep the others: the error tells of all.
     pub async fn retain_all(&self) -> io::Result<()> {
-        self.blocking(|registry| registry.store().save_pulls()).await?;
-        for repository in self.store().names() {
-            if self.rules(&repository).retention.is_some() {
-                self.retain(&repository, Retain::Do).await?;
+        let saved = self.blocking(|registry| registry.store().save_pulls()).await;
+        let rules = self.store().names().into_iter().map(|name| (self.rules(&name), name));
+        let rules = rules.filter(|(rules, _)| rules.retention.is_some()).collect();
+        saved.and(self.retain_each(rules).await)
+    }
+
+    async fn retain_each(&self, rules: Vec<(Rules, RepositoryName)>) -> io::Result<()> {
+        let (all, mut failed) = (rules.len(), Vec::new());
+        for (rules, repository) in rules {
+            if let Err(error) = self.retain_by(&repository, rules, false).await {
+                tracing::error!(%repository, %error, "retention failed");
+                failed.push(format!("{repository}: {error}"));
             }
         }
-        Ok(())
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let more = failed.len().saturating_sub(FAILURES_SHOWN);
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        let count = failed.len();
+        failed.truncate(FAILURES_SHOWN);
+        let told = failed.join("; ");
+        Err(io::Error::other(format!("the retention of {count} of {all} repositories failed: {told}{more}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use gantry_oci::pack::{PackOptions, pack_static};
+    use gantry_registry_api::Keep;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn retention_goes_on_after_repositories_that_fail() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let registry = crate::gate::tests::registry(folder.path());
+        let image =
+            pack_static(vec![0; 10].into(), "/x", "amd64", &PackOptions::default()).expect("an image");
+        let keep = Keep { tags: vec!["none".to_owned()], ..Keep::default() };
+        let retention = Some(Retention { keep: vec![keep], untagged_days: None });
+        let mut rules = Vec::new();
+        for name in ["a", "b", "c"] {
+            let repository: RepositoryName = name.parse().expect("a name");
+            registry.put_image(&repository, &Tag::latest(), &image).await.expect("pushed");
+            rules.push((Rules { retention: retention.clone(), ..Rules::default() }, repository));
+        }
+        // What is to be removed cannot be.
+        for name in ["a", "b"] {
+            let tag = folder.path().join("registry/repositories").join(name).join("_tags/latest");
+            fs::remove_file(&tag).expect("the tag's file");
+            fs::create_dir(&tag).expect("a directory in its place");
+        }
+        let told = registry.retain_each(rules).await.expect_err("two failed").to_string();
+        assert!(told.contains("2 of 3") && told.contains("a: ") && told.contains("b: "), "{told}");
+        assert_eq!(registry.store().resolve(&"c".parse().expect("a name"), &Tag::latest()), None);
     }
 }

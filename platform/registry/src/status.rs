@@ -3,10 +3,11 @@
 use gantry_registry_api::RepositoryStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::scans::RepositoryGrades;
 use crate::store::Contents;
 
 /// The status of a repository that holds `contents`.
-pub(crate) fn status(owner: String, contents: &Contents) -> RepositoryStatus {
+pub(crate) fn status(owner: String, contents: &Contents, grades: RepositoryGrades) -> RepositoryStatus {
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     RepositoryStatus {
         owner,
@@ -14,6 +15,8 @@ pub(crate) fn status(owner: String, contents: &Contents) -> RepositoryStatus {
         manifests: count(contents.manifests),
         size_bytes: i64::try_from(contents.size_bytes).unwrap_or(i64::MAX),
         size: bytes(contents.size_bytes),
+        worst_grade: grades.worst,
+        latest_grade: grades.latest,
         // Whole seconds: that is what the API keeps.
         last_push: contents
             .pushed

@@ -38,9 +38,45 @@ struct Descriptor {
     size: u64,
     #[serde(default)]
     urls: Option<Vec<Value>>,
+    platform: Option<Platform>,
 }
 
+#[derive(serde::Deserialize)]
+struct Platform {
+    os: Option<String>,
+    architecture: Option<String>,
+}
+
+/// Fields by which clients understand a manifest.
+const FIELDS: [&str; 16] = [
+    "annotations",
+    "architecture",
+    "artifactType",
+    "blobs",
+    "config",
+    "data",
+    "digest",
+    "layers",
+    "manifests",
+    "mediaType",
+    "os",
+    "platform",
+    "schemaVersion",
+    "size",
+    "subject",
+    "urls",
+];
+
 impl Descriptor {
+    /// `os/architecture`; nothing where it does not say both.
+    fn platform(&self) -> String {
+        let said = self.platform.as_ref().and_then(|platform| {
+            let (os, architecture) = (platform.os.as_ref()?, platform.architecture.as_ref()?);
+            (!os.is_empty() && !architecture.is_empty()).then(|| format!("{os}/{architecture}"))
+        });
+        said.unwrap_or_default()
+    }
+
     /// Content that stays where its `urls` say is not pushed.
     fn is_foreign(&self) -> bool {
         is_elsewhere(&self.media_type, self.urls.as_ref().map_or(0, Vec::len))
@@ -55,6 +91,9 @@ pub(crate) fn check(
 ) -> Result<ManifestRecord, String> {
     let manifest: Manifest =
         serde_json::from_slice(bytes).map_err(|error| format!("the manifest is not valid: {error}"))?;
+    if let Some(field) = ambiguous(&serde_json::from_slice(bytes).unwrap_or_default()) {
+        return Err(format!("the manifest is not valid: {field:.100?} is another spelling of a field"));
+    }
     let sent = content_type
         .map(|t| t.split(';').next().unwrap_or(t).trim())
         .filter(|t| !t.is_empty() && !matches!(*t, "application/json" | "application/octet-stream"));
@@ -75,6 +114,7 @@ pub(crate) fn check(
     if blobs.len() + manifests.len() > references_max {
         return Err(format!("a manifest may name {references_max} others"));
     }
+    let platforms = platforms(&manifests);
     let digests = |list: Vec<&Descriptor>| list.into_iter().map(|d| d.digest.clone()).collect::<Vec<_>>();
     let record = ManifestRecord {
         media_type,
@@ -83,16 +123,45 @@ pub(crate) fn check(
         artifact_type,
         blobs: digests(blobs),
         manifests: digests(manifests),
+        platforms,
         partial: false,
         annotations: manifest.subject.as_ref().and(manifest.annotations.clone()).unwrap_or_default(),
     };
     Ok(record)
 }
 
-/// The manifests that an index, which was checked when it came, names.
-pub(crate) fn manifests_of(stored: impl std::io::Read) -> Vec<Digest> {
+/// What the manifests are for; nothing where none says it.
+fn platforms(manifests: &[&Descriptor]) -> Vec<String> {
+    let all: Vec<String> = manifests.iter().map(|descriptor| descriptor.platform()).collect();
+    if all.iter().all(String::is_empty) { Vec::new() } else { all }
+}
+
+/// A name of a field that is none of ours, and that clients written in Go take for one: they would read another
+/// manifest than was looked at here. (One that is there twice is no field's value: reading it fails.)
+fn ambiguous(manifest: &Value) -> Option<&str> {
+    match manifest {
+        Value::Object(fields) => fields.iter().find_map(|(name, value)| {
+            // As Go folds them; there is no other letter that becomes one of these.
+            let folded = name.to_lowercase().replace('ſ', "s");
+            let is_other = |field: &&str| field.eq_ignore_ascii_case(&folded) && *field != name.as_str();
+            match FIELDS.iter().any(is_other) {
+                true => Some(name.as_str()),
+                // Anybody's names are in there.
+                false if name == "annotations" => None,
+                false => ambiguous(value),
+            }
+        }),
+        Value::Array(values) => values.iter().find_map(ambiguous),
+        _ => None,
+    }
+}
+
+/// The manifests that an index, which was checked when it came, names, and what they are for.
+pub(crate) fn manifests_of(stored: impl std::io::Read) -> (Vec<Digest>, Vec<String>) {
     let manifest: Option<Manifest> = serde_json::from_reader(stored).ok();
-    manifest.and_then(|m| m.manifests).into_iter().flatten().map(|d| d.digest).collect()
+    let manifests = manifest.and_then(|m| m.manifests).unwrap_or_default();
+    let platforms = platforms(&manifests.iter().collect::<Vec<_>>());
+    (manifests.into_iter().map(|d| d.digest).collect(), platforms)
 }
 
 type References<'a> = (Vec<&'a Descriptor>, Vec<&'a Descriptor>, Option<String>);
@@ -154,8 +223,38 @@ mod tests {
         assert_eq!(record.annotations["a"], "b");
         let index = json!({ "schemaVersion": 2, "manifests": [descriptor(OCI_MANIFEST)] });
         assert_eq!(outcome(&index, Some(OCI_INDEX)).expect("an index").manifests.len(), 1);
-        assert_eq!(manifests_of(index.to_string().as_bytes()), [Digest::of(b"x")]);
+        assert_eq!(manifests_of(index.to_string().as_bytes()), (vec![Digest::of(b"x")], Vec::new()));
+        let mut of = descriptor(OCI_MANIFEST);
+        of["platform"] = json!({ "os": "linux", "architecture": "arm64", "variant": "v8" });
+        let index = json!({ "schemaVersion": 2, "manifests": [descriptor(OCI_MANIFEST), of] });
+        let record = outcome(&index, Some(OCI_INDEX)).expect("an index");
+        assert_eq!(record.platforms, ["", "linux/arm64"]);
+        assert_eq!(manifests_of(index.to_string().as_bytes()), (record.manifests, record.platforms));
         assert!(outcome(&image, None).is_ok());
+    }
+
+    #[test]
+    fn what_go_would_read_as_another_manifest_is_refused() {
+        let index = json!({ "schemaVersion": 2, "manifests": [descriptor(OCI_MANIFEST)] });
+        for (pointer, name, refused) in [
+            ("", "Manifests", true),
+            ("", "manifeſts", true),
+            ("", "manifests2", false),
+            ("/manifests/0", "Digest", true),
+            ("/manifests/0", "PLATFORM", true),
+            ("/manifests/0", "annotations", false),
+        ] {
+            let mut index = index.clone();
+            let at = index.pointer_mut(pointer).expect("it is there");
+            at[name] = if name == "annotations" { json!({ "Digest": "x" }) } else { json!("x") };
+            let told = outcome(&index, Some(OCI_INDEX)).err().unwrap_or_default();
+            assert_eq!(told.contains("another spelling"), refused, "{name}: {told}");
+        }
+        let mut deep = index.clone();
+        deep["manifests"][0]["platform"] = json!({ "os": "linux", "architecture": "arm64", "oſ": "windows" });
+        assert!(outcome(&deep, Some(OCI_INDEX)).is_err());
+        let twice = index.to_string().replacen("\"manifests\":", "\"manifests\":[],\"manifests\":", 1);
+        assert!(check(twice.as_bytes(), Some(OCI_INDEX), 3).is_err(), "{twice}");
     }
 
     #[test]

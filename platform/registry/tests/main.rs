@@ -11,6 +11,7 @@ mod files {
 
     mod archives;
     mod clients;
+    mod conformance;
     mod kill;
     mod own_client;
     mod protocol;
@@ -35,6 +36,7 @@ mod s3 {
 
     mod archives;
     mod clients;
+    mod conformance;
     mod kill;
     mod own_client;
     mod protocol;

@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use gantry_oci::Reference;
 use gantry_oci::archive::{ArchiveLimits, load};
 use gantry_oci::client::RegistryClient;
+use gantry_oci::reference::may_be_tag;
 
 #[derive(Debug, clap::Args)]
 pub struct LoadArgs {
@@ -35,6 +36,12 @@ pub async fn run(args: LoadArgs, client: &RegistryClient) -> anyhow::Result<()> 
     let mut named = Vec::new();
     for image in &images {
         for name in &image.names {
+            if may_be_tag(name) {
+                bail!(
+                    "{} calls its image {name:?}, which may be a tag: say where it goes with --tag REPOSITORY:TAG",
+                    args.path.display()
+                );
+            }
             named.push((super::parse_local(name)?, &image.image));
         }
         if image.names.is_empty() {

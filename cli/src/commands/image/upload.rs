@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use gantry_oci::archive::{ArchiveLimits, names};
-use gantry_oci::reference::without_host;
+use gantry_oci::reference::may_be_tag;
 use gantry_oci::{Algorithm, Digest, Hasher, Reference};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use http::{Method, StatusCode};
@@ -87,7 +87,7 @@ async fn query(args: &UploadArgs, size_bytes: u64, key: &str) -> anyhow::Result<
     let named = named.with_context(|| format!("cannot read {}", args.file.display()))?;
     let mut repositories = std::collections::BTreeSet::new();
     for name in &named {
-        if !without_host(name).contains(['/', ':']) {
+        if may_be_tag(name) {
             bail!("{} calls its image {name:?}, which may be a tag: say where it goes", args.file.display());
         }
         repositories.insert(super::repository(name)?.to_string());

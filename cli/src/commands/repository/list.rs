@@ -50,7 +50,7 @@ fn begins(name: &str, prefix: &str) -> bool {
 
 fn table(all: &[Repository], output: Output, now: Timestamp) -> String {
     let wide = output == Output::Wide;
-    let mut headers = vec!["NAME", "OWNER", "VISIBILITY", "SIZE", "TAGS", "LAST PUSH"];
+    let mut headers = vec!["NAME", "OWNER", "VISIBILITY", "SIZE", "TAGS", "WORST", "LATEST", "LAST PUSH"];
     if wide {
         headers.extend(["SHARES", "OBJECT"]);
     }
@@ -62,6 +62,8 @@ fn table(all: &[Repository], output: Output, now: Timestamp) -> String {
             repository.spec.visibility.as_str().to_owned(),
             status.size,
             status.tags.to_string(),
+            super::shown_grade(status.worst_grade),
+            super::shown_grade(status.latest_grade),
             status.last_push.map(|at| render::age(at.0, now)).unwrap_or_default(),
         ];
         if wide {

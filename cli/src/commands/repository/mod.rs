@@ -8,7 +8,7 @@ mod show;
 
 use anyhow::anyhow;
 use gantry_oci::RepositoryName;
-use gantry_registry_api::{Repository, object_name};
+use gantry_registry_api::{Grade, Repository, object_name};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
@@ -59,6 +59,10 @@ pub async fn run(command: RepositoryCommand, context: &Context) -> anyhow::Resul
 
 fn api(client: &Client) -> Api<Repository> {
     Api::all(client.clone())
+}
+
+fn shown_grade(grade: Option<Grade>) -> String {
+    grade.map_or("-", Grade::as_str).to_owned()
 }
 
 /// The repository that is called so. What one may not see is told as what is not there.

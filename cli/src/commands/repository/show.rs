@@ -58,6 +58,8 @@ fn fields(repository: &Repository, known: &Known) -> Vec<(&'static str, String)>
         ("Size", status.size),
         ("Tags", status.tags.to_string()),
         ("Manifests", status.manifests.to_string()),
+        ("Worst grade", super::shown_grade(status.worst_grade)),
+        ("Latest grade", super::shown_grade(status.latest_grade)),
         ("Last push", status.last_push.map(|at| at.0.to_string()).unwrap_or_default()),
     ];
     let rules = &spec.rules;

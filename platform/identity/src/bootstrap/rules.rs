@@ -198,6 +198,11 @@ fn operator() -> Vec<PolicyRule> {
         rule(&all, "balancer.gantry.dev", &["*"]),
         rule(READ, "metrics.k8s.io", &["nodes", "pods"]),
         rule(READ, gantry_identity_api::GROUP, &["domains", "projects"]),
+        PolicyRule {
+            verbs: vec!["get".to_owned()],
+            non_resource_urls: Some(vec!["/metrics".to_owned()]),
+            ..PolicyRule::default()
+        },
     ]
 }
 

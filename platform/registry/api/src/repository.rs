@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Rules;
+use crate::{Grade, Rules};
 
 /// Types of a repository's conditions.
 pub mod conditions {
@@ -28,6 +28,8 @@ pub mod conditions {
     printcolumn = r#"{"name":"Visibility","type":"string","jsonPath":".spec.visibility"}"#,
     printcolumn = r#"{"name":"Size","type":"string","jsonPath":".status.size"}"#,
     printcolumn = r#"{"name":"Tags","type":"integer","jsonPath":".status.tags"}"#,
+    printcolumn = r#"{"name":"Worst","type":"string","jsonPath":".status.worstGrade"}"#,
+    printcolumn = r#"{"name":"Latest","type":"string","jsonPath":".status.latestGrade"}"#,
     printcolumn = r#"{"name":"Last-Push","type":"date","jsonPath":".status.lastPush"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp","priority":1}"#
 )]
@@ -176,6 +178,12 @@ pub struct RepositoryStatus {
     pub size_bytes: i64,
     /// The same for people.
     pub size: String,
+    /// The worst grade of the images that tags lead to, by the policy of the place; absent where none is scanned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worst_grade: Option<Grade>,
+    /// The grade of the tag that was pushed last; absent until it is scanned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latest_grade: Option<Grade>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_push: Option<Time>,
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use gantry_oci::archive::ArchivedManifest;
-use gantry_oci::reference::without_host;
+use gantry_oci::reference::{may_be_tag, without_host};
 use gantry_oci::{Digest, Reference, RepositoryName, Tag};
 
 /// For each repository, the manifests that go there, by their places in the archive, with the tags that they get.
@@ -75,13 +75,12 @@ fn targets(
 /// The tag of a name as archives have it, which may be a tag alone.
 fn tag_of(name: &str) -> Result<Tag, String> {
     let local = without_host(name);
-    let bare = !local.contains(['/', ':', '@']);
-    let tag = if bare { Some(local.parse::<Tag>()) } else { reference(name)?.tag.map(Ok) };
+    let tag = if may_be_tag(name) { Some(local.parse::<Tag>()) } else { reference(name)?.tag.map(Ok) };
     tag.unwrap_or_else(|| Ok(Tag::latest())).map_err(|error| error.to_string())
 }
 
 fn whole(name: &str) -> Result<(RepositoryName, Tag), String> {
-    if !without_host(name).contains(['/', ':']) {
+    if may_be_tag(name) {
         return Err(format!("the archive calls its image {name:?}, which may be a tag: say where it goes"));
     }
     let reference = reference(name)?;

@@ -4,11 +4,13 @@
 //! of admission, asked in this process or by webhook (`webhook`).
 
 mod judge;
+mod platforms;
 mod pods;
 mod policies;
 mod running;
 mod webhook;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -21,7 +23,7 @@ use gantry_registry_api::{ImagePolicy, OnFailure, Requirements, SignedBy};
 use gantry_scanner::Report;
 use gantry_signatures::{Authority, PublicKey, Trust};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::{Api, ResourceExt};
 use tokio::sync::watch;
 
@@ -31,6 +33,7 @@ use crate::scans::images::is_image;
 use crate::store::ManifestRecord;
 pub(crate) use judge::rated;
 use judge::{Violation, violations};
+pub(crate) use platforms::Platform;
 pub use pods::ImageGate;
 use policies::Book;
 pub(crate) use policies::{Act, Place};
@@ -46,6 +49,7 @@ const INDEX_DEPTH_MAX: usize = 4;
 pub(crate) struct Policies {
     book: RwLock<Arc<Book>>,
     namespaces: OnceLock<(Informer<Namespace>, watch::Receiver<u64>)>,
+    nodes: OnceLock<Informer<Node>>,
     /// Wakes who looks at running pods.
     pub(crate) again: running::Again,
 }
@@ -57,8 +61,11 @@ impl Policies {
             Informer::start(&host.tasks, "registry/policies", Api::all(host.client.clone()));
         let namespaces: Informer<Namespace> =
             Informer::start(&host.tasks, "registry/namespaces", Api::all(host.client.clone()));
+        let nodes: Informer<Node> =
+            Informer::start(&host.tasks, "registry/nodes", Api::all(host.client.clone()));
         policies.synced().await;
         namespaces.synced().await;
+        nodes.synced().await;
         let (all, inner) = (policies.clone(), Arc::downgrade(&registry.inner));
         let read = move || {
             let Some(inner) = inner.upgrade() else { return };
@@ -66,18 +73,27 @@ impl Policies {
             let book = Arc::new(Book::new(all.iter().map(|policy| &**policy)));
             *inner.policies.book.write().unwrap_or_else(PoisonError::into_inner) = book;
             inner.policies.again.policies();
+            Registry { inner }.regrade_all();
         };
         read();
         policies.on_change(move |_| read());
         let (changes, seen) = watch::channel(0);
         namespaces.on_change(move |_| changes.send_modify(|changes| *changes += 1));
-        // Last: who knows namespaces decides, and has to know policies then. A registry is started once.
+        // A registry is started once.
+        let _ = registry.inner.policies.nodes.set(nodes);
+        // Last: who knows namespaces decides, and has to know policies then.
         let _ = registry.inner.policies.namespaces.set((namespaces, seen));
         running::follow(registry, host);
     }
 
     fn book(&self) -> Arc<Book> {
         self.book.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What nodes run; nothing where that is not known of all of them.
+    fn platforms(&self) -> BTreeSet<Platform> {
+        let nodes = self.nodes.get().map(Informer::list).unwrap_or_default();
+        platforms::of_nodes(nodes.iter().map(|node| &**node))
     }
 
     /// What the namespace is; nothing if it is not known.
@@ -185,31 +201,39 @@ impl Registry {
     ) -> io::Result<Result<(), Refusal>> {
         let images = match is_image(record) {
             true => vec![asked.digest.clone()],
-            false => self.images_in(asked.repository, record),
+            // Kept in parts: who pulls it takes one image of it, which is looked at when it is asked for itself.
+            false if record.partial && !record.manifests.is_empty() => Vec::new(),
+            false => match self.images_in(asked.repository, record, &BTreeSet::new()) {
+                images if images.is_empty() => return Ok(Ok(())),
+                images => images,
+            },
         };
-        if images.is_empty() {
-            return Ok(Ok(()));
-        }
         self.refused(act, asked, images, &self.place_of(asked.repository)).await
     }
 
-    /// The images that an index leads to.
-    fn images_in(&self, repository: &RepositoryName, record: &ManifestRecord) -> Vec<Digest> {
-        let (mut images, mut open) = (Vec::new(), vec![(0, record.manifests.clone())]);
-        while let Some((depth, manifests)) = open.pop() {
-            for digest in manifests {
-                match self.store().record(repository, &digest) {
-                    Some(found) if is_image(&found) => images.push(digest),
+    /// The images that an index leads to: those that a node of these platforms may take, or all where it takes none.
+    pub(crate) fn images_in(
+        &self,
+        repository: &RepositoryName,
+        record: &ManifestRecord,
+        nodes: &BTreeSet<Platform>,
+    ) -> Vec<Digest> {
+        let (mut images, mut open) = (BTreeSet::new(), vec![(0, Arc::new(record.clone()))]);
+        while let Some((depth, index)) = open.pop() {
+            for digest in platforms::taken(&index, nodes) {
+                match self.store().record(repository, digest) {
+                    Some(found) if is_image(&found) => drop(images.insert(digest.clone())),
                     Some(found) if found.manifests.is_empty() => {}
-                    Some(found) if depth < INDEX_DEPTH_MAX => open.push((depth + 1, found.manifests.clone())),
-                    // Nobody looks that deep: it counts as an image that is not scanned.
-                    _ => images.push(digest),
+                    Some(found) if depth < INDEX_DEPTH_MAX => open.push((depth + 1, found)),
+                    // Not here, or nobody looks that deep: it counts as an image that is not scanned.
+                    _ => drop(images.insert(digest.clone())),
                 }
             }
         }
-        images.sort();
-        images.dedup();
-        images
+        match images.is_empty() && !nodes.is_empty() {
+            true => self.images_in(repository, record, &BTreeSet::new()),
+            false => images.into_iter().collect(),
+        }
     }
 
     /// Looks at every one of `images`, which are what `asked` leads to: the worst of them counts.
@@ -297,4 +321,4 @@ fn broken(why: &str) -> Violation {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

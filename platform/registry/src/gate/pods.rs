@@ -15,8 +15,9 @@ use gantry_oci::{Digest, Reference, RepositoryName, Tag};
 use gantry_registry_api::{Answer, GROUP, ImagePolicySpec, OnFailure, POLICIES, Visibility};
 use serde_json::{Value, json};
 
+use super::platforms::{Platform, taken};
 use super::policies::{Effective, documents};
-use super::{Act, Asked, Place};
+use super::{Act, Asked, INDEX_DEPTH_MAX, Place};
 use crate::Registry;
 use crate::catalogue::Facts;
 use crate::routes::ManifestName;
@@ -34,13 +35,22 @@ const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"]
 
 /// Pods by their images, and policies by what they say. Knows nothing before it is connected.
 #[derive(Clone, Default)]
-pub struct ImageGate(Arc<OnceLock<Registry>>);
+pub struct ImageGate {
+    registry: Arc<OnceLock<Registry>>,
+    /// Pods are another cluster's, of whose nodes nothing is known.
+    is_webhook: bool,
+}
 
 impl ImageGate {
     /// Asks this registry from now on.
     pub fn connect(&self, registry: &Registry) {
         // One platform has one registry.
-        let _ = self.0.set(registry.clone());
+        let _ = self.registry.set(registry.clone());
+    }
+
+    /// For the pods of another cluster.
+    pub(super) fn of_webhook(registry: &Registry) -> Self {
+        Self { registry: Arc::new(OnceLock::from(registry.clone())), is_webhook: true }
     }
 }
 
@@ -56,7 +66,7 @@ impl Admission for ImageGate {
         }
         if request.is(GROUP, POLICIES) {
             return match request.phase {
-                AdmissionPhase::Validate => policy(self.0.get(), request),
+                AdmissionPhase::Validate => policy(self.registry.get(), request),
                 AdmissionPhase::Mutate => Ok(()),
             };
         }
@@ -69,8 +79,9 @@ impl Admission for ImageGate {
             return Ok(());
         }
         let is_pod = request.group.is_empty() && request.resource == "pods";
-        let registry = self.0.get().ok_or_else(starting)?;
+        let registry = self.registry.get().ok_or_else(starting)?;
         let gate = match Gate::at(registry, request.namespace).await {
+            Ok(gate) if self.is_webhook => Gate { nodes: BTreeSet::new(), ..gate },
             Ok(gate) => gate,
             // What is no pod yet is looked at again when it is one.
             Err(_) if !is_pod => return Ok(()),
@@ -111,7 +122,8 @@ impl<'a> Gate<'a> {
     pub(super) async fn at(registry: &'a Registry, namespace: &str) -> Result<Self, StatusError> {
         let place = registry.inner.policies.place(namespace).await.ok_or_else(starting)?;
         let effective = registry.inner.policies.book().at(&place, Act::Deploy);
-        Ok(Gate { registry, namespace: namespace.to_owned(), place, effective })
+        let nodes = registry.inner.policies.platforms();
+        Ok(Gate { registry, namespace: namespace.to_owned(), place, effective, nodes })
     }
 }
 
@@ -162,6 +174,8 @@ pub(super) struct Gate<'a> {
     namespace: String,
     place: Place,
     effective: Effective,
+    /// What nodes run; nothing: every image of an index counts.
+    nodes: BTreeSet<Platform>,
 }
 
 impl Gate<'_> {
@@ -210,12 +224,36 @@ impl Gate<'_> {
                 (Some(digest), _) => ManifestName::Digest(digest),
                 (None, tag) => ManifestName::Tag(tag.unwrap_or_else(Tag::latest)),
             };
-            if let Err(error) = crate::upstream::manifest(self.registry, &reference.repository, &name).await {
+            let brought = crate::upstream::manifest(self.registry, &reference.repository, &name).await;
+            if let Err(error) = brought {
                 tracing::debug!(?error, repository = %reference.repository, "an upstream's image did not come");
+            } else if self.effective.requirements.is_some() {
+                self.bring_images(&reference.repository, &name).await;
             }
         });
         // Those that are late go on coming when somebody asks again.
         let _ = tokio::time::timeout(UPSTREAM_WAIT, futures::future::join_all(each)).await;
+    }
+
+    /// Asks for the images of an index that nodes may take: what is here is scanned, and can be judged then.
+    async fn bring_images(&self, repository: &RepositoryName, name: &ManifestName) {
+        let store = self.registry.store();
+        let digest = match name {
+            ManifestName::Tag(tag) => store.resolve(repository, tag),
+            ManifestName::Digest(digest) => Some(digest.clone()),
+        };
+        let mut open: Vec<(usize, Digest)> = digest.into_iter().map(|digest| (0, digest)).collect();
+        while let Some((depth, digest)) = open.pop() {
+            if store.record(repository, &digest).is_none() {
+                let name = ManifestName::Digest(digest.clone());
+                if let Err(error) = crate::upstream::manifest(self.registry, repository, &name).await {
+                    tracing::debug!(?error, %repository, %digest, "an upstream's image did not come");
+                }
+            }
+            if let Some(record) = store.record(repository, &digest).filter(|_| depth < INDEX_DEPTH_MAX) {
+                open.extend(taken(&record, &self.nodes).map(|image| (depth + 1, image.clone())));
+            }
+        }
     }
 
     fn digest(&self, reference: &Reference) -> Option<Digest> {
@@ -304,8 +342,9 @@ impl Gate<'_> {
         };
         let asked = Asked { repository, name: &name, digest: &digest };
         let record = self.registry.store().record(repository, &digest);
-        let mut images =
-            record.map(|record| self.registry.images_in(repository, &record)).unwrap_or_default();
+        let mut images = record
+            .map(|record| self.registry.images_in(repository, &record, &self.nodes))
+            .unwrap_or_default();
         if images.is_empty() {
             images.push(digest.clone());
         }

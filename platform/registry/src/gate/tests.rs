@@ -37,7 +37,7 @@ impl Authenticator for Everybody {
 }
 
 /// A registry in a directory, with advisories of which one concerns openssl before version 2.
-fn registry(folder: &std::path::Path) -> Registry {
+pub(crate) fn registry(folder: &std::path::Path) -> Registry {
     let (advisories, source) = (folder.join("advisories"), folder.join("source"));
     gantry_base::fs::create_directory(&source, 0o755).expect("a directory");
     let advisory = json!({ "id": "TEST-1", "modified": jiff::Timestamp::now(), "affected": [{
@@ -93,14 +93,19 @@ fn attestation() -> Image {
 }
 
 fn index(images: &[&Image]) -> Image {
-    let manifests = images.iter().map(|image| {
-        json!({ "mediaType": image.media_type, "digest": image.digest(), "size": image.manifest.len() })
+    index_for(&images.iter().map(|image| (*image, Value::Null)).collect::<Vec<_>>())
+}
+
+fn index_for(images: &[(&Image, Value)]) -> Image {
+    let manifests = images.iter().map(|(image, platform)| {
+        json!({ "mediaType": image.media_type, "digest": image.digest(), "size": image.manifest.len(),
+            "platform": platform })
     });
     let media_type = "application/vnd.oci.image.index.v1+json";
     let index =
         json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": manifests.collect::<Vec<_>>() });
     // The parts of an image that are pushed before its manifest are those of one that is there.
-    let Image { config, layers, .. } = images[0].clone();
+    let Image { config, layers, .. } = images[0].0.clone();
     Image { manifest: index.to_string().into(), media_type: media_type.to_owned(), config, layers }
 }
 
@@ -165,6 +170,42 @@ async fn images_and_indexes_are_held_to_what_is_required() {
     assert!(stage.said(Act::Deploy, &new).await.contains("the policy cannot be understood (spec.rating"));
     set(&stage.registry, &json!({ "rating": { "weights": 1 }, "onFailure": "open" }));
     assert_eq!(stage.said(Act::Deploy, &new).await, "");
+}
+
+/// Images of an index that no node takes say nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_counts_as_what_nodes_take_of_it() {
+    let stage = Stage::set();
+    let (old, new) = (debian("1"), debian("2"));
+    for (tag, image) in [("old", &old), ("new", &new)] {
+        stage.push(tag, image).await;
+    }
+    let of = |architecture: &str| json!({ "os": "linux", "architecture": architecture });
+    let mixed = index_for(&[(&new, of("amd64")), (&old, of("arm64"))]);
+    // The same image is said to be for both: the node takes it.
+    let twice = index_for(&[(&old, of("amd64")), (&old, of("arm64")), (&new, of("amd64"))]);
+    let nowhere = index_for(&[(&old, of("s390x"))]);
+    let within = index_for(&[(&mixed, Value::Null)]);
+    for (tag, index) in [("mixed", &mixed), ("twice", &twice), ("nowhere", &nowhere), ("within", &within)] {
+        stage.push(tag, index).await;
+    }
+    let images = |index: &Image, nodes: &[&str]| {
+        let record = stage.registry.store().record(&stage.repository, &index.digest()).expect("it is there");
+        let nodes = nodes.iter().map(|node| Platform::parse(node).expect("a platform")).collect();
+        stage.registry.images_in(&stage.repository, &record, &nodes)
+    };
+    let both = {
+        let mut both = vec![old.digest(), new.digest()];
+        both.sort();
+        both
+    };
+    assert_eq!(images(&mixed, &["linux/amd64"]), [new.digest()]);
+    assert_eq!(images(&within, &["linux/amd64"]), [new.digest()]);
+    assert_eq!(images(&mixed, &["linux/arm64"]), [old.digest()]);
+    assert_eq!(images(&mixed, &["linux/arm64", "linux/amd64"]), both);
+    assert_eq!(images(&mixed, &[]), both);
+    assert_eq!(images(&twice, &["linux/amd64"]), both);
+    assert_eq!(images(&nowhere, &["linux/amd64"]), [old.digest()], "what fits nowhere counts whole");
 }
 
 /// As `gantry image sign` leaves it beside the image.

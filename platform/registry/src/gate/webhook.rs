@@ -97,8 +97,7 @@ pub(crate) async fn review(
             return refused(&StatusError::bad_request(format!("this is no AdmissionReview: {error}")));
         }
     };
-    let gate = ImageGate::default();
-    gate.connect(&registry);
+    let gate = ImageGate::of_webhook(&registry);
     axum::Json(answer(&gate, &review, phase).await).into_response()
 }
 

@@ -1,6 +1,7 @@
 //! Copies of repositories to other registries and from them, by rules that are objects.
 
 mod cron;
+mod measure;
 mod plan;
 mod run;
 
@@ -21,6 +22,7 @@ use kube::runtime::events::Recorder;
 use kube::{Api, Resource, ResourceExt};
 
 use self::cron::Schedule;
+pub(crate) use self::measure::{Measured, Totals};
 pub(crate) use self::run::{Outcome, Watch};
 use crate::Registry;
 use crate::objects::{Turns, condition, now, recorder, write_status};
@@ -65,6 +67,9 @@ struct State {
     ran: HashMap<String, Option<i64>>,
     /// Runs that failed one after the other.
     failures: HashMap<String, u32>,
+    /// Since when something waits to be copied.
+    behind: HashMap<String, Timestamp>,
+    totals: HashMap<String, Totals>,
     /// One run of a rule at a time.
     running: HashMap<String, Arc<tokio::sync::Mutex<()>>>,
 }
@@ -93,7 +98,10 @@ impl Replications {
             let spec = &rule.spec;
             let meant = spec.direction == Direction::Push && spec.on_change && !spec.suspend;
             if meant && plan::has_repository(spec, repository.as_str()) {
-                self.state().dirty.insert(rule.name_any());
+                let mut state = self.state();
+                state.dirty.insert(rule.name_any());
+                state.behind.entry(rule.name_any()).or_insert_with(Timestamp::now);
+                drop(state);
                 self.queue.add_after(rule.name_any(), SETTLE);
             }
         }
@@ -147,6 +155,8 @@ impl Registry {
             state.dirty.remove(name);
             state.ran.remove(name);
             state.failures.remove(name);
+            state.behind.remove(name);
+            state.totals.remove(name);
             state.running.remove(name);
             return Ok(Again::OnChange);
         };
@@ -188,6 +198,7 @@ impl Registry {
         let name = object.name_any();
         let turn = self.inner.replications.state().running.entry(name.clone()).or_default().clone();
         let _mine = turn.lock().await;
+        let begun = Timestamp::now();
         {
             let mut state = self.inner.replications.state();
             // What changes from here on is another run's.
@@ -201,6 +212,7 @@ impl Registry {
             Err(why) => Err(why),
         };
         let failed = outcome.as_ref().map_or(true, |outcome| outcome.pending > 0);
+        self.inner.replications.ran(&name, begun, !failed);
         // Also where the rule is not good: the Secret that it names may come.
         if failed {
             self.inner.replications.state().dirty.insert(name);

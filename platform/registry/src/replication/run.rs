@@ -97,6 +97,7 @@ impl<'a> Run<'a> {
         if changed == Outcome::default() {
             return;
         }
+        self.registry.inner.replications.copied(self.name, &changed);
         let here = match self.spec.direction {
             Direction::Push => &way.from,
             Direction::Pull => &way.to,

@@ -145,6 +145,7 @@ impl Scans {
         change(&mut report)?;
         let now = grade(&report);
         self.kept.put_report(&image, &report)?;
+        self.grades.forget(&image);
         Ok((before != now).then_some(Regraded { image, before, now }))
     }
 

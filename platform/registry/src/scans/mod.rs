@@ -6,6 +6,7 @@
 //! it, is one that is still to be scanned. Pushes and pulls wait for none of this.
 
 mod data;
+mod grades;
 pub(crate) mod images;
 mod kept;
 mod matched;
@@ -38,6 +39,7 @@ use kept::Kept;
 use matched::{Matched, Regraded};
 use turns::Turns;
 
+pub(crate) use grades::{GRADES_STAY, RepositoryGrades};
 pub(crate) use routes::report as route;
 
 /// Images that wait; further ones are found in the store later.
@@ -61,6 +63,7 @@ pub(crate) struct Scans {
     data: Advisories,
     queue: Mutex<Waiting>,
     woken: Notify,
+    pub(crate) grades: grades::Grades,
     matched: Mutex<Matched>,
     /// What all reports were compared with: [`Matched`] is held while that is done.
     compared: Mutex<Option<AdvisoryData>>,
@@ -115,6 +118,7 @@ impl Scans {
             data: Advisories::new(advisories),
             queue: Mutex::new(queue),
             woken: Notify::new(),
+            grades: grades::Grades::default(),
             compared: Mutex::new(matched.data.clone()),
             matched: Mutex::new(matched),
         })
@@ -122,6 +126,11 @@ impl Scans {
 
     fn queue(&self) -> MutexGuard<'_, Waiting> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many images wait. Those that the queue could not hold are not counted.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue().images.len()
     }
 
     fn matched(&self) -> MutexGuard<'_, Matched> {
@@ -246,6 +255,7 @@ impl Registry {
         let followed = self.blocking(|registry| registry.inner.scans.follow(registry)).await;
         if let Some(regraded) = followed.map_err(text)? {
             self.inner.policies.again.images();
+            self.show_all();
             self.record_regraded(&regraded).await;
         }
         let wanted = self.blocking(|registry| Ok(registry.inner.scans.next(registry))).await;
@@ -282,6 +292,10 @@ impl Registry {
                 Some(error.to_string())
             }
         };
+        match &failed {
+            None => self.inner.counts.scans_good.add(1),
+            Some(_) => self.inner.counts.scans_failed.add(1),
+        }
         self.inner.scans.done(&wanted, failed);
         self.note(repository);
         Ok(Some(wanted))
@@ -317,6 +331,7 @@ impl Registry {
         let images = images::sweep(self.store())?;
         for image in reported.iter().filter(|image| !images.contains(image)) {
             scans.kept.remove_report(image)?;
+            scans.grades.forget(image);
             scans.matched().forget(image);
         }
         Ok(())
@@ -352,6 +367,7 @@ fn scan(registry: &Registry, repository: &RepositoryName, digest: &Digest) -> io
                 compare(&index, &mut report)?;
             }
             scans.kept.put_report(digest, &report)?;
+            scans.grades.forget(digest);
             scans.matched().add(digest, &report);
             tracing::info!(%repository, %digest, packages = report.packages.len(), "an image was scanned");
             (report, true)

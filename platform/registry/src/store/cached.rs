@@ -46,6 +46,15 @@ impl Kept {
         let sizes: HashMap<&Digest, u64> = self.blobs.iter().map(|b| (&b.digest, b.size_bytes)).collect();
         sizes.values().sum::<u64>() + self.manifests.iter().map(|m| m.size_bytes).sum::<u64>()
     }
+
+    /// The part that a quota of these repositories counts: their manifests, and the blobs that these name.
+    pub(crate) fn counted_in(mut self, repositories: &HashSet<RepositoryName>) -> Self {
+        self.manifests.retain(|manifest| repositories.contains(&manifest.repository));
+        let named: HashSet<(&RepositoryName, &Digest)> =
+            self.manifests.iter().flat_map(|m| m.blobs.iter().map(|blob| (&m.repository, blob))).collect();
+        self.blobs.retain(|blob| named.contains(&(&blob.repository, &blob.digest)));
+        self
+    }
 }
 
 impl Store {

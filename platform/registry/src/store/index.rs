@@ -30,6 +30,9 @@ pub(crate) struct ManifestRecord {
     /// The manifests an index names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) manifests: Vec<Digest>,
+    /// What the index says they are for, in the same order: `os/architecture`, or nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) platforms: Vec<String>,
     /// Kept of another registry, which has what is not here of the blobs and manifests that it names.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) partial: bool,
@@ -172,9 +175,9 @@ impl Index {
             file.read_line(&mut line)?;
             match serde_json::from_str::<ManifestRecord>(&line) {
                 Ok(mut record) => {
-                    if record.blobs.is_empty() && record.manifests.is_empty() {
+                    if record.blobs.is_empty() && record.platforms.is_empty() {
                         // Written before records named them.
-                        record.manifests = crate::validate::manifests_of(file);
+                        (record.manifests, record.platforms) = crate::validate::manifests_of(file);
                     }
                     repository.insert_manifest(digest, Arc::new(record));
                 }

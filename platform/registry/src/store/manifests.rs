@@ -147,6 +147,7 @@ impl Store {
         if bytes.len() as u64 != record.size {
             return Err(io::Error::other(format!("{} is damaged", path.display())));
         }
+        self.warm.put(digest, &bytes);
         Ok(Some(bytes))
     }
 
@@ -288,6 +289,14 @@ impl Store {
             size_bytes: blobs.map(|blob| blob.size_bytes).chain(manifests).sum(),
             pushed: entry.pushed.filter(|_| !entry.manifests.is_empty()),
         }
+    }
+
+    /// How many repositories hold a manifest, how many blobs there are, and their bytes.
+    pub(crate) fn totals(&self) -> (u64, u64, u64) {
+        let index = self.index();
+        let repositories = index.repositories.values().filter(|entry| !entry.manifests.is_empty()).count();
+        let bytes = index.blobs.values().map(|blob| blob.size_bytes).sum();
+        (repositories as u64, index.blobs.len() as u64, bytes)
     }
 
     /// The names of all repositories that hold a manifest.

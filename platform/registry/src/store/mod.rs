@@ -25,6 +25,7 @@ mod index;
 mod manifests;
 mod sync;
 mod uploads;
+pub(crate) mod warm;
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -47,6 +48,7 @@ pub(crate) use manifests::{Contents, Refused, Tagging};
 pub(crate) use uploads::{Upload, UploadHandle};
 
 use crate::config::Config;
+use warm::Warm;
 
 const FORMAT: &str = "1\n";
 const STRIPES: usize = 64;
@@ -57,6 +59,7 @@ pub(crate) struct Store {
     pub(crate) content: Content,
     index: RwLock<Index>,
     directories: Arc<sync::Directories>,
+    pub(crate) warm: Warm,
     /// Content that may be there although the index does not have it, until a collection has seen to it.
     doubtful: Mutex<HashSet<Digest>>,
     /// Orders changes of one repository, or of one blob's content: the content and the index change together.
@@ -94,6 +97,7 @@ impl Store {
             directories,
             config,
             content,
+            warm: Warm::default(),
             doubtful: Mutex::default(),
             index: RwLock::new(index),
             repository_locks: std::array::from_fn(|_| Mutex::new(())),

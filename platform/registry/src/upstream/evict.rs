@@ -7,26 +7,47 @@ use gantry_oci::Digest;
 
 use super::Upstream;
 use crate::Registry;
+use crate::quota::{self, Bound};
 use crate::store::{Cached, CachedBlob, Kept};
 
 /// A blob that no manifest names may belong to an image that is on its way.
 const LOOSE_STAYS: Duration = Duration::from_secs(60);
 
-/// Brings an upstream below its limit. What cannot be removed now leaves the next time.
+/// Brings an upstream below its limit, and below what others' images leave of quotas that they share. What cannot be
+/// removed now leaves the next time.
 pub(super) async fn make_room(registry: &Registry, upstream: &Upstream) {
-    let Some(limit) = upstream.size_limit_bytes else { return };
     let _alone = upstream.evicting.lock().await;
-    let prefix = format!("{}/", upstream.prefix);
+    let (prefix, limit) = (format!("{}/", upstream.prefix), upstream.size_limit_bytes);
+    let bounds = bounds(registry, &prefix);
+    if limit.is_none() && bounds.is_empty() {
+        return;
+    }
     let used = upstream.memory().used.clone();
     let done = registry.blocking(move |registry| {
-        let mut kept = registry.store().kept(&prefix);
-        for manifest in &mut kept.manifests {
-            let key = (manifest.repository.clone(), manifest.digest.clone());
-            manifest.used = used.get(&key).copied().unwrap_or(manifest.used).max(manifest.used);
+        let store = registry.store();
+        let mut gone = Vec::new();
+        let mut shrink = |mut kept: Kept, limit: u64| {
+            for manifest in &mut kept.manifests {
+                let key = (manifest.repository.clone(), manifest.digest.clone());
+                manifest.used = used.get(&key).copied().unwrap_or(manifest.used).max(manifest.used);
+            }
+            let (manifests, blobs) = plan(&kept, limit, SystemTime::now());
+            store.evict(&manifests, &blobs)?;
+            gone.extend(manifests);
+            std::io::Result::Ok(())
+        };
+        if let Some(limit) = limit {
+            shrink(store.kept(&prefix), limit)?;
         }
-        let (manifests, blobs) = plan(&kept, limit, SystemTime::now());
-        registry.store().evict(&manifests, &blobs)?;
-        Ok(manifests)
+        for bound in bounds {
+            let excess = quota::used(&store.index(), &bound.repositories).saturating_sub(bound.bytes_max);
+            if excess > 0 {
+                let kept = store.kept(&prefix).counted_in(&bound.repositories);
+                let limit = kept.size_bytes().saturating_sub(excess);
+                shrink(kept, limit)?;
+            }
+        }
+        Ok(gone)
     });
     match done.await {
         Ok(manifests) if !manifests.is_empty() => {
@@ -40,6 +61,25 @@ pub(super) async fn make_room(registry: &Registry, upstream: &Upstream) {
         Ok(_) => {}
         Err(error) => tracing::error!(upstream = upstream.name, %error, "no room could be made"),
     }
+}
+
+/// The quotas that hold for what is kept below the prefix.
+fn bounds(registry: &Registry, prefix: &str) -> Vec<Bound> {
+    let names = registry.store().names();
+    let (mut bounds, mut owners) = (Vec::<Bound>::new(), HashSet::new());
+    for name in names.iter().filter(|name| name.as_str().starts_with(prefix)) {
+        let Some(facts) = registry.facts(name) else { continue };
+        // Those of one owner have the same ones, but for their own.
+        if !owners.insert(facts.owner.clone()) && facts.rules.quota.is_none() {
+            continue;
+        }
+        for bound in registry.inner.catalogue.bounds(&facts, || names.clone()) {
+            if !bounds.iter().any(|known| known.whose == bound.whose) {
+                bounds.push(bound);
+            }
+        }
+    }
+    bounds
 }
 
 /// What goes, in order, so that the rest is within the limit: blobs that nothing names, then images by their last

@@ -8,7 +8,7 @@ mod evict;
 mod manifests;
 mod reconcile;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -137,6 +137,15 @@ impl Registry {
     /// Whether it is kept of another registry, perhaps in parts.
     pub(crate) fn is_mirror(&self, repository: &RepositoryName) -> bool {
         self.inner.upstreams.of(repository.as_str()).is_some()
+    }
+
+    /// Something was pushed that shares a quota with these: their upstreams see how much they may keep.
+    pub(crate) fn crowd(&self, mirrors: &HashSet<RepositoryName>) {
+        for name in mirrors {
+            if let Some(upstream) = self.inner.upstreams.of(name.as_str()) {
+                self.inner.upstreams.changed.add(upstream.name.clone());
+            }
+        }
     }
 
     /// Nobody pushes to what is another registry's.

@@ -10,6 +10,7 @@ use gantry_registry_api::{UpstreamRegistry, UpstreamRegistryStatus, upstream_con
 use kube::runtime::events::Recorder;
 use kube::{Api, Resource, ResourceExt};
 
+use super::evict::make_room;
 use super::{DOCKER_HUB, Upstream};
 use crate::Registry;
 use crate::objects::{Turns, condition, recorder, write_status};
@@ -102,6 +103,10 @@ impl Reconciler {
             // One that was good is gone on with: a Secret that is being replaced is no reason to stop.
             Err(why) => (Err(why), known),
         };
+        if let Some(upstream) = &upstream {
+            // What is pushed, and quotas that are made smaller, leave it less.
+            make_room(&self.registry, upstream).await;
+        }
         self.show(&object, accepted, upstream.as_deref()).await?;
         Ok(Again::After(LOOK_AGAIN))
     }
