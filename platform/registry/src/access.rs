@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use gantry_kube_types::{Attributes, Authenticator, Authorizer, UserInfo};
 use gantry_registry_api::{GROUP, RESOURCE};
-use http::HeaderMap;
 use http::header::HOST;
 
 use crate::errors::{ApiError, ErrorCode};
@@ -48,7 +47,7 @@ pub(crate) struct Caller<'a> {
 impl<'a> Caller<'a> {
     pub(crate) fn of(registry: &'a Registry, request: &axum::extract::Request) -> Self {
         let user = request.extensions().get::<UserInfo>().cloned().unwrap_or_else(UserInfo::anonymous);
-        Self { user, registry, realm: realm(registry.config(), request.headers()) }
+        Self { user, registry, realm: realm(registry.config(), request) }
     }
 
     /// Who began what goes on without a request.
@@ -129,10 +128,12 @@ impl<'a> Caller<'a> {
     }
 }
 
-fn realm(config: &Config, headers: &HeaderMap) -> String {
+fn realm(config: &Config, request: &axum::extract::Request) -> String {
     let base = config.external_url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
     base.unwrap_or_else(|| {
-        let host = headers.get(HOST).and_then(|h| h.to_str().ok()).unwrap_or("localhost");
+        let header = request.headers().get(HOST).and_then(|h| h.to_str().ok());
+        // HTTP/2 has it in the URL.
+        let host = header.or(request.uri().authority().map(|a| a.as_str())).unwrap_or("localhost");
         // Comes from the client and goes into a quoted string.
         let host: String =
             host.chars().filter(|c| c.is_ascii_alphanumeric() || ".-:[]".contains(*c)).take(255).collect();

@@ -194,7 +194,7 @@ impl TestRegistry {
         self.place.clone().expect("a place of its own")
     }
 
-    /// One request of `user`, without a socket.
+    /// One request of `user`, without a socket. A path with a host before it is as HTTP/2 has it, without `Host`.
     pub async fn ask(
         &self,
         user: &str,
@@ -204,7 +204,10 @@ impl TestRegistry {
         body: impl Into<Body>,
     ) -> Answer {
         let method: Method = method.parse().expect("a method");
-        let mut request = http::Request::builder().method(method).uri(path).header("host", "registry.test");
+        let mut request = http::Request::builder().method(method).uri(path);
+        if path.starts_with('/') {
+            request = request.header("host", "registry.test");
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

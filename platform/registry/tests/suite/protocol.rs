@@ -235,7 +235,11 @@ async fn rights_are_asked_and_strangers_sent_to_the_token_server() {
         stranger.header("www-authenticate"),
         r#"Bearer realm="https://registry.test/token",service="gantry",scope="repository:secret/a:pull""#
     );
-    assert_eq!(test.ask("", "GET", "/v2/", &[], "").await.status, 401);
+    for path in ["/v2/", "https://registry.test/v2/"] {
+        let stranger = test.ask("", "GET", path, &[], "").await;
+        let realm = r#"Bearer realm="https://registry.test/token",service="gantry""#;
+        assert_eq!((stranger.status, stranger.header("www-authenticate")), (401, realm), "{path}");
+    }
     assert_eq!(test.ask("alice", "GET", "/v2/", &[], "").await.status, 200);
     assert_eq!(test.ask("", "POST", "/v2/public/a/blobs/uploads/", &[], "").await.status, 401);
     assert_eq!(

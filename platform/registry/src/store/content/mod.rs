@@ -2,6 +2,7 @@
 //! (`blobs/sha256/ab/HEX`), so that any tool that copies moves it. Everything else of the store is files.
 
 mod claim;
+mod connection;
 mod credentials;
 mod files;
 mod s3;

@@ -19,17 +19,17 @@ use gantry_oci::Digest;
 use gantry_oci::image::{MediaSource, Opener};
 use http::Method;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::client::SpawnedReqwestConnector;
 use object_store::path::Path as ObjectPath;
 use object_store::signer::Signer;
 use object_store::{
-    BackoffConfig, Certificate, ClientOptions, GetOptions, GetRange, MultipartUpload, ObjectStore,
-    ObjectStoreExt, RetryConfig,
+    BackoffConfig, ClientOptions, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt,
+    RetryConfig,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use super::connection::{ANSWER_TIMEOUT, Connection};
 use super::credentials::AccessKeys;
 use super::settings::S3Settings;
 use super::{BLOBS, Found};
@@ -41,9 +41,6 @@ const PARTS_MAX: usize = 8;
 /// Chunks that a reader is behind; one is what the connection gave at once.
 const CHUNKS_MAX: usize = 16;
 const THREADS: usize = 2;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Until an answer begins, the sending of a part included, and between pieces of it.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// With pauses that double from 100 ms: a client waits some seconds for a server that is away.
 const RETRIES_MAX: usize = 5;
 /// How long a URL is good that a client is sent to.
@@ -73,6 +70,9 @@ impl S3 {
             }
         };
         let threads = Threads::start()?;
+        let authorities = settings.authorities.as_deref().map(authorities).transpose()?;
+        let connection = Connection::new(threads.runtime().handle().clone(), authorities.as_deref());
+        let connection = connection.map_err(|why| wrong(format!("authorities: {why}")))?;
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(&settings.bucket)
             .with_region(&settings.region)
@@ -81,9 +81,10 @@ impl S3 {
             .with_disable_bulk_delete(true)
             .with_access_key_id(keys.id)
             .with_secret_access_key(keys.secret.expose())
-            .with_client_options(client_options(settings)?)
+            // `S3Settings::endpoint` has decided about it.
+            .with_client_options(ClientOptions::new().with_allow_http(true))
             .with_retry(retries())
-            .with_http_connector(SpawnedReqwestConnector::new(threads.runtime().handle().clone()));
+            .with_http_connector(connection);
         if let Some(token) = keys.session_token {
             builder = builder.with_token(token.expose());
         }
@@ -258,20 +259,9 @@ impl S3 {
     }
 }
 
-fn client_options(settings: &S3Settings) -> io::Result<ClientOptions> {
-    let mut options = ClientOptions::new()
-        // `S3Settings::endpoint` has decided about it.
-        .with_allow_http(true)
-        .with_connect_timeout(CONNECT_TIMEOUT)
-        .with_timeout_disabled()
-        .with_read_timeout(ANSWER_TIMEOUT);
-    if let Some(path) = &settings.authorities {
-        let wrong = |why: String| io::Error::other(format!("[registry.s3] {}: {why}", path.display()));
-        let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-        let authorities = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(reason(&error)))?;
-        options = authorities.into_iter().fold(options, ClientOptions::with_root_certificate);
-    }
-    Ok(options)
+fn authorities(path: &Path) -> io::Result<String> {
+    let read = std::fs::read_to_string(path);
+    read.map_err(|error| io::Error::new(error.kind(), format!("[registry.s3] {}: {error}", path.display())))
 }
 
 fn retries() -> RetryConfig {
