@@ -100,7 +100,7 @@ impl<T: Keyed> Tree<T> {
     }
 
     pub(crate) fn iter(&self) -> Range<'_, T> {
-        Range { above: Vec::new(), entries: [].iter() }.down(&self.root)
+        self.from(b"")
     }
 
     /// The entries at `key` and behind it.
@@ -239,11 +239,6 @@ pub(crate) struct Range<'a, T> {
 }
 
 impl<'a, T> Range<'a, T> {
-    fn down(mut self, node: &'a Node<T>) -> Self {
-        self.enter(node);
-        self
-    }
-
     fn enter(&mut self, node: &'a Node<T>) {
         match node {
             Node::Leaf(entries) => self.entries = entries.iter(),

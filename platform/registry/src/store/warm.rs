@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use gantry_oci::Digest;
+use gantry_oci::{Digest, Hasher};
 
 /// What is larger is read from where it is.
 pub(crate) const SMALL_BYTES_MAX: u64 = 64 << 10;
@@ -15,7 +15,8 @@ const BYTES_MAX: usize = 8 << 20;
 /// Of one, beside its content.
 const OVERHEAD_BYTES: usize = 200;
 
-/// By digest, so nothing in it is ever wrong; whoever asks has looked whether the caller may see it.
+/// By digests that were looked at again, so nothing in it is ever wrong, whatever became of a file; whoever asks has
+/// looked whether the caller may see it.
 #[derive(Default)]
 pub(crate) struct Warm(Mutex<Generations>);
 
@@ -39,11 +40,17 @@ impl Warm {
     }
 
     pub(crate) fn put(&self, digest: &Digest, bytes: &Bytes) {
-        if bytes.len() as u64 <= SMALL_BYTES_MAX {
+        if bytes.len() as u64 <= SMALL_BYTES_MAX && is_of(bytes, digest) {
             let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             generations.put(digest.clone(), bytes.clone());
         }
     }
+}
+
+fn is_of(bytes: &Bytes, digest: &Digest) -> bool {
+    let mut hasher = Hasher::new(digest.algorithm());
+    hasher.update(bytes);
+    hasher.finish() == *digest
 }
 
 impl Generations {
@@ -71,6 +78,8 @@ mod tests {
         warm.put(&Digest::of(&often), &often);
         warm.put(&Digest::of(&large), &large);
         assert_eq!(warm.get(&Digest::of(&large)), None);
+        warm.put(&Digest::of(b"what it was"), &Bytes::from_static(b"what became of it"));
+        assert_eq!(warm.get(&Digest::of(b"what it was")), None, "it is damaged");
         for number in 1..1000 {
             let bytes = content(number);
             warm.put(&Digest::of(&bytes), &bytes);
