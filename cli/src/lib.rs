@@ -43,7 +43,7 @@ pub enum Command {
 /// Runs a command to its end.
 pub async fn run(command: Command, flags: &ClientFlags) -> anyhow::Result<()> {
     match command {
-        Command::Advisories(advisories) => commands::advisories::run(advisories).await,
+        Command::Advisories(advisories) => commands::advisories::run(advisories, flags).await,
         Command::Audit(audit) => commands::audit::run(audit, flags).await,
         Command::Bundle(bundle) => commands::bundle::run(bundle, flags).await,
         Command::Can(can) => commands::can::run(can, &Context::load(flags).await?).await,

@@ -73,6 +73,18 @@ impl Connected {
     }
 }
 
+/// The same advisories in a directory, and from there to the server, which knows how old its own are.
+fn advisories_of_this_machine_and_the_server(site: &Instance, load: &[&str]) {
+    let here = site.scratch().join("here").display().to_string();
+    let into = [load, &["--advisories-directory", &here]].concat();
+    has_all(&site.gantry(&into).ok(), &[&here, "2 advisories installed"]);
+    has_all(&site.gantry(&["advisories", "push", "--directory", &here]).ok(), &["2 advisories kept"]);
+    site.gantry(&["advisories", "update", "--directory", &here]).ok();
+    has_all(&site.gantry(&["advisories", "push", "--directory", &here]).ok(), &["2 advisories installed"]);
+    let status = site.gantry(&["advisories", "status", "--server"]).ok();
+    has_all(&status, &["Advisories:", "SOURCE", &site.data_dir().join("advisories").display().to_string()]);
+}
+
 #[test]
 fn a_bundle_carries_images_signatures_and_advisories() {
     let Some(connected) = Connected::set() else { return };
@@ -93,8 +105,7 @@ fn a_bundle_carries_images_signatures_and_advisories() {
     connected.gantry.down(&[]).ok();
 
     changed_ones_are_refused(&site, &bundle, &public);
-    let into = site.data_dir().join("advisories").display().to_string();
-    let load = ["bundle", "load", &bundle, "--key", &public, "--advisories-directory", &into];
+    let load = ["bundle", "load", &bundle, "--key", &public];
     let said = site.gantry(&load).ok();
     has_all(&said, &["demo/old:1@sha256:", "demo/tools:1@sha256:", "2 advisories installed"]);
     for image in ["demo/old:1", "demo/tools:1"] {
@@ -112,7 +123,8 @@ fn a_bundle_carries_images_signatures_and_advisories() {
     expect_output(&site, &["logs", "carried"], "it runs");
 
     // Again, and elsewhere.
-    has_all(&site.gantry(&load).ok(), &["demo/old:1@sha256:", "advisories kept"]);
+    has_all(&site.gantry(&load).ok(), &["demo/old:1@sha256:", "2 advisories kept"]);
+    advisories_of_this_machine_and_the_server(&site, &load);
     let other = ["bundle", "load", &bundle, "--key", &public, "--into", "acme/web", "--no-advisories"];
     has_all(&site.gantry(&other).ok(), &["acme/web/demo/old:1@sha256:"]);
     site.gantry(&["image", "verify", "--key", &public, "acme/web/demo/tools:1"]).ok();

@@ -1,31 +1,11 @@
 //! The registry as other OCI clients see it.
 
-use std::path::PathBuf;
 use std::process::Command;
 
-use base64::Engine as _;
 use gantry_testkit::{Instance, Output, run};
 use serde_json::Value;
 
-use crate::support::{IDLE, expect_output, has_all, tools_pod, wait_ready};
-
-/// The folder skopeo and buildah take the client's certificate from, made of the kubeconfig's.
-fn certificates(gantry: &Instance) -> PathBuf {
-    let folder = gantry.scratch().join("certs");
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let text = std::fs::read(gantry.kubeconfig()).expect("the kubeconfig");
-    let config: Value = serde_json::from_slice(&text).expect("the kubeconfig is JSON");
-    let put = |name: &str, value: &Value| {
-        let pem = base64::engine::general_purpose::STANDARD
-            .decode(value.as_str().expect("base64"))
-            .expect("base64");
-        std::fs::write(folder.join(name), pem).expect("written");
-    };
-    put("ca.crt", &config["clusters"][0]["cluster"]["certificate-authority-data"]);
-    put("client.cert", &config["users"][0]["user"]["client-certificate-data"]);
-    put("client.key", &config["users"][0]["user"]["client-key-data"]);
-    folder
-}
+use crate::support::{IDLE, certificates, expect_output, has_all, tools_pod, wait_ready};
 
 #[track_caller]
 fn skopeo(words: &[&str]) -> Output {

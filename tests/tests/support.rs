@@ -1,7 +1,9 @@
 //! Objects and looks that several tests share.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
 use gantry_testkit::{Instance, eventually_some};
 
 /// Long enough for a pull, a start and a probe on two busy cores.
@@ -75,4 +77,22 @@ pub fn identity_object(kind: &str, name: &str, spec: serde_json::Value) -> serde
         "metadata": { "name": name },
         "spec": spec,
     })
+}
+
+/// The folder skopeo and buildah take the client's certificate from, made of the kubeconfig's.
+pub fn certificates(gantry: &Instance) -> PathBuf {
+    let folder = gantry.scratch().join("certs");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let text = std::fs::read(gantry.kubeconfig()).expect("the kubeconfig");
+    let config: serde_json::Value = serde_json::from_slice(&text).expect("the kubeconfig is JSON");
+    let put = |name: &str, value: &serde_json::Value| {
+        let pem = base64::engine::general_purpose::STANDARD
+            .decode(value.as_str().expect("base64"))
+            .expect("base64");
+        std::fs::write(folder.join(name), pem).expect("written");
+    };
+    put("ca.crt", &config["clusters"][0]["cluster"]["certificate-authority-data"]);
+    put("client.cert", &config["users"][0]["user"]["client-certificate-data"]);
+    put("client.key", &config["users"][0]["user"]["client-key-data"]);
+    folder
 }

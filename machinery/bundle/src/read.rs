@@ -122,6 +122,11 @@ impl Bundle {
         Ok(bytes.into())
     }
 
+    /// What one of the files has to hold.
+    pub fn digest(&self, name: &str) -> Result<&Digest, BundleError> {
+        self.listed(name).map(|entry| &entry.digest)
+    }
+
     /// The content of one of the files that are no blobs.
     pub fn file(&self, name: &str) -> Result<MediaSource, BundleError> {
         self.content(self.listed(name)?)

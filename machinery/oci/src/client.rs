@@ -419,7 +419,7 @@ fn octets(length: u64) -> Vec<(http::HeaderName, String)> {
 }
 
 /// A body read from a blocking reader, piece by piece, off the async threads.
-fn stream(reader: impl Read + Send + 'static, pace: Option<Pace>) -> Body {
+pub fn stream(reader: impl Read + Send + 'static, pace: Option<Pace>) -> Body {
     let reader = Arc::new(std::sync::Mutex::new(reader));
     Body::wrap_stream(futures::stream::try_unfold((reader, pace), |(reader, pace)| async move {
         let shared = reader.clone();

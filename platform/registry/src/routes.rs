@@ -25,6 +25,7 @@ pub const PATHS: &[&str] = &[
     "/registry/v1/fsck",
     "/registry/v1/replicate",
     "/registry/v1/retention",
+    "/registry/v1/advisories",
     "/registry/v1/archives",
     "/registry/v1/archives/{id}",
     "/registry/v1/admission/{phase}",
@@ -72,6 +73,10 @@ impl Registry {
             .route("/registry/v1/fsck", axum::routing::post(crate::admin::check))
             .route("/registry/v1/replicate", axum::routing::post(crate::admin::replicate))
             .route("/registry/v1/retention", axum::routing::post(crate::admin::retain))
+            .route(
+                "/registry/v1/advisories",
+                axum::routing::get(crate::scans::advisories).put(crate::scans::advisories),
+            )
             .route("/registry/v1/archives", axum::routing::any(crate::archives::all))
             .route("/registry/v1/archives/{id}", axum::routing::any(crate::archives::one))
             .route("/registry/v1/reports/{*path}", axum::routing::get(crate::scans::route))

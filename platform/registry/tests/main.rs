@@ -9,6 +9,7 @@ mod support;
 mod files {
     use crate::support::{Arc, Place, TestRegistry, open};
 
+    mod advisories;
     mod archives;
     mod clients;
     mod conformance;
@@ -34,6 +35,7 @@ mod files {
 mod s3 {
     use crate::support::{Arc, Place, TestRegistry, open};
 
+    mod advisories;
     mod archives;
     mod clients;
     mod conformance;

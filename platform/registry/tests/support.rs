@@ -27,9 +27,11 @@ pub struct Rules;
 
 impl Authorizer for Rules {
     fn authorize(&self, asked: &Attributes) -> Decision {
-        assert_eq!((asked.group.as_str(), asked.resource.as_str()), ("registry.gantry.dev", "repositories"));
+        assert_eq!(asked.group, "registry.gantry.dev");
+        let is_repository = asked.resource == "repositories";
         let allowed = match asked.user.username.as_str() {
             "admin" => true,
+            _ if !is_repository => false,
             "alice" => {
                 asked.name.starts_with("demo/") || (asked.verb == "pull" && asked.name.starts_with("public/"))
             }

@@ -1,6 +1,7 @@
 //! `gantry bundle load site.tar --key cosign.pub`
 
 use std::collections::HashMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,11 +9,11 @@ use anyhow::{Context as _, bail};
 use gantry_bundle::{Advisories, Bundle, Repository};
 use gantry_oci::client::{Progress, RegistryClient};
 use gantry_oci::{Digest, RepositoryName};
-use gantry_scanner::advisories::{Installed, exported_manifest, install};
+use gantry_scanner::advisories::{Installed, Manifest, exported_manifest, install};
 use indicatif::ProgressBar;
 
 use super::TrustArgs;
-use crate::commands::advisories::directory;
+use crate::commands::advisories::{server, told};
 use crate::{ClientFlags, Context};
 
 const MANIFEST_MAX_BYTES: u64 = 4 << 20;
@@ -32,8 +33,7 @@ pub struct LoadArgs {
     /// Leave its advisories out
     #[arg(long)]
     no_advisories: bool,
-    /// Where its advisories go; a server looks into `advisories` in its data directory (default:
-    /// $GANTRY_ADVISORIES_DIR, then $XDG_DATA_HOME/gantry/advisories)
+    /// Put its advisories into this directory of `gantry advisories`, and not into the server's (role operator)
     #[arg(long, value_name = "DIR", conflicts_with = "no_advisories")]
     advisories_directory: Option<PathBuf>,
 }
@@ -52,46 +52,65 @@ pub async fn run(args: LoadArgs, flags: &ClientFlags) -> anyhow::Result<()> {
     }
     // All of it, before anything of it is passed on.
     super::check(bundle.clone()).await.with_context(|| shown.clone())?;
-    if !bundle.manifest().repositories.is_empty() {
-        let context = Context::load(flags).await?;
-        let client = context.registry()?;
-        images(&client, &bundle, args.into.as_ref()).await?;
+    let targets = targets(&bundle, args.into.as_ref())?;
+    let advisories = bundle.manifest().advisories.as_ref().filter(|_| !args.no_advisories);
+    let is_local = args.advisories_directory.is_some() || advisories.is_none();
+    let context = match targets.is_empty() && is_local {
+        true => None,
+        false => Some(Context::load(flags).await?),
+    };
+    let client = context.as_ref().map(Context::registry).transpose()?;
+    // Gigabytes are not sent to who will not take them.
+    for (client, (name, _)) in client.iter().flat_map(|client| targets.iter().map(move |t| (client, t))) {
+        client.check_push(name).await.with_context(|| format!("cannot push to {name}"))?;
     }
-    if let Some(advisories) = bundle.manifest().advisories.as_ref().filter(|_| !args.no_advisories) {
-        let directory = directory(args.advisories_directory.as_deref())?;
-        let (bundle, advisories, into) = (bundle.clone(), advisories.clone(), directory.clone());
-        let done = tokio::task::spawn_blocking(move || put_advisories(&bundle, &advisories, &into));
-        let (word, manifest) = match done.await?? {
-            Installed::New(manifest) => ("installed", manifest),
-            Installed::Kept(manifest) => ("kept: those here are as new", manifest),
+    // Before the images, which are compared with them as they come.
+    if let Some(advisories) = advisories {
+        let installed = match (&args.advisories_directory, &context) {
+            (Some(directory), _) => {
+                let (bundle, advisories, into) = (bundle.clone(), advisories.clone(), directory.clone());
+                let done = tokio::task::spawn_blocking(move || put_advisories(&bundle, &advisories, &into));
+                told(&directory.display().to_string(), &done.await??)
+            }
+            (None, Some(context)) => {
+                let sent = send_advisories(context, &bundle, advisories).await;
+                let why = "the server does not take the advisories (--no-advisories leaves them out)";
+                told(&context.server(), &sent.context(why)?)
+            }
+            (None, None) => bail!("there is no server to bring the advisories to"),
         };
-        let count: u64 = manifest.sources.iter().map(|source| source.advisories).sum();
-        println!("{}: {count} advisories {word}", directory.display());
+        print!("{installed}");
     }
-    Ok(())
+    match client {
+        Some(client) => images(&client, &bundle, &targets).await,
+        None => Ok(()),
+    }
+}
+
+/// Each repository, by the name that it gets.
+fn targets<'a>(
+    bundle: &'a Bundle,
+    into: Option<&RepositoryName>,
+) -> anyhow::Result<Vec<(RepositoryName, &'a Repository)>> {
+    let named = |repository: &'a Repository| {
+        let name =
+            into.map_or_else(|| repository.name.clone(), |prefix| format!("{prefix}/{}", repository.name));
+        Ok((name.parse().with_context(|| name.clone())?, repository))
+    };
+    bundle.manifest().repositories.iter().map(named).collect()
 }
 
 /// Pushes blobs, then manifests, then tags: nothing is seen before all that it needs is there.
 async fn images(
     client: &RegistryClient,
     bundle: &Bundle,
-    into: Option<&RepositoryName>,
+    targets: &[(RepositoryName, &Repository)],
 ) -> anyhow::Result<()> {
-    let mut targets: Vec<(RepositoryName, &Repository)> = Vec::new();
-    for repository in &bundle.manifest().repositories {
-        let name =
-            into.map_or_else(|| repository.name.clone(), |prefix| format!("{prefix}/{}", repository.name));
-        targets.push((name.parse().with_context(|| name.clone())?, repository));
-    }
-    // Gigabytes are not sent to who will not take them.
-    for (name, _) in &targets {
-        client.check_push(name).await.with_context(|| format!("cannot push to {name}"))?;
-    }
     let bar = super::bar("Pushing", 0)?;
-    let pushed = push_blobs(client, bundle, &targets, &bar).await;
+    let pushed = push_blobs(client, bundle, targets, &bar).await;
     bar.finish_and_clear();
     pushed?;
-    for (name, repository) in &targets {
+    for (name, repository) in targets {
         for manifest in &repository.manifests {
             let bytes = bundle.bytes(&manifest.digest, MANIFEST_MAX_BYTES)?;
             let (kind, digest) = (manifest.media_type.as_str(), manifest.digest.to_string());
@@ -102,7 +121,7 @@ async fn images(
             put.with_context(|| format!("cannot push {name}@{digest}"))?;
         }
     }
-    for (name, repository) in &targets {
+    for (name, repository) in targets {
         for manifest in &repository.manifests {
             for tag in &manifest.tags {
                 let bytes = bundle.bytes(&manifest.digest, MANIFEST_MAX_BYTES)?;
@@ -155,8 +174,22 @@ async fn push_blobs(
 }
 
 fn put_advisories(bundle: &Bundle, advisories: &Advisories, directory: &Path) -> anyhow::Result<Installed> {
-    let mut manifest = Vec::new();
-    std::io::Read::read_to_end(&mut bundle.file(&advisories.manifest)?.open()?, &mut manifest)?;
-    let manifest = exported_manifest(&manifest).map_err(anyhow::Error::msg)?;
+    let manifest = advisories_manifest(bundle, advisories)?;
     Ok(install(directory, manifest, &mut bundle.file(&advisories.table)?.open()?)?)
+}
+
+async fn send_advisories(
+    context: &Context,
+    bundle: &Bundle,
+    advisories: &Advisories,
+) -> anyhow::Result<Installed> {
+    let manifest = advisories_manifest(bundle, advisories)?;
+    let (table, digest) = (bundle.file(&advisories.table)?.open()?, bundle.digest(&advisories.table)?);
+    server::put(context, &manifest, digest, table).await
+}
+
+fn advisories_manifest(bundle: &Bundle, advisories: &Advisories) -> anyhow::Result<Manifest> {
+    let mut manifest = Vec::new();
+    bundle.file(&advisories.manifest)?.open()?.read_to_end(&mut manifest)?;
+    exported_manifest(&manifest).map_err(anyhow::Error::msg)
 }

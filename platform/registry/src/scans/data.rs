@@ -2,7 +2,7 @@
 //! (`gantry advisories update`), opened again when it is another.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gantry_scanner::advisories::{AdvisoryError, Index};
@@ -28,6 +28,10 @@ struct Open {
 impl Advisories {
     pub(crate) fn new(directory: PathBuf) -> Self {
         Self { directory, open: Mutex::default() }
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The newest index; nothing where there is none, or none that can be read. Looks at one file; run it where that

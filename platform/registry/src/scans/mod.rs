@@ -1,10 +1,11 @@
 //! What is inside images and known of it: every image that is pushed is looked through once, in the background, and
 //! compared again when advisories change.
 //!
-//! One worker takes one image after the other from a bounded queue, in which owners of repositories take turns. What the queue cannot hold, and what waited when
-//! the process ended, is found again in the store: an image without a report, or without a bill of materials beside
-//! it, is one that is still to be scanned. Pushes and pulls wait for none of this.
+//! One worker takes one image after the other from a bounded queue, in which owners of repositories take turns. What the
+//! queue cannot hold, and what waited when the process ended, is found again in the store: an image without a report, or
+//! without a bill of materials beside it, is one that is still to be scanned. Pushes and pulls wait for none of this.
 
+mod brought;
 mod data;
 mod grades;
 pub(crate) mod images;
@@ -39,6 +40,7 @@ use kept::Kept;
 use matched::{Matched, Regraded};
 use turns::Turns;
 
+pub(crate) use brought::advisories;
 pub(crate) use grades::{GRADES_STAY, RepositoryGrades};
 pub(crate) use routes::report as route;
 

@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use super::place;
 use crate::support::{Answer, TestRegistry, open};
 
-const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// An image of a Debian with one package.
-fn image(package: &str, version: &str) -> Image {
+pub fn image(package: &str, version: &str) -> Image {
     let mut tree = Tree::default();
     let mut file = |path: &str, text: String| {
         tree.add(path, Entry::Bytes { content: text.into_bytes().into(), mode: 0o644 });
@@ -38,13 +38,13 @@ fn name(text: &str) -> (RepositoryName, Tag) {
     (repository.parse().expect("a repository"), tag.parse().expect("a tag"))
 }
 
-async fn push(test: &TestRegistry, text: &str, image: &Image) {
+pub async fn push(test: &TestRegistry, text: &str, image: &Image) {
     let (repository, tag) = name(text);
     test.registry.put_image(&repository, &tag, image).await.expect("pushed");
 }
 
 /// Brings advisories about packages, each mended in version 2.
-async fn advise(directory: &Path, source: &Path, packages: &[&str]) {
+pub async fn advise(directory: &Path, source: &Path, packages: &[&str]) {
     // Another test of the process may have installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     gantry_base::fs::create_directory(source, 0o755).expect("a directory");
@@ -62,7 +62,7 @@ async fn advise(directory: &Path, source: &Path, packages: &[&str]) {
     mirror::bring(directory, &client, &source, &|_, _, _| {}).await.expect("brought");
 }
 
-fn tasks() -> Tasks {
+pub fn tasks() -> Tasks {
     Tasks::new(Default::default(), HealthBoard::default())
 }
 
@@ -71,7 +71,7 @@ async fn report(test: &TestRegistry, user: &str, path: &str) -> Answer {
 }
 
 /// The report, when it says what it should.
-async fn eventually(test: &TestRegistry, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+pub async fn eventually(test: &TestRegistry, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let found = async {
         loop {
             let answer = report(test, "alice", path).await;
@@ -85,7 +85,7 @@ async fn eventually(test: &TestRegistry, path: &str, wanted: impl Fn(&Value) -> 
     tokio::time::timeout(SOON, found).await.unwrap_or_else(|_| panic!("{path} is not as it should be"))
 }
 
-fn vulnerabilities(report: &Value) -> Vec<&str> {
+pub fn vulnerabilities(report: &Value) -> Vec<&str> {
     let all = report["vulnerabilities"].as_array().into_iter().flatten();
     all.filter_map(|found| found["id"].as_str()).collect()
 }

@@ -23,8 +23,8 @@ use crate::judgement::Judgement;
 
 pub use cvss::{Severity, base_score};
 pub use index::{
-    Changes, Exported, Given, Index, Installed, Manifest, PackageKey, SourceState, SourceUpdate, export,
-    exported_manifest, install, update,
+    Changes, Exported, Given, Index, Installed, MANIFEST_MAX_BYTES, Manifest, PackageKey, SourceState,
+    SourceUpdate, export, exported_manifest, install, update,
 };
 pub use inventory::{Inventory, Rematched};
 pub use load::compare;

@@ -30,7 +30,8 @@ pub use transfer::{Exported, Installed, export, exported_manifest, install};
 pub use update::{Given, SourceUpdate, update};
 
 const MANIFEST: &str = "manifest.json";
-const MANIFEST_MAX_BYTES: u64 = 4 << 20;
+/// Longest manifest of an index.
+pub const MANIFEST_MAX_BYTES: u64 = 4 << 20;
 /// Of the directory's content; a newer one is refused.
 const FORMAT_VERSION: u32 = 1;
 /// Fewer packages are compared before a thread has begun.

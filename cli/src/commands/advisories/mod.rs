@@ -1,5 +1,7 @@
 //! `gantry advisories update https://osv-vulnerabilities.storage.googleapis.com/`, `status`, `remove`: what
-//! `gantry image scan` compares with. No server is needed.
+//! `gantry image scan` compares with, for which no server is needed; `push`: what a server compares with.
+
+pub mod server;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -7,12 +9,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use gantry_base::settings::environment;
-use gantry_scanner::advisories::{AdvisoryData, Given, Index, SourceState, SourceUpdate, mirror, update};
+use gantry_scanner::advisories::{
+    AdvisoryData, Given, Index, Installed, SourceState, SourceUpdate, export, mirror, update,
+};
 use indicatif::ProgressBar;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::commands::identity::render;
 use crate::commands::image::Output;
+use crate::{ClientFlags, Context};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Of silence in an answer, not of the whole: a mirror's zips are large.
@@ -27,6 +32,8 @@ pub enum AdvisoriesCommand {
     Status(StatusArgs),
     /// Take sources away with what they said
     Remove(RemoveArgs),
+    /// Give the server those of this machine, unless its own were looked at later (role operator)
+    Push(PushArgs),
 }
 
 /// Where the index is.
@@ -51,6 +58,15 @@ pub struct StatusArgs {
     /// Output format
     #[arg(short, long, value_enum, default_value_t, hide_default_value = true, value_name = "FORMAT")]
     output: Output,
+    #[command(flatten)]
+    place: DirectoryArgs,
+    /// Those that the server compares images with (role operator)
+    #[arg(long, conflicts_with = "directory")]
+    server: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct PushArgs {
     #[command(flatten)]
     place: DirectoryArgs,
 }
@@ -79,7 +95,25 @@ pub fn directory(chosen: Option<&std::path::Path>) -> anyhow::Result<PathBuf> {
     directory.context("no place for advisories: name one with --directory, or set GANTRY_ADVISORIES_DIR")
 }
 
-pub async fn run(command: AdvisoriesCommand) -> anyhow::Result<()> {
+/// An index, here or on a server.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    advisory_data: AdvisoryData,
+    size_bytes: u64,
+    generation: u64,
+    sources: Vec<SourceState>,
+}
+
+impl Status {
+    fn of(index: &Index) -> Self {
+        let manifest = index.manifest();
+        let (generation, sources) = (manifest.generation, manifest.sources.clone());
+        Self { advisory_data: index.data(), size_bytes: index.size_bytes(), generation, sources }
+    }
+}
+
+pub async fn run(command: AdvisoriesCommand, flags: &ClientFlags) -> anyhow::Result<()> {
     let text = match command {
         AdvisoriesCommand::Update(args) => {
             let directory = args.place.find()?;
@@ -100,7 +134,19 @@ pub async fn run(command: AdvisoriesCommand) -> anyhow::Result<()> {
             brought?;
             show(&directory, Output::Table)?
         }
+        AdvisoriesCommand::Status(args) if args.server => {
+            let said = server::get(&Context::load(flags).await?).await?;
+            match args.output {
+                Output::Table => table(&serde_json::from_value(said)?, Timestamp::now()),
+                Output::Json => serde_json::to_string_pretty(&said)? + "\n",
+            }
+        }
         AdvisoriesCommand::Status(args) => show(&args.place.find()?, args.output)?,
+        AdvisoriesCommand::Push(args) => {
+            let exported = export(&args.place.find()?)?;
+            let context = Context::load(flags).await?;
+            told(&context.server(), &server::push(&context, exported).await?)
+        }
         AdvisoriesCommand::Remove(args) => {
             let directory = args.place.find()?;
             let gone = args.sources.into_iter().map(|source| SourceUpdate {
@@ -119,32 +165,34 @@ pub async fn run(command: AdvisoriesCommand) -> anyhow::Result<()> {
 }
 
 fn show(directory: &std::path::Path, output: Output) -> anyhow::Result<String> {
-    let index = Index::open(directory)?;
-    let now = Timestamp::now();
+    let status = Status::of(&Index::open(directory)?);
     match output {
-        Output::Table => Ok(table(&index, now)),
-        Output::Json => {
-            let document = serde_json::json!({
-                "advisoryData": index.data(),
-                "sizeBytes": index.size_bytes(),
-                "sources": index.manifest().sources,
-            });
-            Ok(serde_json::to_string_pretty(&document)? + "\n")
-        }
+        Output::Table => Ok(table(&status, Timestamp::now())),
+        Output::Json => Ok(serde_json::to_string_pretty(&status)? + "\n"),
     }
 }
 
-fn table(index: &Index, now: Timestamp) -> String {
-    let data = index.data();
+/// What became of advisories that were brought to a place.
+pub fn told(place: &str, installed: &Installed) -> String {
+    let (word, manifest) = match installed {
+        Installed::New(manifest) => ("installed", manifest),
+        Installed::Kept(manifest) => ("kept: those there are as new", manifest),
+    };
+    let count: u64 = manifest.sources.iter().map(|source| source.advisories).sum();
+    format!("{place}: {count} advisories {word}\n")
+}
+
+fn table(status: &Status, now: Timestamp) -> String {
+    let data = &status.advisory_data;
     let about = [
         ("Directory", data.source.clone()),
         ("Advisories", data.advisories.to_string()),
-        ("Newest", newest(&data, now)),
+        ("Newest", newest(data, now)),
         ("Checked", data.checked_at.map_or("never".to_owned(), |at| ago(at, now))),
-        ("Generation", index.manifest().generation.to_string()),
-        ("On disk", format!("{:.1} MiB", index.size_bytes() as f64 / f64::from(1 << 20))),
+        ("Generation", status.generation.to_string()),
+        ("On disk", format!("{:.1} MiB", status.size_bytes as f64 / f64::from(1 << 20))),
     ];
-    let rows = index.manifest().sources.iter().map(|source| row(source, now)).collect();
+    let rows = status.sources.iter().map(|source| row(source, now)).collect();
     let header = ["SOURCE", "ADVISORIES", "NOT READABLE", "NEWEST", "CHECKED", "CHANGED"];
     format!("{}\n\n{}\n", render::fields(&about), render::table(&header, rows))
 }
