@@ -5,7 +5,7 @@ use std::io::{Read, Seek};
 use anyhow::{Context as _, bail};
 use gantry_oci::{Algorithm, Digest, Hasher};
 use gantry_scanner::advisories::{Exported, Installed, Manifest, exported_manifest};
-use reqwest::{Body, Response};
+use reqwest::Response;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -25,7 +25,8 @@ pub async fn put(
     let body = gantry_oci::client::stream(std::io::Cursor::new(line).chain(table), None);
     let request = context.http()?.put(format!("{}{PATH}?digest={digest}", context.server())).body(body);
     let said = answer(context, request.send().await).await?;
-    let now = Manifest { sources: Deserialize::deserialize(&said["sources"])?, ..manifest.clone() };
+    let mut now = manifest.clone();
+    now.sources = Deserialize::deserialize(&said["sources"])?;
     Ok(if said["installed"] == true { Installed::New(now) } else { Installed::Kept(now) })
 }
 
