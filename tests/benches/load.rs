@@ -39,6 +39,18 @@ impl Target {
         Self { port, tls: Arc::new(tls) }
     }
 
+    /// A new connection.
+    pub fn connect(&self) -> (TcpStream, ClientConnection) {
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("the server listens");
+        socket.set_nodelay(true).expect("a socket has options");
+        let name = ServerName::try_from("127.0.0.1").expect("an address");
+        let mut tls = ClientConnection::new(self.tls.clone(), name).expect("a client");
+        while tls.is_handshaking() {
+            tls.complete_io(&mut socket).expect("the server is who it should be");
+        }
+        (socket, tls)
+    }
+
     /// One request as it goes over the wire.
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
         let mut text = format!("{method} {path} HTTP/1.1\r\nhost: 127.0.0.1:{}\r\n", self.port);
@@ -178,13 +190,7 @@ struct Client {
 
 impl Client {
     fn connect(target: &Target, next: usize) -> Self {
-        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, target.port)).expect("the server listens");
-        socket.set_nodelay(true).expect("a socket has options");
-        let name = ServerName::try_from("127.0.0.1").expect("an address");
-        let mut tls = ClientConnection::new(target.tls.clone(), name).expect("a client");
-        while tls.is_handshaking() {
-            tls.complete_io(&mut socket).expect("the server is who it should be");
-        }
+        let (socket, tls) = target.connect();
         socket.set_nonblocking(true).expect("a socket has options");
         Self { socket, tls, answer: Vec::with_capacity(16 << 10), next, sent: None, due: None }
     }
@@ -217,7 +223,7 @@ impl Client {
         let had = self.answer.len();
         self.answer.resize(had + state.plaintext_bytes_to_read(), 0);
         self.tls.reader().read_exact(&mut self.answer[had..]).expect("so much is there");
-        let Some(length) = length_of(&self.answer) else { return false };
+        let Some((length, _)) = length_of(&self.answer) else { return false };
         if self.answer.len() < length {
             return false;
         }
@@ -227,8 +233,8 @@ impl Client {
     }
 }
 
-/// Head and body together, once the head is there.
-fn length_of(answer: &[u8]) -> Option<usize> {
+/// Head and body together, and the head, once that is there.
+pub fn length_of(answer: &[u8]) -> Option<(usize, usize)> {
     let head = answer.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let text = std::str::from_utf8(&answer[..head]).expect("a head is text");
     let length = text.lines().find_map(|line| {
@@ -237,7 +243,7 @@ fn length_of(answer: &[u8]) -> Option<usize> {
     });
     // Answers without a body may leave it out; nothing here is sent in chunks.
     assert!(!text.contains("chunked"), "{text}");
-    Some(head + length.unwrap_or_default())
+    Some((head + length.unwrap_or_default(), head))
 }
 
 /// User and system time of this thread so far.

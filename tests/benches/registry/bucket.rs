@@ -34,7 +34,7 @@ pub async fn measure(table: &Table) -> Option<()> {
             let repository = repository(place * ROUNDS + round);
             for ((_, remote), (pushes, pulls)) in remotes.iter().zip(&mut times) {
                 pushes.push(remote.push(&repository, &image).await);
-                pulls.push(remote.pull(&repository).await);
+                pulls.push(remote.pull(&repository).await.0);
             }
         }
         for ((kind, _), (pushes, pulls)) in remotes.iter().zip(times) {

@@ -7,6 +7,7 @@
 mod bucket;
 #[path = "../common.rs"]
 mod common;
+mod downloads;
 mod garbage;
 mod gets;
 #[path = "../load.rs"]

@@ -13,13 +13,15 @@ use reqwest::{Client, RequestBuilder, Response};
 use ring::digest::{Context, SHA256, digest};
 use serde_json::{Value, json};
 
+use crate::downloads::Downloads;
+use crate::load::Target;
 use crate::people::Server;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// Blobs under way at the same time for one image, as in containers/image.
-const BLOBS_AT_ONCE: usize = 6;
+pub const BLOBS_AT_ONCE: usize = 6;
 /// A token for each repository of the bench.
 pub const REPOSITORIES: usize = 12;
 
@@ -28,6 +30,7 @@ pub struct Remote {
     pub port: u16,
     pub authority: PathBuf,
     pub pid: i32,
+    pub downloads: Downloads,
     base: String,
     client: Client,
     token: Option<String>,
@@ -35,11 +38,12 @@ pub struct Remote {
 
 impl Remote {
     pub fn new(name: &'static str, port: u16, authority: &Path, pid: i32, token: Option<String>) -> Self {
+        let downloads = Downloads::new(Target::new(port, authority, None));
         let pem = std::fs::read(authority).expect("the server's authority");
         let pem = reqwest::Certificate::from_pem(&pem).expect("a certificate");
         let client = Client::builder().tls_certs_only([pem]).http1_only().build().expect("a client");
         let base = format!("https://127.0.0.1:{port}");
-        Self { name, port, authority: authority.to_owned(), pid, base, client, token }
+        Self { name, port, authority: authority.to_owned(), pid, downloads, base, client, token }
     }
 
     /// The instance's registry, asked with a token of its own for the bench's repositories.
@@ -101,8 +105,8 @@ impl Remote {
         if location.starts_with('/') { format!("{}{location}", self.base) } else { location.to_owned() }
     }
 
-    /// Everything of an image, its digests looked at as every client does, and thrown away.
-    pub async fn pull(&self, repository: &str) -> Duration {
+    /// Everything of an image, its digests looked at as every client does, and thrown away. Also returns the digests.
+    pub async fn pull(&self, repository: &str) -> (Duration, Vec<String>) {
         let began = Instant::now();
         let get = self.client.get(format!("{}/v2/{repository}/manifests/latest", self.base));
         let manifest = self.send(get.header(ACCEPT, MANIFEST)).await.bytes().await.expect("a body");
@@ -113,7 +117,16 @@ impl Remote {
         futures::stream::iter(&digests)
             .for_each_concurrent(BLOBS_AT_ONCE, |digest| self.pull_blob(repository, digest))
             .await;
-        began.elapsed()
+        (began.elapsed(), digests)
+    }
+
+    /// By which blobs are got.
+    pub fn requests(&self, repository: &str, digests: &[String]) -> Vec<Vec<u8>> {
+        let headers = self.headers();
+        let headers: Vec<(&str, &str)> =
+            headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let path = |digest: &String| format!("/v2/{repository}/blobs/{digest}");
+        digests.iter().map(|digest| self.downloads.request(&path(digest), &headers)).collect()
     }
 
     async fn pull_blob(&self, repository: &str, digest: &str) {

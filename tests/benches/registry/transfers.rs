@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::{Table, in_status, resident_kib};
+use crate::common::{Table, cpu, in_status, resident_kib};
 use crate::remote::{Image, Remote, repository};
 
 const ROUNDS: usize = 3;
@@ -16,6 +16,8 @@ struct Times {
     push: Vec<Duration>,
     pull: Vec<Duration>,
     pulls: Vec<Duration>,
+    /// Of the server, while many pulled.
+    pulls_cpu: Vec<Duration>,
 }
 
 pub async fn measure(ours: &Remote, theirs: &Remote, table: &mut Table) {
@@ -32,11 +34,20 @@ pub async fn measure(ours: &Remote, theirs: &Remote, table: &mut Table) {
             let repository = repository(place * ROUNDS + round);
             for (remote, times) in [(theirs, &mut peers), (ours, &mut mine)] {
                 times.push.push(remote.push(&repository, &image).await);
-                times.pull.push(remote.pull(&repository).await);
-                let began = std::time::Instant::now();
-                let pulls = (0..PULLS_AT_ONCE).map(|_| remote.pull(&repository));
-                futures::future::join_all(pulls).await;
-                times.pulls.push(began.elapsed());
+                // One that looks at what it gets, and then those that are measured, which do not.
+                let (_, digests) = remote.pull(&repository).await;
+                let requests = remote.requests(&repository, &digests);
+                let (pull, pulls, cpu) = tokio::task::block_in_place(|| {
+                    let (pull, once) = remote.downloads.pull(&requests, 1);
+                    let before = cpu(remote.pid);
+                    let (pulls, all) = remote.downloads.pull(&requests, PULLS_AT_ONCE);
+                    assert_eq!(all, once * PULLS_AT_ONCE);
+                    assert!(once > layers * bytes, "{once} bytes are not all");
+                    (pull, pulls, cpu(remote.pid) - before)
+                });
+                times.pull.push(pull);
+                times.pulls.push(pulls);
+                times.pulls_cpu.push(cpu);
             }
         }
         for (deed, mine, peers) in [
@@ -46,6 +57,8 @@ pub async fn measure(ours: &Remote, theirs: &Remote, table: &mut Table) {
         ] {
             judge(&deed, mine, peers, theirs.name, table);
         }
+        let (mine, peers) = (middle(mine.pulls_cpu).as_secs_f64(), middle(peers.pulls_cpu).as_secs_f64());
+        table.told("– CPU of the server for these", &format!("{mine:.2} s, {} {peers:.2} s", theirs.name));
     }
     let grown = in_status(ours.pid, "VmHWM:").saturating_sub(idle) / 1024;
     table.judged(

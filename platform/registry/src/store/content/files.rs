@@ -1,15 +1,12 @@
 //! Content as files.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::body::Body;
-use bytes::Bytes;
-use futures::StreamExt;
 use gantry_oci::image::{FilePart, MediaSource};
 use gantry_oci::{Algorithm, Digest};
 
@@ -17,9 +14,6 @@ use super::Found;
 use crate::store::index::{discard_temporary, entries};
 use crate::store::remove_file;
 use crate::store::sync::Directories;
-
-/// One read from the disk; a download holds two (one being sent, one being read).
-const CHUNK_BYTES: u64 = 256 * 1024;
 
 pub(crate) struct Files {
     directory: PathBuf,
@@ -85,42 +79,6 @@ impl Files {
     }
 
     pub(super) async fn body(&self, digest: &Digest, start: u64, end: u64) -> io::Result<Body> {
-        let path = self.path(digest);
-        let opened = tokio::task::spawn_blocking(move || {
-            let file = File::open(path)?;
-            let first = read(&file, start, end)?;
-            io::Result::Ok((Arc::new(file), first))
-        });
-        let (file, first) = opened.await.map_err(io::Error::other)??;
-        let sent = start + first.len() as u64;
-        if sent == end {
-            return Ok(Body::from(first));
-        }
-        let rest = read_ahead(file, sent, end);
-        Ok(Body::from_stream(futures::stream::once(async move { Ok(first) }).chain(rest)))
+        super::pieces::body(self.path(digest), start, end).await
     }
-}
-
-/// Chunks from `start` to `end`, the next one read while one is sent.
-fn read_ahead(
-    file: Arc<File>,
-    start: u64,
-    end: u64,
-) -> impl futures::Stream<Item = io::Result<Bytes>> + Send + 'static {
-    let offsets = (start..end).step_by(CHUNK_BYTES as usize);
-    futures::stream::iter(offsets)
-        .map(move |at| {
-            let file = file.clone();
-            async move {
-                tokio::task::spawn_blocking(move || read(&file, at, end)).await.map_err(io::Error::other)?
-            }
-        })
-        .buffered(2)
-}
-
-fn read(file: &File, start: u64, end: u64) -> io::Result<Bytes> {
-    // At most a chunk, which fits.
-    let mut buffer = vec![0; (end - start).min(CHUNK_BYTES) as usize];
-    file.read_exact_at(&mut buffer, start)?;
-    Ok(buffer.into())
 }

@@ -5,6 +5,7 @@ mod claim;
 mod connection;
 mod credentials;
 mod files;
+mod pieces;
 mod s3;
 mod settings;
 
