@@ -6,10 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::packed::PackedEvent;
 use crate::{Compacted, Event, Options, Prefix, Revision, Snapshot};
 
 /// How many asked-for older snapshots stay cached for the next page of their list.
 const CACHED_SNAPSHOTS_MAX: usize = 8;
+/// Newer events are given as they are, for every watcher that keeps up wants them; older ones are packed where their kind
+/// is, and unpacked for who is late.
+const WHOLE_EVENTS_MAX: usize = 1024;
 
 /// Published state. Readers take `head` without a lock; everything else is behind one short lock.
 pub(crate) struct History {
@@ -20,7 +24,8 @@ pub(crate) struct History {
 struct Recent {
     head: Snapshot,
     /// Contiguous revisions, the last one being the head's.
-    events: VecDeque<Arc<Event>>,
+    events: VecDeque<Remembered>,
+    /// Of their values before they were packed.
     bytes: usize,
     events_max: usize,
     bytes_max: usize,
@@ -31,8 +36,57 @@ struct Recent {
     closed: bool,
 }
 
+#[derive(Clone)]
+enum Remembered {
+    Whole(Arc<Event>),
+    Packed(PackedEvent),
+}
+
+impl Remembered {
+    fn revision(&self) -> Revision {
+        match self {
+            Self::Whole(event) => event.revision,
+            Self::Packed(event) => event.revision,
+        }
+    }
+
+    fn kind(&self) -> &str {
+        match self {
+            Self::Whole(event) => event.object.key.kind(),
+            Self::Packed(event) => event.name(),
+        }
+    }
+
+    fn is_selected(&self, prefix: &Prefix) -> bool {
+        match self {
+            Self::Whole(event) => prefix.matches(&event.object.key),
+            Self::Packed(event) => event.is_selected(prefix),
+        }
+    }
+
+    /// What keeping it would hold in memory if it were not packed: its own value and the one it replaced.
+    fn cost(&self) -> usize {
+        const OVERHEAD_BYTES: usize = 256;
+        let values = match self {
+            Self::Whole(event) => {
+                event.object.value.len() + event.previous.as_ref().map_or(0, |it| it.value.len())
+            }
+            Self::Packed(event) => event.values_bytes(),
+        };
+        OVERHEAD_BYTES + values
+    }
+
+    fn event(&self) -> Arc<Event> {
+        match self {
+            Self::Whole(event) => event.clone(),
+            Self::Packed(event) => event.unpack(),
+        }
+    }
+}
+
 struct Kind {
-    events: VecDeque<Arc<Event>>,
+    /// Which of the recent events are of it.
+    revisions: VecDeque<Revision>,
     /// Events of this resource up to here are gone.
     compacted: Revision,
     wake: watch::Sender<Revision>,
@@ -43,7 +97,7 @@ impl Recent {
         let opened = self.opened;
         if !self.kinds.contains_key(name) {
             let wake = watch::Sender::new(opened);
-            let kind = Kind { events: VecDeque::new(), compacted: opened, wake };
+            let kind = Kind { revisions: VecDeque::new(), compacted: opened, wake };
             self.kinds.insert(name.to_owned(), kind);
         }
         self.kinds.get_mut(name).expect("inserted above when it was absent")
@@ -52,19 +106,31 @@ impl Recent {
     fn evict(&mut self) {
         while self.events.len() > self.events_max || self.bytes > self.bytes_max {
             let Some(event) = self.events.pop_front() else { return };
-            self.bytes -= cost(&event);
-            if let Some(kind) = self.kinds.get_mut(event.object.key.kind()) {
-                kind.events.pop_front();
-                kind.compacted = event.revision;
+            self.bytes -= event.cost();
+            if let Some(kind) = self.kinds.get_mut(event.kind()) {
+                kind.revisions.pop_front();
+                kind.compacted = event.revision();
             }
         }
     }
-}
 
-/// What keeping an event holds in memory: its own value and the one it replaced.
-fn cost(event: &Event) -> usize {
-    const OVERHEAD_BYTES: usize = 256;
-    OVERHEAD_BYTES + event.object.value.len() + event.previous.as_ref().map_or(0, |it| it.value.len())
+    /// Packs what `newer` events have made old.
+    fn pack(&mut self, newer: usize) {
+        let old = self.events.len().saturating_sub(WHOLE_EVENTS_MAX);
+        for event in self.events.range_mut(old.saturating_sub(newer)..old) {
+            if let Remembered::Whole(whole) = event
+                && let Some(packed) = self.head.pack(whole)
+            {
+                *event = Remembered::Packed(packed);
+            }
+        }
+    }
+
+    /// The remembered event of a revision that is one's.
+    fn event(&self, revision: Revision) -> Option<&Remembered> {
+        let first = self.events.front()?.revision();
+        self.events.get(usize::try_from(revision.checked_sub(first)?).ok()?)
+    }
 }
 
 /// What a watch finds behind its position.
@@ -109,11 +175,13 @@ impl History {
         self.head.store(Arc::new(head.clone()));
         recent.head = head;
         for event in events {
-            recent.bytes += cost(event);
-            recent.events.push_back(event.clone());
-            recent.kind(event.object.key.kind()).events.push_back(event.clone());
+            let remembered = Remembered::Whole(event.clone());
+            recent.bytes += remembered.cost();
+            recent.events.push_back(remembered);
+            recent.kind(event.object.key.kind()).revisions.push_back(event.revision);
         }
         recent.evict();
+        recent.pack(events.len());
         for event in events {
             recent.kind(event.object.key.kind()).wake.send_replace(event.revision);
         }
@@ -143,7 +211,7 @@ impl History {
             let keep = recent.events.len().checked_sub(newer)?;
             (recent.head.clone(), recent.events.range(keep..).cloned().collect::<Vec<_>>())
         };
-        undo.iter().rev().for_each(|event| snapshot.undo(event));
+        undo.iter().rev().for_each(|event| snapshot.undo(&event.event()));
         let mut recent = self.lock();
         recent.cached.push_back(snapshot.clone());
         while recent.cached.len() > CACHED_SNAPSHOTS_MAX {
@@ -170,18 +238,25 @@ impl History {
         let mut recent = self.lock();
         let head = recent.head.revision();
         let closed = recent.closed;
-        let kind = recent.kind(&prefix.kind());
-        if position < kind.compacted {
-            return Err(Compacted { compacted: kind.compacted });
+        let name = prefix.kind();
+        let compacted = recent.kind(&name).compacted;
+        if position < compacted {
+            return Err(Compacted { compacted });
         }
-        let first = kind.events.partition_point(|event| event.revision <= position);
-        let selected = kind.events.range(first..).filter(|event| prefix.matches(&event.object.key));
-        let events: VecDeque<_> = selected.take(max).cloned().collect();
-        let through = match events.back() {
-            Some(last) if events.len() == max => last.revision,
+        let revisions = recent.kinds.get(&name).map(|kind| &kind.revisions);
+        let newer = revisions.into_iter().flat_map(|revisions| {
+            revisions.range(revisions.partition_point(|revision| *revision <= position)..)
+        });
+        let selected =
+            newer.filter_map(|revision| recent.event(*revision)).filter(|it| it.is_selected(prefix));
+        let selected: Vec<Remembered> = selected.take(max).cloned().collect();
+        // Others do not wait while what is old is unpacked.
+        drop(recent);
+        let through = match selected.last() {
+            Some(last) if selected.len() == max => last.revision(),
             _ => head.max(position),
         };
-        Ok(Batch { events, through, closed })
+        Ok(Batch { events: selected.iter().map(Remembered::event).collect(), through, closed })
     }
 
     /// Kept events and their bytes.

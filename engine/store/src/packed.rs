@@ -13,7 +13,7 @@ use triomphe::ThinArc;
 use zstd::zstd_safe::{CCtx, CDict, DCtx, DDict};
 
 use crate::tree::Keyed;
-use crate::{Key, Object, Prefix, Revision};
+use crate::{Event, EventKind, Key, Object, Prefix, Revision};
 
 /// A dictionary is made of so many objects, when a kind has so many.
 const SAMPLES: usize = 16;
@@ -123,6 +123,26 @@ impl Kept {
         if *back == *object { kept } else { Self::Whole(object, at) }
     }
 
+    pub(crate) fn revision(&self) -> Revision {
+        match self {
+            Self::Whole(object, _) => object.revision,
+            Self::Packed(it) => it.header.header.revision,
+        }
+    }
+
+    fn value_bytes(&self) -> usize {
+        match self {
+            Self::Whole(object, _) => object.value.len(),
+            Self::Packed(it) => it.header.header.value_bytes as usize,
+        }
+    }
+
+    /// In whatever namespace.
+    pub(crate) fn is_named(&self, name: &str) -> bool {
+        let namespace = self.key().strip_suffix(name.as_bytes());
+        namespace.is_some_and(|namespace| namespace.last() == Some(&0))
+    }
+
     /// The object, of this kind and packed by this dictionary.
     pub(crate) fn object(&self, kind: &str, dictionary: Option<&Dictionary>) -> Arc<Object> {
         let it = match self {
@@ -142,6 +162,53 @@ impl Kept {
             tracing::error!(%key, error = zstd::zstd_safe::get_error_name(code), "an object in memory is damaged");
         }
         Arc::new(Object { key, revision, value: Bytes::from(value) })
+    }
+}
+
+/// An event that is remembered for who is late. Its object is the snapshot's own, as long as that has it.
+#[derive(Clone)]
+pub(crate) struct PackedEvent {
+    pub(crate) revision: Revision,
+    kind: EventKind,
+    /// Group and resource.
+    name: Arc<str>,
+    dictionary: Arc<Dictionary>,
+    object: Kept,
+    previous: Option<Kept>,
+}
+
+impl PackedEvent {
+    /// `kept` is the event's object, if somebody has it already.
+    pub(crate) fn new(
+        event: &Event,
+        name: Arc<str>,
+        kept: Option<Kept>,
+        dictionary: Arc<Dictionary>,
+    ) -> Self {
+        let pack = |object: &Arc<Object>| Kept::new(object.clone(), Some(&dictionary));
+        let object = kept.unwrap_or_else(|| pack(&event.object));
+        let previous = event.previous.as_ref().map(pack);
+        Self { revision: event.revision, kind: event.kind, name, object, previous, dictionary }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn values_bytes(&self) -> usize {
+        self.object.value_bytes() + self.previous.as_ref().map_or(0, Kept::value_bytes)
+    }
+
+    /// Whether a prefix of its own kind selects it.
+    pub(crate) fn is_selected(&self, prefix: &Prefix) -> bool {
+        let named = prefix.name.as_deref().is_none_or(|name| self.object.is_named(name));
+        named && self.object.key().starts_with(prefix.within_kind().as_bytes())
+    }
+
+    pub(crate) fn unpack(&self) -> Arc<Event> {
+        let object = |kept: &Kept| kept.object(&self.name, Some(&self.dictionary));
+        let previous = self.previous.as_ref().map(object);
+        Arc::new(Event { revision: self.revision, kind: self.kind, object: object(&self.object), previous })
     }
 }
 

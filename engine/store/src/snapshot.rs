@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::packed::{Dictionary, Kept, WORTH_IT};
+use crate::packed::{Dictionary, Kept, PackedEvent, WORTH_IT};
 use crate::tree::{Keyed, Tree};
 use crate::{Event, EventKind, Key, Object, Packed, Prefix, Revision};
 
@@ -84,7 +84,7 @@ impl Snapshot {
                 .by_ref()
                 .take_while(|kept| kept.key().starts_with(within.as_bytes()))
                 .filter(|kept| kept.key() != after.as_bytes())
-                .find(|kept| name.as_deref().is_none_or(|name| names(kept.key(), name)))?;
+                .find(|kept| name.as_deref().is_none_or(|name| kept.is_named(name)))?;
             Some(kind.object(kept))
         })
     }
@@ -127,6 +127,15 @@ impl Snapshot {
         }
     }
 
+    /// An event that is old, if its kind is packed. What it did may be undone by now.
+    pub(crate) fn pack(&self, event: &Event) -> Option<PackedEvent> {
+        let kind = self.kind(event.object.key.kind())?;
+        let dictionary = kind.dictionary.clone()?;
+        let kept = kind.objects.get(event.object.key.within_kind().as_bytes());
+        let kept = kept.filter(|kept| kept.revision() == event.object.revision).cloned();
+        Some(PackedEvent::new(event, kind.name.clone(), kept, dictionary))
+    }
+
     pub(crate) fn undo(&mut self, event: &Event) {
         self.revision = event.revision - 1;
         match &event.previous {
@@ -134,9 +143,4 @@ impl Snapshot {
             None => self.remove(&event.object.key),
         }
     }
-}
-
-fn names(within_kind: &[u8], name: &str) -> bool {
-    let namespace = within_kind.strip_suffix(name.as_bytes());
-    namespace.is_some_and(|namespace| namespace.last() == Some(&0))
 }

@@ -18,7 +18,7 @@ pub struct Options {
     pub value_bytes_max: usize,
     /// Most recent events kept for watches and older snapshots.
     pub events_max: usize,
-    /// Most bytes those events hold, replaced values included.
+    /// Most bytes those events hold, replaced values included, as they were before old ones of packed kinds were packed.
     pub event_bytes_max: usize,
     /// Writes that may wait; more wait for a place.
     pub queued_writes_max: usize,

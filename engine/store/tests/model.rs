@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use gantry_store::{
-    EventKind, Expect, Key, Mutation, OpenError, Options, Prefix, Store, WatchItem, WriteError,
+    EventKind, Expect, Key, Mutation, OpenError, Options, Packed, Prefix, Store, WatchItem, WriteError,
 };
 use proptest::prelude::*;
 
@@ -168,4 +168,74 @@ async fn a_second_opener_is_refused_and_close_releases() {
     assert_eq!(again.snapshot().get(&key(0)).unwrap().revision, 1);
     assert!(again.watch(Prefix::resource("", "pods"), 0).is_err(), "events before the restart are gone");
     again.close().await;
+}
+
+/// Events that are old are kept packed where their kind is: whoever is late, and whoever reads at an older revision,
+/// finds what was written.
+#[tokio::test]
+async fn old_events_of_packed_kinds_are_as_they_were() {
+    const OBJECTS: u8 = 200;
+    const ROUNDS: usize = 12;
+    let options = Options { packed: Packed::new(&[("", "pods")]), ..Options::default() };
+    let store = Store::memory(options).unwrap();
+    let value = |index: u8, round: usize| {
+        format!(
+            r#"{{"kind":"Pod","metadata":{{"name":"pod-{index}","namespace":"ns"}},"spec":{{"node":"node-1","restartPolicy":"Always","containers":[{{"image":"registry.example.org/web:{round}"}}]}}}}"#
+        )
+    };
+    let mut watches = [
+        store.watch(Prefix::resource("", "pods"), 0).unwrap(),
+        store.watch(Prefix::resource("", "pods").in_namespace("a"), 0).unwrap(),
+        store.watch(Prefix::resource("", "pods").named("b"), 0).unwrap(),
+        store.watch(Prefix::resource("", "secrets"), 0).unwrap(),
+    ];
+    let (mut written, mut states) = (Vec::new(), vec![Model::new()]);
+    for round in 0..ROUNDS {
+        for index in 0..OBJECTS {
+            // Some in the other namespace, some of the other kind, which is not packed; some go, and come back.
+            let resource = if index % 7 == 0 { "secrets" } else { "pods" };
+            let (namespace, name) = (["a", "ns"][usize::from(index % 2)], format!("pod-{}", index / 2));
+            let name = if index == 5 { "b" } else { &name };
+            let key = Key::new("", resource, namespace, name);
+            let text = value(index, round);
+            let is_delete = round > 0 && (usize::from(index) + round) % 9 == 0;
+            let was_there = states.last().unwrap().contains_key(&key);
+            let mutation = if is_delete && was_there {
+                Mutation::Delete { key: key.clone(), expect: Expect::Any, encode: None }
+            } else {
+                let text = text.clone();
+                let encode = Box::new(move |_| text.into());
+                Mutation::Put { key: key.clone(), expect: Expect::Any, encode }
+            };
+            let object = store.write(mutation).await.unwrap();
+            let mut state = states.last().unwrap().clone();
+            let before = if is_delete && was_there {
+                state.remove(&key)
+            } else {
+                state.insert(key.clone(), (object.revision, text.into()))
+            };
+            written.push((key, object.revision, object.value.clone(), before));
+            states.push(state);
+        }
+    }
+    for (number, watch) in watches.iter_mut().enumerate() {
+        let is_selected = |key: &Key| match number {
+            0 => key.resource() == "pods",
+            1 => key.resource() == "pods" && key.namespace() == "a",
+            2 => key.resource() == "pods" && key.name() == "b",
+            _ => key.resource() == "secrets",
+        };
+        for (key, revision, value, before) in written.iter().filter(|(key, ..)| is_selected(key)) {
+            let Some(Ok(WatchItem::Event(event))) = watch.next().await else { panic!("it is remembered") };
+            assert_eq!((&event.object.key, event.revision, &event.object.value), (key, *revision, value));
+            let previous = event.previous.as_ref().map(|it| (it.revision, it.value.clone()));
+            assert_eq!(&previous, before, "{key} {revision}");
+        }
+    }
+    for at in (0..states.len()).step_by(97) {
+        let snapshot = store.snapshot_at(at as u64).unwrap();
+        for resource in ["pods", "secrets"] {
+            assert_eq!(listed(&snapshot, resource), expected(&states[at], resource), "{at}");
+        }
+    }
 }
