@@ -9,7 +9,11 @@ use std::time::SystemTime;
 
 use gantry_oci::{Algorithm, Digest, Hasher, RepositoryName};
 
+use super::sync::begin_writing;
 use super::{Store, remove_file};
+
+/// The disk begins with what came of an upload when it is so much: little is left when the end is to be durable.
+const BEGIN_BYTES: u64 = 8 << 20;
 
 /// One upload; whoever holds the lock is the one request that may add to it.
 pub(crate) type UploadHandle = Arc<tokio::sync::Mutex<Upload>>;
@@ -21,6 +25,8 @@ pub(crate) struct Upload {
     file: File,
     hasher: Hasher,
     pub(crate) received_bytes: u64,
+    /// The disk has begun with what is before this.
+    begun_bytes: u64,
     /// Whoever sends it knows its name.
     resumable: bool,
     /// Finished or cancelled while somebody waited for the lock.
@@ -38,6 +44,10 @@ impl Upload {
         }
         self.hasher.update(bytes);
         self.received_bytes += bytes.len() as u64;
+        if self.received_bytes >= self.begun_bytes + BEGIN_BYTES {
+            begin_writing(&self.file, self.begun_bytes, self.received_bytes);
+            self.begun_bytes = self.received_bytes;
+        }
         Ok(())
     }
 
@@ -138,8 +148,16 @@ impl Store {
         }
         let file = OpenOptions::new().create_new(true).read(true).write(true).open(&path)?;
         let hasher = Hasher::new(Algorithm::Sha256);
-        let upload =
-            Upload { id: id.clone(), path, file, hasher, received_bytes: 0, resumable, closed: false };
+        let upload = Upload {
+            id: id.clone(),
+            path,
+            file,
+            hasher,
+            received_bytes: 0,
+            begun_bytes: 0,
+            resumable,
+            closed: false,
+        };
         let handle = Arc::new(tokio::sync::Mutex::new(upload));
         let session = Session {
             repository: repository.clone(),
@@ -175,8 +193,16 @@ impl Store {
             hasher.update(&buffer[..n]);
             received_bytes += n as u64;
         }
-        let upload =
-            Upload { id: id.to_owned(), path, file, hasher, received_bytes, resumable: true, closed: false };
+        let upload = Upload {
+            id: id.to_owned(),
+            path,
+            file,
+            hasher,
+            received_bytes,
+            begun_bytes: received_bytes,
+            resumable: true,
+            closed: false,
+        };
         let mut table = self.uploads();
         let Some(session) = table.sessions.get_mut(id) else { return Ok(None) };
         // Two requests may have read it at once: the first stays.
