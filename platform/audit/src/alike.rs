@@ -1,8 +1,9 @@
 //! Records that are like one before: the same caller asked the same, and the same came of it.
 //!
 //! Nodes, controllers and whoever polls ask again and again. Of such a record only id, times and latency are its own:
-//! the rest of its JSON is copied, and its terms are one list that the index shares. Copying is so little work that the
-//! request's own thread does it, while the event is in its cache; the writer's thread makes and keeps what is copied.
+//! these are queued, and written with a reference to a record before ([`gantry_audit_api::like`]); its terms are one list
+//! that the index shares. Finding what it is like is so little work that the request's own thread does it, while the event
+//! is in its cache; the writer's thread makes and keeps what others are like.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -10,14 +11,16 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use foldhash::fast::RandomState;
+use gantry_audit_api::like::{Own, Ranges};
 use gantry_kube_types::{
     AuditBody, AuditEvent, AuditLevel, AuditObject, AuditStage, SecurityEvent, UserInfo,
 };
 use http::{HeaderValue, Uri};
+use jiff::Timestamp;
 
 use crate::index::Term;
 use crate::json::{self, Times};
-use crate::line::{Own, completed};
+use crate::line::{self, completed};
 use crate::namespaces::{Facts, Namespaces};
 
 /// Kept at most, about two KiB each.
@@ -73,8 +76,13 @@ impl Alike {
 
 impl Kept {
     /// Of what was written of a plain event, and its terms without the id's. `None`: it has no latency.
-    pub(crate) fn of(event: &AuditEvent, written: &[u8], own: Own, mut terms: Vec<Term>) -> Option<Self> {
-        let Own { id, received, completed, latency } = own;
+    pub(crate) fn of(
+        event: &AuditEvent,
+        written: &[u8],
+        own: line::Own,
+        mut terms: Vec<Term>,
+    ) -> Option<Self> {
+        let line::Own { id, received, completed, latency } = own;
         let latency = latency?;
         let fixed = [
             0..id.start,
@@ -89,19 +97,41 @@ impl Kept {
         Some(Self { asked: Asked::of(event), fixed, terms: terms.into() })
     }
 
-    /// The record of an event that is like the kept one.
-    pub(crate) fn write(&self, out: &mut Vec<u8>, event: &AuditEvent, times: &mut Times) {
+    /// Appends the record of an event that is like the kept one; returns where in it stands what is its own.
+    pub(crate) fn write(&self, out: &mut Vec<u8>, own: &Own<'_>, times: &mut Times) -> Option<Ranges> {
         let [head, arrival, end, latency, rest] = &self.fixed;
-        out.extend_from_slice(head);
-        json::text(out, &event.id);
-        out.extend_from_slice(arrival);
-        times.write(out, event.received);
-        out.extend_from_slice(end);
-        times.write(out, completed(event));
-        out.extend_from_slice(latency);
-        json::digits(out, event.latency.as_micros());
+        let begin = out.len();
+        let mut put = |fixed: &[u8], write: &mut dyn FnMut(&mut Vec<u8>)| {
+            out.extend_from_slice(fixed);
+            let start = out.len() - begin;
+            write(out);
+            start..out.len() - begin
+        };
+        let ranges = [
+            put(head, &mut |out| json::text(out, own.id)),
+            put(arrival, &mut |out| times.write(out, time(own.received_us))),
+            put(end, &mut |out| times.write(out, time(own.completed_us))),
+            put(latency, &mut |out| json::digits(out, own.latency_us.into())),
+        ];
         out.extend_from_slice(rest);
+        Ranges::new(ranges)
     }
+}
+
+/// What a record of the event has of its own.
+pub(crate) fn own(event: &AuditEvent) -> Own<'_> {
+    Own {
+        id: &event.id,
+        received_us: event.received.as_microsecond(),
+        completed_us: completed(event).as_microsecond(),
+        // A request that takes half a million years is not one.
+        latency_us: event.latency.as_micros() as u64,
+    }
+}
+
+fn time(micros: i64) -> Timestamp {
+    // It was one before.
+    Timestamp::from_microsecond(micros).unwrap_or_default()
 }
 
 /// Has it nothing that is seldom the same twice?

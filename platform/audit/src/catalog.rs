@@ -134,8 +134,8 @@ impl Catalog {
         }
         let mut segment = self.open(entry.number).map_err(io::Error::other)?;
         while is_behind(index) {
-            match segment.frame_at(index.next_place)? {
-                Some(frame) => index.push(&frame),
+            match segment.entry_at(index.next_place)? {
+                Some(found) => index.push(&found),
                 None => break,
             }
         }

@@ -266,7 +266,7 @@ impl AuditSink for Inner {
     fn commit(&self, event: Box<AuditEvent>) {
         let hash = self.alike.hash(&event);
         match hash.and_then(|hash| self.alike.find(hash, &event, &self.namespaces)) {
-            Some(kept) => self.queue.copy(&event, &kept),
+            Some(kept) => self.queue.commit_like(&event, kept),
             None => self.queue.commit(event),
         }
     }

@@ -1,21 +1,19 @@
 //! What waits to be written: many who put in, one thread that takes out.
 //!
 //! Putting in must cost a request next to nothing. So the writer is woken only by the first event of a
-//! batch, then lingers a moment and takes all that came meanwhile at once. A record that is like one before is queued
-//! as the bytes that will be written: no more work than handing over what it is made of.
+//! batch, then lingers a moment and takes all that came meanwhile at once. Of a record that is like one before no more is
+//! queued than what is its own.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gantry_audit_api::chain::Hash;
+use gantry_audit_api::like::Own;
 use gantry_kube_types::{AuditClosed, AuditEvent};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
-use crate::alike::Kept;
-use crate::index::Term;
-use crate::index::terms::of_id;
-use crate::json::Times;
+use crate::alike::{Kept, own};
 
 /// How long the writer waits for more after the first event of a batch. Records are durable by the second; what is
 /// written in large batches costs half of what it costs in small ones.
@@ -24,8 +22,8 @@ const LINGER: Duration = Duration::from_millis(50);
 /// What the writer is given.
 pub(crate) enum Item {
     Event(Box<AuditEvent>),
-    /// A record that is like one before, and is written already.
-    Line(Line),
+    /// A record that is like one before.
+    Like(Like),
     /// A record of the trail's own, without a place: there are few, and the thread that makes room may be
     /// the one that asks.
     Own(Box<AuditEvent>),
@@ -35,12 +33,13 @@ pub(crate) enum Item {
     Tombstone(RemovedThrough, oneshot::Sender<()>),
 }
 
-/// The next bytes of the lines that wait, and what the index wants to know of them.
-pub(crate) struct Line {
-    pub(crate) bytes: usize,
+/// What a record has of its own, but for its id, which is among those that wait; and what it is like.
+pub(crate) struct Like {
+    pub(crate) kept: Arc<Kept>,
+    pub(crate) id_bytes: usize,
     pub(crate) received_us: i64,
-    pub(crate) id: Term,
-    pub(crate) terms: Arc<[Term]>,
+    pub(crate) completed_us: i64,
+    pub(crate) latency_us: u64,
 }
 
 /// The end of what expired.
@@ -65,9 +64,8 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct State {
     items: Vec<Item>,
-    /// The bytes of each [`Item::Line`], one after the other.
-    lines: Vec<u8>,
-    times: Times,
+    /// The id of each [`Item::Like`], one behind the other.
+    ids: String,
     /// Somebody waits for what is queued to be written, or soon will.
     urgent: bool,
     closed: bool,
@@ -136,17 +134,14 @@ impl Queue {
     }
 
     /// An event into its reserved place, as what it has in common with a kept one, and the rest.
-    pub(crate) fn copy(&self, event: &AuditEvent, kept: &Kept) {
-        let (id, terms, received_us) =
-            (of_id(&event.id), kept.terms.clone(), event.received.as_microsecond());
+    pub(crate) fn commit_like(&self, event: &AuditEvent, kept: Arc<Kept>) {
+        let Own { id, received_us, completed_us, latency_us } = own(event);
         let mut state = self.lock();
-        let State { lines, times, ended, .. } = &mut *state;
-        let begin = lines.len();
-        if !*ended {
-            kept.write(lines, event, times);
+        if !state.ended {
+            state.ids.push_str(id);
         }
-        let bytes = lines.len() - begin;
-        self.push_locked(state, Item::Line(Line { bytes, received_us, id, terms }), false);
+        let like = Like { kept, id_bytes: id.len(), received_us, completed_us, latency_us };
+        self.push_locked(state, Item::Like(like), false);
     }
 
     pub(crate) fn put(&self, item: Item) {
@@ -175,9 +170,9 @@ impl Queue {
         }
     }
 
-    /// Waits for items, at most until `patience` is over, and takes all there are, with the bytes of lines among them.
-    /// `None`: closed and empty.
-    pub(crate) fn take(&self, patience: Duration, into: &mut Vec<Item>, lines: &mut Vec<u8>) -> Option<()> {
+    /// Waits for items, at most until `patience` is over, and takes all there are, with the ids of those that are like
+    /// others. `None`: closed and empty.
+    pub(crate) fn take(&self, patience: Duration, into: &mut Vec<Item>, ids: &mut String) -> Option<()> {
         let mut state = self.lock();
         if state.items.is_empty() && !state.closed {
             let (woken, _) = self
@@ -199,7 +194,7 @@ impl Queue {
             return None;
         }
         std::mem::swap(&mut state.items, into);
-        std::mem::swap(&mut state.lines, lines);
+        std::mem::swap(&mut state.ids, ids);
         state.urgent = false;
         Some(())
     }
@@ -227,13 +222,13 @@ mod tests {
         assert!(futures::poll!(&mut waiting).is_pending());
         queue.commit(Box::default());
         let mut taken = Vec::new();
-        assert!(queue.take(Duration::ZERO, &mut taken, &mut Vec::new()).is_some());
+        assert!(queue.take(Duration::ZERO, &mut taken, &mut String::new()).is_some());
         assert!(futures::poll!(&mut waiting).is_pending(), "taken is not written");
         queue.release(1, 0);
         waiting.await.expect("a place");
         queue.close();
         assert!(queue.reserve().await.is_err());
-        assert!(queue.take(Duration::ZERO, &mut Vec::new(), &mut Vec::new()).is_none());
+        assert!(queue.take(Duration::ZERO, &mut Vec::new(), &mut String::new()).is_none());
     }
 
     #[test]
@@ -248,7 +243,7 @@ mod tests {
         let mut taken = Vec::new();
         while taken.len() < 2 {
             let mut some = Vec::new();
-            assert!(queue.take(Duration::from_secs(60), &mut some, &mut Vec::new()).is_some());
+            assert!(queue.take(Duration::from_secs(60), &mut some, &mut String::new()).is_some());
             taken.append(&mut some);
         }
         thread.join().expect("no panic");

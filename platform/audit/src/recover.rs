@@ -84,6 +84,10 @@ fn check_format(config: &Config) -> Result<(), OpenError> {
     match durable::read_optional(&path).map_err(OpenError::io(&path))? {
         None => durable::write_atomic(&path, wanted.as_bytes(), 0o600).map_err(OpenError::io(&path)),
         Some(found) if found == wanted.as_bytes() => Ok(()),
+        // What is there stays as it is; what comes is of this version.
+        Some(found) if gantry_audit_api::FORMATS_BEFORE.iter().any(|known| known.as_bytes() == found) => {
+            durable::write_atomic(&path, wanted.as_bytes(), 0o600).map_err(OpenError::io(&path))
+        }
         Some(found) => {
             let found = String::from_utf8_lossy(&found).trim().to_owned();
             Err(OpenError::Format { path, found })

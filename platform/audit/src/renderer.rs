@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gantry_kube_types::AuditEvent;
 
-use crate::alike::{Alike, Kept};
+use crate::alike::{self, Alike, Kept};
 use crate::index::terms::{self, Texts};
 use crate::index::{Fresh, Term};
 use crate::json::Times;
@@ -37,12 +37,12 @@ impl Renderer {
         namespaces: &Namespaces,
         session: Option<String>,
     ) -> Option<Arc<[Term]>> {
-        let Self { texts, times, alike, once } = self;
+        let Self { texts, times, alike: known, once } = self;
         payload.clear();
         fresh.begin_row();
-        let hash = alike.hash(event);
-        if let Some(kept) = hash.and_then(|hash| alike.find(hash, event, namespaces)) {
-            kept.write(payload, event, times);
+        let hash = known.hash(event);
+        if let Some(kept) = hash.and_then(|hash| known.find(hash, event, namespaces)) {
+            kept.write(payload, &alike::own(event), times);
             fresh.push(terms::of_id(&event.id));
             return Some(kept.terms.clone());
         }
@@ -59,7 +59,7 @@ impl Renderer {
             let id = terms::of_id(&event.id);
             let others = fresh.begun().iter().copied().filter(|term| *term != id).collect();
             if let Some(kept) = Kept::of(event, payload, own, others) {
-                alike.keep(hash, kept, namespaces);
+                known.keep(hash, kept, namespaces);
             }
         }
         None

@@ -195,13 +195,13 @@ impl Search<'_> {
                 Some(segment) => segment,
                 none => none.insert(catalog.open(entry.number).map_err(not_found)?),
             };
-            let Some(frame) = segment.frame_at(place)? else { continue };
-            let decided = frame.kind == self.kind
+            let Some(found) = segment.entry_at(place)? else { continue };
+            let decided = found.kind == self.kind
                 && (self.kind != Kind::Record
-                    || Record::parse(frame.payload).is_some_and(|record| (self.decide)(&record)));
+                    || Record::parse(found.payload).is_some_and(|record| (self.decide)(&record)));
             if decided {
                 let sequence = entry.first_sequence + u64::from(row);
-                page.hits.push(Hit { sequence, payload: frame.payload.to_vec() });
+                page.hits.push(Hit { sequence, payload: found.payload.to_vec() });
                 if page.hits.len() >= count {
                     break;
                 }
@@ -302,10 +302,10 @@ impl Cursor {
             }
             let Some((number, segment, place)) = &mut self.at else { break };
             let number = *number;
-            match segment.frame_at(*place)? {
-                Some(frame) => {
-                    *place += frame.len_bytes() as u64;
-                    visit(self.next_sequence, frame.kind, frame.payload);
+            match segment.entry_at(*place)? {
+                Some(entry) => {
+                    *place += entry.len_bytes;
+                    visit(self.next_sequence, entry.kind, entry.payload);
                     self.next_sequence += 1;
                     visited += 1;
                 }

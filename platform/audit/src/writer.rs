@@ -4,6 +4,7 @@
 //! back. What it wrote becomes durable together, at most [`Config::sync_interval`] later. While the disk
 //! fails it tries again and gives no place back, so requests wait rather than go unrecorded.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use gantry_audit_api::chain::Hash;
 use gantry_audit_api::files;
 use gantry_audit_api::frame::{FRAME_BYTES, Frame, Kind, PAYLOAD_BYTES_MAX};
+use gantry_audit_api::like::{self as record, Own, Ranges};
 use gantry_audit_api::signed::{Checkpoint, SigningKey, Tombstone};
 use gantry_base::fs as durable;
 use gantry_base::health::Health;
@@ -21,10 +23,12 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::Inner;
+use crate::alike::Kept;
 use crate::catalog::{Entry, Position};
 use crate::errors::OpenError;
 use crate::index::{Fresh, terms};
-use crate::queue::{Item, Line, RemovedThrough};
+use crate::json::Times;
+use crate::queue::{Item, Like, RemovedThrough};
 use crate::recover::begin_segment;
 use crate::renderer::Renderer;
 
@@ -32,6 +36,12 @@ use crate::renderer::Renderer;
 const RETRY: Duration = Duration::from_millis(500);
 /// A batch is written when its frames have so many bytes.
 const BATCH_BYTES: usize = 1 << 20;
+/// A segment has so many frames at most: the open one's index is in memory.
+const SEGMENT_FRAMES_MAX: u64 = 1 << 16;
+/// How far a record may be behind the one that it is like: who reads it reads both.
+const BACK_MAX: u64 = 1 << 20;
+/// Records that others may be like.
+const BASES_MAX: usize = 1024;
 /// Frames after which the keeper is told to bring the index up.
 const INDEX_EVERY: u64 = 2048;
 /// The name of the trail among the parts of the instance.
@@ -49,6 +59,9 @@ pub(crate) struct Writer {
     /// Frames that are made and not in the file yet.
     pending: Vec<u8>,
     payload: Vec<u8>,
+    /// Records of the segment that others are like, by the address of what both are made of.
+    bases: HashMap<usize, Base>,
+    times: Times,
     /// Terms of the frames in `pending`, for the index.
     fresh: Fresh,
     renderer: Renderer,
@@ -61,6 +74,13 @@ pub(crate) struct Writer {
     checkpointed: Checkpointed,
     indexed: u64,
     waiting: Vec<oneshot::Sender<()>>,
+}
+
+struct Base {
+    place: u64,
+    ranges: Ranges,
+    /// Keeps its address from being another's.
+    _kept: Arc<Kept>,
 }
 
 struct Checkpointed {
@@ -85,6 +105,8 @@ impl Writer {
             renderer,
             pending: Vec::with_capacity(BATCH_BYTES * 2),
             payload: Vec::new(),
+            bases: HashMap::new(),
+            times: Times::default(),
             owed: (0, 0),
             written: 0,
             unsynced: None,
@@ -100,9 +122,9 @@ impl Writer {
 
     /// Writes until the queue is closed and empty.
     pub(crate) fn run(mut self) {
-        let (mut items, mut lines) = (Vec::new(), Vec::new());
-        while self.inner.queue.take(self.patience(), &mut items, &mut lines).is_some() {
-            let mut waiting = lines.as_slice();
+        let (mut items, mut ids) = (Vec::new(), String::new());
+        while self.inner.queue.take(self.patience(), &mut items, &mut ids).is_some() {
+            let mut waiting = ids.as_str();
             for item in items.drain(..) {
                 self.item(item, &mut waiting);
                 if self.is_full() {
@@ -111,8 +133,8 @@ impl Writer {
                     self.write();
                 }
             }
-            lines.clear();
-            lines.shrink_to(BATCH_BYTES);
+            ids.clear();
+            ids.shrink_to(BATCH_BYTES);
             self.write();
             self.keep_promises();
         }
@@ -123,7 +145,9 @@ impl Writer {
     }
 
     fn is_full(&self) -> bool {
-        self.position.place + self.pending.len() as u64 >= self.inner.config.segment_bytes_max
+        let first = self.entry.as_ref().map_or(self.position.next_sequence, |entry| entry.first_sequence);
+        self.position.next_sequence - first >= SEGMENT_FRAMES_MAX
+            || self.place() >= self.inner.config.segment_bytes_max
     }
 
     /// How long to wait for items: until the next thing that is due.
@@ -155,8 +179,13 @@ impl Writer {
         }
     }
 
-    /// `lines` begins with the bytes of the next [`Item::Line`].
-    fn item(&mut self, item: Item, lines: &mut &[u8]) {
+    /// Where the next frame of the segment begins.
+    fn place(&self) -> u64 {
+        self.position.place + self.pending.len() as u64
+    }
+
+    /// `ids` begins with that of the next [`Item::Like`].
+    fn item(&mut self, item: Item, ids: &mut &str) {
         match item {
             Item::Event(event) => {
                 self.owed.0 += 1;
@@ -164,10 +193,10 @@ impl Writer {
                 self.event(&event);
             }
             Item::Own(event) => self.event(&event),
-            Item::Line(line) => {
-                let (payload, rest) = lines.split_at(line.bytes);
-                *lines = rest;
-                self.line(payload, line);
+            Item::Like(like) => {
+                let (id, rest) = ids.split_at(like.id_bytes);
+                *ids = rest;
+                self.like(id, like);
             }
             Item::Sync(done) => self.waiting.push(done),
             Item::Tombstone(removed, done) => {
@@ -177,13 +206,36 @@ impl Writer {
         }
     }
 
-    /// A record that was copied when it was queued.
-    fn line(&mut self, payload: &[u8], line: Line) {
+    /// A record that is like one before: as what is its own, where that one is near.
+    fn like(&mut self, id: &str, like: Like) {
+        let Like { kept, received_us, completed_us, latency_us, id_bytes: _ } = like;
+        let own = Own { id, received_us, completed_us, latency_us };
+        let (place, address) = (self.place(), Arc::as_ptr(&kept).addr());
+        let mut payload = std::mem::take(&mut self.payload);
+        let base = self.bases.get(&address).map(|base| (place - base.place, base.ranges));
+        let kind = match base {
+            Some((back, ranges)) if back <= BACK_MAX => {
+                // At most a mebibyte.
+                record::Like { back: back as u32, ranges, own }.encode(&mut payload);
+                Kind::Like
+            }
+            _ => {
+                payload.clear();
+                if let Some(ranges) = kept.write(&mut payload, &own, &mut self.times) {
+                    if self.bases.len() >= BASES_MAX {
+                        self.bases.clear();
+                    }
+                    self.bases.insert(address, Base { place, ranges, _kept: kept.clone() });
+                }
+                Kind::Record
+            }
+        };
         self.owed.0 += 1;
-        self.append(Kind::Record, payload);
+        self.append(kind, &payload);
         self.fresh.begin_row();
-        self.fresh.push(line.id);
-        self.fresh.end_row(FRAME_BYTES + payload.len(), line.received_us, Some(line.terms));
+        self.fresh.push(terms::of_id(id));
+        self.fresh.end_row(FRAME_BYTES + payload.len(), received_us, Some(kept.terms.clone()));
+        self.payload = payload;
     }
 
     fn event(&mut self, event: &AuditEvent) {
@@ -309,6 +361,7 @@ impl Writer {
         if let Some((position, (file, frames_at))) = begun {
             (self.position, self.file, self.frames_at) = (position, file, frames_at);
             self.entry = self.inner.catalog.newest();
+            self.bases.clear();
         }
         self.inner.keeper.wake();
     }

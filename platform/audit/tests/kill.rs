@@ -59,11 +59,11 @@ fn written(directory: &std::path::Path) -> Vec<String> {
     for file in segment::list(&directory.join("segments")).expect("a folder") {
         let mut segment = Segment::open(&file.path).expect("a segment");
         let mut place = 0;
-        while let Some(frame) = segment.frame_at(place).expect("readable") {
-            if frame.kind == Kind::Record {
-                ids.push(Record::parse(frame.payload).expect("a record").audit_id.into_owned());
+        while let Some(entry) = segment.entry_at(place).expect("readable") {
+            if entry.kind == Kind::Record {
+                ids.push(Record::parse(entry.payload).expect("a record").audit_id.into_owned());
             }
-            place += frame.len_bytes() as u64;
+            place += entry.len_bytes;
         }
     }
     ids

@@ -30,6 +30,8 @@ pub enum Kind {
     Checkpoint,
     /// A [`crate::signed::Tombstone`].
     Tombstone,
+    /// A record that is like one before: [`crate::like::Like`].
+    Like,
     /// Written by a later version.
     Other(u8),
 }
@@ -40,6 +42,7 @@ impl Kind {
             Self::Record => 1,
             Self::Checkpoint => 2,
             Self::Tombstone => 3,
+            Self::Like => 4,
             Self::Other(byte) => byte,
         }
     }
@@ -49,6 +52,7 @@ impl Kind {
             1 => Self::Record,
             2 => Self::Checkpoint,
             3 => Self::Tombstone,
+            4 => Self::Like,
             other => Self::Other(other),
         }
     }

@@ -16,12 +16,14 @@
 //! ```
 //!
 //! A segment is a header and frames ([`frame`]). Every frame is chained to the one before it and every
-//! header to the segment before it ([`chain`]). Checkpoints and tombstones are frames that are signed
+//! header to the segment before it ([`chain`]). A record that is like one before is what is its own ([`like`]). Checkpoints
+//! and tombstones are frames that are signed
 //! ([`signed`]). [`verify`] reads it all.
 
 pub mod cast;
 pub mod chain;
 pub mod frame;
+pub mod like;
 pub mod query;
 pub mod record;
 pub mod segment;
@@ -38,7 +40,9 @@ pub const RESOURCE: &str = "records";
 pub const PATH: &str = "/apis/audit.gantry.dev/v1alpha1";
 
 /// The version that stands in `FORMAT`.
-pub const FORMAT: &str = "1\n";
+pub const FORMAT: &str = "2\n";
+/// Earlier versions that are read, too: in the first, every record stood for itself.
+pub const FORMATS_BEFORE: [&str; 1] = ["1\n"];
 /// File and folder names below the trail's directory.
 pub mod files {
     pub const FORMAT: &str = "FORMAT";

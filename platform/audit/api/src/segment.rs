@@ -10,12 +10,14 @@
 //! footer = table_offset(u64) blocks(u32) frames(u32) magic(8)
 //! ```
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::frame::{FormatError, Frame, HeaderBytes, MAGIC_LOG, MAGIC_SEAL, u32_at, u64_at};
+use crate::frame::{FormatError, Frame, HeaderBytes, Kind, MAGIC_LOG, MAGIC_SEAL, u32_at, u64_at};
+use crate::like::Like;
 
 /// Ends a `.seal` file.
 pub const MAGIC_END: &[u8; 8] = b"GNTAEND1";
@@ -29,6 +31,8 @@ pub const BLOCK_BYTES: usize = 128 << 10;
 const BLOCK_BYTES_MAX: usize = BLOCK_BYTES + crate::frame::PAYLOAD_BYTES_MAX + crate::frame::FRAME_BYTES;
 /// Frames of an open segment are read in pieces of this size.
 const PIECE_BYTES: usize = 256 << 10;
+/// Records that are kept because others are like them.
+const BASES_MAX: usize = 256;
 
 /// A segment that can be read.
 pub struct Segment {
@@ -37,6 +41,20 @@ pub struct Segment {
     form: Form,
     /// The piece read last and where it begins: neighbours are read from it.
     piece: (u64, Vec<u8>),
+    /// Records that others are like, by their place.
+    bases: HashMap<u64, Vec<u8>>,
+    /// The record made last.
+    made: Vec<u8>,
+}
+
+/// A frame's content, with what it has from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// [`Kind::Record`] also where it is like another; [`Kind::Like`] only where that one is not there.
+    pub kind: Kind,
+    pub payload: &'a [u8],
+    /// Bytes that the frame takes in the file.
+    pub len_bytes: u64,
 }
 
 enum Form {
@@ -82,7 +100,7 @@ impl Segment {
         } else {
             Form::Log { at: at as u64 }
         };
-        Ok(Self { file, header, form, piece: (0, Vec::new()) })
+        Ok(Self { file, header, form, piece: (0, Vec::new()), bases: HashMap::new(), made: Vec::new() })
     }
 
     pub fn header(&self) -> &HeaderBytes {
@@ -113,6 +131,39 @@ impl Segment {
             }
         };
         Ok(Frame::decode(&self.piece.1[skip..]))
+    }
+
+    /// What the frame at a place says, as [`Segment::frame_at`] finds it.
+    pub fn entry_at(&mut self, place: u64) -> io::Result<Option<Entry<'_>>> {
+        let Some(frame) = self.frame_at(place)? else { return Ok(None) };
+        let (kind, len_bytes) = (frame.kind, frame.len_bytes() as u64);
+        if kind == Kind::Like {
+            // Few bytes; the piece that has them may make way for the one that has the other record.
+            let own = frame.payload.to_vec();
+            if self.make(place, &own)? {
+                return Ok(Some(Entry { kind: Kind::Record, payload: &self.made, len_bytes }));
+            }
+        }
+        let frame = self.frame_at(place)?;
+        Ok(frame.map(|frame| Entry { kind, payload: frame.payload, len_bytes }))
+    }
+
+    /// Makes the record whose own part is in a frame at `place`; false where it is like nothing.
+    fn make(&mut self, place: u64, own: &[u8]) -> io::Result<bool> {
+        let Some(like) = Like::decode(own) else { return Ok(false) };
+        let Some(base) = place.checked_sub(u64::from(like.back)) else { return Ok(false) };
+        if !self.bases.contains_key(&base) {
+            let Some(frame) = self.frame_at(base)? else { return Ok(false) };
+            if frame.kind != Kind::Record {
+                return Ok(false);
+            }
+            let payload = frame.payload.to_vec();
+            if self.bases.len() >= BASES_MAX {
+                self.bases.clear();
+            }
+            self.bases.insert(base, payload);
+        }
+        Ok(self.bases.get(&base).is_some_and(|base| like.expand(base, &mut self.made)))
     }
 
     /// Bytes from `place` to the end of the file, for an open segment whose last frame is cut off.
@@ -256,6 +307,7 @@ mod tests {
     use super::*;
     use crate::chain::GENESIS;
     use crate::frame::{Header, Kind};
+    use crate::like::{Own, Ranges};
     use proptest::prelude::*;
 
     /// A `.log` of some frames, or the `.seal` of the same.
@@ -273,6 +325,12 @@ mod tests {
             let payload = format!("{{\"auditID\":\"{sequence}\"}}");
             last = Frame::append(&mut frames, &last, sequence, Kind::Record, payload.as_bytes());
         }
+        // One that is like the first one, whose frame begins with the others.
+        let own = Own { id: "like", received_us: 1, completed_us: 2, latency_us: 1 };
+        let ranges = Ranges::new([11..14, 14..14, 14..14, 14..14]).expect("they are short");
+        let mut payload = Vec::new();
+        Like { back: frames.len() as u32, ranges, own }.encode(&mut payload);
+        Frame::append(&mut frames, &last, 20, Kind::Like, &payload);
         if !sealed {
             return [header.encode(MAGIC_LOG), frames].concat();
         }
@@ -297,8 +355,8 @@ mod tests {
         io::Write::write_all(&mut temporary, bytes).expect("written");
         let Ok(mut segment) = Segment::open(temporary.path()) else { return 0 };
         let (mut place, mut count) = (0, 0);
-        while let Ok(Some(frame)) = segment.frame_at(place) {
-            place += frame.len_bytes() as u64;
+        while let Ok(Some(entry)) = segment.entry_at(place) {
+            place += entry.len_bytes;
             count += 1;
         }
         let _ = segment.bytes_after(place);
@@ -307,7 +365,23 @@ mod tests {
 
     #[test]
     fn both_forms_have_the_same_frames() {
-        assert_eq!((read_all(&file(false)), read_all(&file(true))), (19, 19));
+        assert_eq!((read_all(&file(false)), read_all(&file(true))), (20, 20));
+    }
+
+    #[test]
+    fn a_record_that_is_like_another_is_whole() {
+        for sealed in [false, true] {
+            let mut temporary = tempfile::NamedTempFile::new().expect("a file");
+            io::Write::write_all(&mut temporary, &file(sealed)).expect("written");
+            let mut segment = Segment::open(temporary.path()).expect("a segment");
+            let (mut place, mut last) = (0, String::new());
+            while let Some(entry) = segment.entry_at(place).expect("readable") {
+                assert_eq!(entry.kind, Kind::Record);
+                last = String::from_utf8(entry.payload.to_vec()).expect("text");
+                place += entry.len_bytes;
+            }
+            assert!(last.starts_with(r#"{"auditID":"like""#), "{last}");
+        }
     }
 
     proptest! {

@@ -82,7 +82,9 @@ pub fn verify(directory: &Path, witness: &Witness) -> Result<Report, VerifyError
             Err(source) => Err(VerifyError::Io { path, source }),
         }
     };
-    if read(files::FORMAT)?.as_deref() != Some(crate::FORMAT.as_bytes()) {
+    let format = read(files::FORMAT)?.unwrap_or_default();
+    let mut formats = crate::FORMATS_BEFORE.iter().chain([&crate::FORMAT]);
+    if !formats.any(|known| known.as_bytes() == format) {
         return Err(VerifyError::Format(directory.to_owned()));
     }
     // Before the segments: what is vouched for now must be in what is read afterwards.
@@ -206,7 +208,8 @@ impl Walk {
                 let what = "the record does not continue the chain: it was changed, moved or put in, or \
                             one before it was removed";
                 let mut found = Bad { sequence, segment: number, what: what.to_owned(), ..Bad::default() };
-                if let Some(record) = Record::parse(frame.payload) {
+                let entry = segment.entry_at(place).ok().flatten();
+                if let Some(record) = entry.and_then(|entry| Record::parse(entry.payload)) {
                     found.audit_id = record.audit_id.into_owned();
                     found.time = record.request_received_timestamp.into_owned();
                 }
@@ -215,6 +218,13 @@ impl Walk {
             let (kind, length) = (frame.kind, frame.len_bytes() as u64);
             match kind {
                 Kind::Record => self.report.records += 1,
+                Kind::Like => {
+                    let entry = segment.entry_at(place).ok().flatten();
+                    if entry.is_none_or(|entry| entry.kind != Kind::Record) {
+                        return Err(bad(sequence, number, "the record is like one that is not there"));
+                    }
+                    self.report.records += 1;
+                }
                 Kind::Checkpoint => self.checkpoint(frame.payload, &previous)?,
                 Kind::Tombstone => self.tombstone(frame.payload)?,
                 Kind::Other(_) => {}

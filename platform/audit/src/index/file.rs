@@ -277,7 +277,7 @@ mod tests {
 
     use super::*;
     use crate::index::{Fresh, Waiting};
-    use gantry_audit_api::frame::Frame;
+    use gantry_audit_api::segment::Entry;
     use proptest::prelude::*;
 
     fn some_index() -> MemoryIndex {
@@ -288,7 +288,7 @@ mod tests {
                 number % 7
             );
             let kind = gantry_audit_api::frame::Kind::Record;
-            index.push(&Frame { kind, payload: payload.as_bytes(), tag: [0; 8] });
+            index.push(&Entry { kind, payload: payload.as_bytes(), len_bytes: payload.len() as u64 });
         }
         let known: Vec<Term> = index.lists().iter().map(|(term, _)| *term).collect();
         let lists: Vec<Arc<[Term]>> = (1..4).map(|n| known[..n * 5].iter().copied().collect()).collect();

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use gantry_audit_api::frame::{Frame, Kind};
+use gantry_audit_api::frame::Kind;
 use gantry_audit_api::record::Record;
+use gantry_audit_api::segment::Entry;
 
 use super::bits::Bits;
 use super::fresh::Waiting;
@@ -88,9 +89,9 @@ impl MemoryIndex {
         self.places.len() as u32
     }
 
-    /// Takes the frame at `next_place`.
-    pub(crate) fn push(&mut self, frame: &Frame<'_>) {
-        let row = self.begin(frame.len_bytes() as u64);
+    /// Takes what is at `next_place`.
+    pub(crate) fn push(&mut self, frame: &Entry<'_>) {
+        let row = self.begin(frame.len_bytes);
         let record = (frame.kind == Kind::Record).then(|| Record::parse(frame.payload)).flatten();
         let terms = &mut self.terms;
         match &record {

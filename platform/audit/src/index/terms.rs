@@ -101,7 +101,7 @@ pub(crate) fn of_kind(kind: Kind) -> Option<Term> {
         Kind::Record => b"record",
         Kind::Checkpoint => b"checkpoint",
         Kind::Tombstone => b"tombstone",
-        Kind::Other(_) => return None,
+        Kind::Like | Kind::Other(_) => return None,
     };
     Some(term(Field::Kind, name))
 }
