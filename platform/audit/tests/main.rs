@@ -2,6 +2,7 @@
 
 mod api;
 mod kill;
+mod likes;
 mod retention;
 mod search;
 mod sessions;
