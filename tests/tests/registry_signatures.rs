@@ -112,55 +112,28 @@ fn images_are_signed_and_verified_with_keys_and_certificates() {
     }
     reports_say_whether_it_is_signed(&stage, &public);
     signed_with_a_certificate(&stage, &archive);
-    skopeo_signs_and_verifies(&stage);
+    skopeo_takes_signatures_along(&stage, &public);
 }
 
-/// skopeo and podman have their own code for signatures as cosign makes them: it believes ours, and we believe its.
-fn skopeo_signs_and_verifies(stage: &Stage) {
+/// skopeo finds signatures where cosign puts them, and takes them along. It could also make and believe them, but
+/// Debian's is built without.
+fn skopeo_takes_signatures_along(stage: &Stage, public: &str) {
     let host = stage.gantry.registry();
     let certificates = certificates(&stage.gantry).display().to_string();
     let attachments = stage.gantry.scratch().join("registries.d");
     std::fs::create_dir(&attachments).expect("a folder");
-    std::fs::write(attachments.join("all.yaml"), "default-docker:\n  use-sigstore-attachments: true\n")
-        .expect("written");
-    let skopeo = |policy: &str, arguments: &[&str]| {
+    let all = "default-docker:\n  use-sigstore-attachments: true\n";
+    std::fs::write(attachments.join("all.yaml"), all).expect("written");
+    let copy = |from: &str, to: &str| {
         let mut command = Command::new("skopeo");
-        command
-            .args(["--policy", policy, "--registries.d"])
-            .arg(&attachments)
-            .args(["copy", "--src-cert-dir"]);
-        run(command.arg(&certificates).args(arguments))
+        command.args(["--insecure-policy", "--registries.d"]).arg(&attachments).arg("copy");
+        command.args(["--src-cert-dir", &certificates, "--dest-cert-dir", &certificates]);
+        run(command.args([from, to].map(|name| format!("docker://{host}/{name}")))).ok();
     };
-    // The images of this server are believed if this key signed them, and no other image is.
-    let policy = |name: &str, public: &str| {
-        let signed = serde_json::json!([{ "type": "sigstoreSigned", "keyPath": public,
-            "signedIdentity": { "type": "matchRepository" } }]);
-        let policy = serde_json::json!({ "default": [{ "type": "reject" }],
-            "transports": { "docker": { host.clone(): signed } } });
-        std::fs::write(stage.file(name), policy.to_string()).expect("written");
-        stage.file(name)
-    };
-    let (key, public) = stage.key("skopeo");
-    let image = |name: &str| format!("docker://{host}/{name}");
-    let (mine, its) = (policy("mine.json", &stage.file("mine.pub")), policy("its.json", &public));
-
-    let to = |name: &str| format!("dir:{}", stage.file(name));
-    skopeo(&mine, &[&image("demo/x:1"), &to("signed")]).ok();
-    has_all(&skopeo(&its, &[&image("demo/x:1"), &to("by-others")]).fails(), &["signature"]);
-    has_all(&skopeo(&mine, &[&image("demo/x:2"), &to("unsigned")]).fails(), &["signature"]);
-
-    let password = stage.file("password");
-    std::fs::write(&password, "a password").expect("written");
-    let sign =
-        ["--sign-by-sigstore-private-key", &key, "--sign-passphrase-file", &password, "--dest-cert-dir"];
-    let copied = [&image("demo/x:1"), &image("demo/skopeo:1")];
-    skopeo(&mine, &[&sign[..], &[&certificates, copied[0], copied[1]]].concat()).ok();
-    has_all(&stage.image(&["verify", "--key", &public, "demo/skopeo:1"]).ok(), &["with key sha256:"]);
-    has_all(
-        &stage.image(&["verify", "--key", &stage.key("fourth").1, "demo/skopeo:1"]).fails(),
-        &["none of the keys"],
-    );
-    skopeo(&its, &[&image("demo/skopeo:1"), &to("its")]).ok();
+    copy("demo/x:1", "demo/carried:1");
+    has_all(&stage.image(&["verify", "--key", public, "demo/carried:1"]).ok(), &["with key sha256:"]);
+    copy("demo/x:2", "demo/carried:2");
+    has_all(&stage.image(&["verify", "--key", public, "demo/carried:2"]).fails(), &["has no signature"]);
 }
 
 fn reports_say_whether_it_is_signed(stage: &Stage, public: &str) {

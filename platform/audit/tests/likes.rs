@@ -77,21 +77,6 @@ async fn they_are_short_and_whole() {
     poll(&audit, &callers, RECORDS / 2..RECORDS).await;
     eventually("most is closed", || files(directory.path(), "idx").len() >= 4).await;
 
-    let (records, short) = read(directory.path());
-    let own: Vec<&Value> =
-        records.iter().filter(|r| r["auditID"].as_str().is_some_and(|id| id.starts_with("id-"))).collect();
-    assert_eq!(own.len() as u64, RECORDS);
-    assert!(short as u64 > RECORDS * 8 / 10, "{short} are short");
-    for (number, record) in own.iter().enumerate() {
-        let wanted = asked(&callers, number as u64);
-        assert_eq!(record["auditID"], wanted.id.as_str());
-        assert_eq!(record["user"]["username"], wanted.user.username.as_str());
-        assert_eq!(record["requestURI"], wanted.uri.to_string());
-        assert_eq!(micros(record, "requestReceivedTimestamp"), wanted.received.as_microsecond());
-        let took = micros(record, "stageTimestamp") - micros(record, "requestReceivedTimestamp");
-        assert_eq!(u128::try_from(took), Ok(wanted.latency.as_micros()));
-    }
-
     // In searches, by their own terms and by those of all of them; open segments and closed ones alike.
     for number in [0, 1, 777, 1999, 2001, RECORDS - 1] {
         let wanted = asked(&callers, number);
@@ -108,6 +93,20 @@ async fn they_are_short_and_whole() {
     }
     assert_eq!(found as u64, RECORDS / CALLERS as u64);
     audit.close().await;
+    let (records, short) = read(directory.path());
+    let own: Vec<&Value> =
+        records.iter().filter(|r| r["auditID"].as_str().is_some_and(|id| id.starts_with("id-"))).collect();
+    assert_eq!(own.len() as u64, RECORDS);
+    assert!(short as u64 > RECORDS * 8 / 10, "{short} are short");
+    for (number, record) in own.iter().enumerate() {
+        let wanted = asked(&callers, number as u64);
+        assert_eq!(record["auditID"], wanted.id.as_str());
+        assert_eq!(record["user"]["username"], wanted.user.username.as_str());
+        assert_eq!(record["requestURI"], wanted.uri.to_string());
+        assert_eq!(micros(record, "requestReceivedTimestamp"), wanted.received.as_microsecond());
+        let took = micros(record, "stageTimestamp") - micros(record, "requestReceivedTimestamp");
+        assert_eq!(u128::try_from(took), Ok(wanted.latency.as_micros()));
+    }
     let report = check(directory.path());
     assert!(report.intact, "{report:?}");
     assert!(report.records >= RECORDS, "{report:?}");

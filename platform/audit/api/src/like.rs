@@ -88,12 +88,15 @@ impl<'a> Like<'a> {
     pub fn expand(&self, base: &[u8], out: &mut Vec<u8>) -> bool {
         out.clear();
         let [id, received, completed, latency] = self.ranges.0;
-        let mut at = 0;
+        let mut rest = 0;
         let mut until = |(start, length): (u16, u8), out: &mut Vec<u8>| {
             let start = usize::from(start);
-            let before = base.get(at..start);
-            at = start + usize::from(length);
-            before.map(|before| out.extend_from_slice(before))
+            let before = base.get(rest..start);
+            rest = start + usize::from(length);
+            before.map(|before| {
+                out.extend_from_slice(before);
+                rest
+            })
         };
         let made = (|| {
             until(id, out)?;
@@ -102,9 +105,9 @@ impl<'a> Like<'a> {
             time(self.own.received_us, out)?;
             until(completed, out)?;
             time(self.own.completed_us, out)?;
-            until(latency, out)?;
+            let rest = until(latency, out)?;
             write!(out, "\"{}\"", self.own.latency_us).ok()?;
-            out.extend_from_slice(base.get(at..)?);
+            out.extend_from_slice(base.get(rest..)?);
             Some(())
         })();
         made.is_some()
