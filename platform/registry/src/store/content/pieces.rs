@@ -131,7 +131,7 @@ mod tests {
     async fn every_part_is_what_the_file_has_there() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("blob");
-        let content: Vec<u8> = (0..5 * PIECE_BYTES + 7).map(|n| (n * n >> 3) as u8).collect();
+        let content: Vec<u8> = (0..5 * PIECE_BYTES + 7).map(|n| ((n * n) >> 3) as u8).collect();
         gantry_base::fs::write_atomic(&path, &content, 0o600).expect("written");
         let all = content.len() as u64;
         for (start, end) in
