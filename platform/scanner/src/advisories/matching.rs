@@ -70,9 +70,9 @@ pub(super) fn severity(advisory: &Advisory, affected: &Affected) -> (Severity, O
         return (Severity::of_score(score), Some(score), Some(vector));
     }
     let words = [
-        advisory.database_specific["severity"].as_str(),
-        affected.ecosystem_specific["urgency"].as_str(),
-        affected.ecosystem_specific["severity"].as_str(),
+        advisory.database_specific.severity.as_deref(),
+        affected.ecosystem_specific.urgency.as_deref(),
+        affected.ecosystem_specific.severity.as_deref(),
         scores.iter().find(|score| score.kind == "Ubuntu").map(|score| score.score.as_str()),
     ];
     let word = words.into_iter().flatten().map(Severity::of_word).max();

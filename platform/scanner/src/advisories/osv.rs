@@ -25,7 +25,7 @@ pub(super) struct Advisory {
     #[serde(default)]
     pub affected: Vec<Affected>,
     #[serde(default)]
-    pub database_specific: Value,
+    pub database_specific: Words,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -47,7 +47,22 @@ pub(super) struct Affected {
     #[serde(default)]
     pub versions: Vec<String>,
     #[serde(default)]
-    pub ecosystem_specific: Value,
+    pub ecosystem_specific: Words,
+}
+
+/// How bad it is in a database's own words. Whatever else a database writes there, in whatever form, is its own matter.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(from = "Value")]
+pub(super) struct Words {
+    pub severity: Option<String>,
+    pub urgency: Option<String>,
+}
+
+impl From<Value> for Words {
+    fn from(value: Value) -> Self {
+        let word = |name: &str| value[name].as_str().map(str::to_owned);
+        Self { severity: word("severity"), urgency: word("urgency") }
+    }
 }
 
 #[derive(Debug, Deserialize)]

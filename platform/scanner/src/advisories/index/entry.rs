@@ -3,10 +3,10 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use smallvec::SmallVec;
 
 use super::codec::{Input, put_bytes, put_number};
-use crate::advisories::osv::{Advisory, Affected, Event, Range, Score};
+use crate::advisories::osv::{Advisory, Affected, Event, Range, Score, Words};
 use crate::advisories::{PackageKey, ecosystem, matching};
 use crate::{Kind, versions};
 
@@ -115,7 +115,7 @@ pub(super) fn postings(advisory: &Advisory, document: &DocumentKey) -> Vec<(Vec<
         summary,
         severity: scores(&advisory.severity),
         published: advisory.published,
-        word: advisory.database_specific["severity"].as_str().map(str::to_owned),
+        word: advisory.database_specific.severity.clone(),
     };
     // Texts and lists of texts have a form in JSON.
     let meta = serde_json::to_vec(&meta).unwrap_or_default();
@@ -170,8 +170,9 @@ fn put_affected(out: &mut Vec<u8>, kind: Kind, affected: &Affected) {
         put_bytes(out, score.kind.as_bytes());
         put_bytes(out, score.score.as_bytes());
     }
-    for word in ["urgency", "severity"] {
-        put_bytes(out, affected.ecosystem_specific[word].as_str().unwrap_or_default().as_bytes());
+    let words = &affected.ecosystem_specific;
+    for word in [&words.urgency, &words.severity] {
+        put_bytes(out, word.as_deref().unwrap_or_default().as_bytes());
     }
 }
 
@@ -212,7 +213,7 @@ impl<'a> Posting<'a> {
             summary: meta.summary,
             severity: severity.collect(),
             affected: Vec::new(),
-            database_specific: meta.word.map_or(Value::Null, |word| json!({ "severity": word })),
+            database_specific: Words { severity: meta.word, urgency: None },
         })
     }
 }
@@ -239,8 +240,11 @@ fn of_tag(tag: u64, at: &str) -> Option<Event> {
     Some(event)
 }
 
+/// Of one range: mostly where it begins and where it ends.
+type Events<'a> = SmallVec<[(u64, &'a str); 2]>;
+
 /// What the ranges say, as [`matching::in_ranges`] does.
-fn in_ranges(ranges: &[Vec<(u64, &str)>], kind: Kind, version: &str) -> Option<Option<Option<String>>> {
+fn in_ranges(ranges: &[Events<'_>], kind: Kind, version: &str) -> Option<Option<Option<String>>> {
     // Nearly all advisories are of this form, and nearly all of those are not hits: nothing is made for them.
     if let [range] = ranges
         && let [(0, "0"), (1, fixed)] = range[..]
@@ -258,9 +262,9 @@ fn in_ranges(ranges: &[Vec<(u64, &str)>], kind: Kind, version: &str) -> Option<O
 }
 
 fn verdict(input: &mut Input<'_>, kind: Kind, version: &str) -> Option<Verdict> {
-    let mut ranges = Vec::new();
+    let mut ranges: SmallVec<[Events<'_>; 1]> = SmallVec::new();
     for _ in 0..input.number()? {
-        let mut events = Vec::new();
+        let mut events = Events::new();
         for _ in 0..input.number()? {
             events.push((input.number()?, input.text()?));
         }
@@ -280,12 +284,8 @@ fn verdict(input: &mut Input<'_>, kind: Kind, version: &str) -> Option<Verdict> 
         None if listed.binary_search_by(|known| versions::compare(kind, known, version)).is_ok() => None,
         None => return Some(Verdict::NotAffected),
     };
-    let ecosystem_specific = match (urgency, word) {
-        ("", "") => Value::Null,
-        (urgency, "") => json!({ "urgency": urgency }),
-        ("", word) => json!({ "severity": word }),
-        (urgency, word) => json!({ "urgency": urgency, "severity": word }),
-    };
+    let said = |word: &str| (!word.is_empty()).then(|| word.to_owned());
+    let ecosystem_specific = Words { severity: said(word), urgency: said(urgency) };
     let more =
         Affected { package: None, severity, ranges: Vec::new(), versions: Vec::new(), ecosystem_specific };
     Some(Verdict::Affected { fixed, more: Box::new(more) })

@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,8 @@ pub const MANIFEST_MAX_BYTES: u64 = 4 << 20;
 const FORMAT_VERSION: u32 = 1;
 /// Fewer packages are compared before a thread has begun.
 const PACKAGES_PER_THREAD_MIN: usize = 100;
+/// What a thread takes at once: a part may read a block that its neighbour has read.
+const PACKAGES_PER_PART: usize = 16;
 /// How often a table may be replaced between reading the manifest and opening it.
 const OPEN_ATTEMPTS_MAX: usize = 16;
 
@@ -166,18 +169,24 @@ impl Index {
             order.extend(key.map(|key| (entry::package_prefix(&key.ecosystem, &key.name), n)));
         }
         order.sort_unstable();
-        let parts = std::thread::available_parallelism().map_or(1, usize::from);
-        let part = order.len().div_ceil(parts).max(PACKAGES_PER_THREAD_MIN);
-        let mut all = match order.len() <= part {
-            true => self.looked_up(&order, packages, system)?,
-            false => std::thread::scope(|scope| {
-                let spawn = |part| scope.spawn(move || self.looked_up(part, packages, system));
-                let parts: Vec<_> = order.chunks(part).map(spawn).collect();
-                let joined = parts.into_iter().map(|part| part.join().unwrap_or_else(|p| resume_unwind(p)));
-                let all = joined.collect::<Result<Vec<_>, _>>()?;
-                Ok::<Vec<_>, AdvisoryError>(all.into_iter().flatten().collect())
-            })?,
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads.min(order.len() / PACKAGES_PER_THREAD_MIN);
+        // A few packages have most advisories: who is done takes the next part.
+        let parts = Mutex::new(order.chunks(PACKAGES_PER_PART));
+        let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            let parts = std::iter::from_fn(next);
+            parts.map(|part| self.looked_up(part, packages, system)).collect::<Result<Vec<_>, _>>()
         };
+        let done: Vec<_> = match threads {
+            0 | 1 => vec![work()],
+            _ => std::thread::scope(|scope| {
+                let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+                running.into_iter().map(|one| one.join().unwrap_or_else(|p| resume_unwind(p))).collect()
+            }),
+        };
+        let done = done.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let mut all: Vec<Vulnerability> = done.into_iter().flatten().flatten().collect();
         hits::sort(&mut all);
         Ok(all)
     }
