@@ -141,3 +141,22 @@ async fn a_changed_record_that_others_are_like_is_the_first_bad_one() {
     let bad = report.first_bad.expect("it is found");
     assert!(bad.what.contains("does not continue the chain"), "{bad:?}");
 }
+
+/// A trail of the version before goes on in this one, and is verified by either name.
+#[tokio::test]
+async fn a_trail_of_the_first_format_goes_on() {
+    let directory = TempDir::new().expect("a directory");
+    let callers = vec![UserInfo::authenticated("acme/user0", &["acme/devs"]); CALLERS];
+    let audit = open(config(directory.path()));
+    poll(&audit, &callers, 0..10).await;
+    audit.close().await;
+    let format = directory.path().join("FORMAT");
+    gantry_base::fs::write_atomic(&format, b"1\n", 0o600).expect("written");
+    assert!(check(directory.path()).intact);
+    let audit = open(config(directory.path()));
+    assert_eq!(std::fs::read(&format).expect("read"), gantry_audit_api::FORMAT.as_bytes());
+    poll(&audit, &callers, 10..20).await;
+    audit.close().await;
+    let report = check(directory.path());
+    assert!(report.intact && report.records >= 20, "{report:?}");
+}
