@@ -46,8 +46,11 @@ impl Renderer {
             fresh.push(terms::of_id(&event.id));
             return Some(kept.terms.clone());
         }
-        let again =
-            hash.filter(|hash| std::mem::replace(&mut once[*hash as usize % ONCE_MAX], *hash) == *hash);
+        // Two places each: records that come in turns would drive each other out of one for ever.
+        let again = hash.filter(|hash| {
+            let places = [*hash, hash.rotate_left(32)].map(|place| place as usize % ONCE_MAX);
+            places.map(|place| std::mem::replace(&mut once[place], *hash)).contains(hash)
+        });
         // As of before: what is kept is good for these.
         let again = again.map(|hash| (hash, namespaces.all()));
         let fresh_id = &mut || uuid::Uuid::new_v4().to_string();

@@ -41,6 +41,13 @@ async fn poll(audit: &Audit, callers: &[UserInfo], numbers: std::ops::Range<u64>
     audit.flush().await.expect("durable");
 }
 
+/// A trail, and callers who are all the same.
+fn one_who_polls() -> (TempDir, Vec<UserInfo>, Audit) {
+    let directory = TempDir::new().expect("a directory");
+    let audit = open(config(directory.path()));
+    (directory, vec![UserInfo::authenticated("acme/user0", &["acme/devs"]); CALLERS], audit)
+}
+
 /// Records as they are read, and how many are short in the file.
 fn read(directory: &std::path::Path) -> (Vec<Value>, usize) {
     let (mut records, mut short) = (Vec::new(), 0);
@@ -116,9 +123,7 @@ async fn they_are_short_and_whole() {
 /// What many records have in common is in the chain once, before all of them.
 #[tokio::test]
 async fn a_changed_record_that_others_are_like_is_the_first_bad_one() {
-    let directory = TempDir::new().expect("a directory");
-    let callers = vec![UserInfo::authenticated("acme/user0", &["acme/devs"]); CALLERS];
-    let audit = open(config(directory.path()));
+    let (directory, callers, audit) = one_who_polls();
     poll(&audit, &callers, 0..200).await;
     audit.close().await;
     let log = files(directory.path(), "log").pop().expect("the open segment");
@@ -145,9 +150,7 @@ async fn a_changed_record_that_others_are_like_is_the_first_bad_one() {
 /// A trail of the version before goes on in this one, and is verified by either name.
 #[tokio::test]
 async fn a_trail_of_the_first_format_goes_on() {
-    let directory = TempDir::new().expect("a directory");
-    let callers = vec![UserInfo::authenticated("acme/user0", &["acme/devs"]); CALLERS];
-    let audit = open(config(directory.path()));
+    let (directory, callers, audit) = one_who_polls();
     poll(&audit, &callers, 0..10).await;
     audit.close().await;
     let format = directory.path().join("FORMAT");

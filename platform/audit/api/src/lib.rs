@@ -16,9 +16,8 @@
 //! ```
 //!
 //! A segment is a header and frames ([`frame`]). Every frame is chained to the one before it and every
-//! header to the segment before it ([`chain`]). A record that is like one before is what is its own ([`like`]). Checkpoints
-//! and tombstones are frames that are signed
-//! ([`signed`]). [`verify`] reads it all.
+//! header to the segment before it ([`chain`]). Of a record that is like one before, a frame has what is its own
+//! ([`like`]). Checkpoints and tombstones are frames that are signed ([`signed`]). [`verify`] reads it all.
 
 pub mod cast;
 pub mod chain;
