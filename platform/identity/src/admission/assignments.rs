@@ -15,7 +15,7 @@ pub(super) fn assignment(write: &mut Write<'_>, new: &RoleAssignment) -> Verdict
             "exactly one of `user` and `group`, and exactly one of `project`, `domain` and `system`",
         ));
     };
-    if wanted.inherited && wanted.target == Target::System {
+    if wanted.inherited && *wanted.target == Target::System {
         return Err(Refusal::invalid("spec.inherited", true, "nothing is below the system"));
     }
     let domain = target_domain(write, &wanted.target)?;

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use gantry_identity_api::{RoleAssignment, RoleAssignmentSpec};
@@ -28,8 +29,8 @@ pub enum Target {
 pub struct Assignment {
     pub id: Box<str>,
     pub role: Arc<str>,
-    pub actor: Actor,
-    pub target: Target,
+    pub actor: Arc<Actor>,
+    pub target: Arc<Target>,
     pub inherited: bool,
 }
 
@@ -49,7 +50,13 @@ impl Assignment {
             _ => return None,
         };
         let role = spec.role.as_str().into();
-        Some(Self { id: object.name_any().as_str().into(), role, actor, target, inherited: spec.inherited })
+        Some(Self {
+            id: object.name_any().as_str().into(),
+            role,
+            actor: Arc::new(actor),
+            target: Arc::new(target),
+            inherited: spec.inherited,
+        })
     }
 
     /// The name of the object; see [`RoleAssignmentSpec::object_name`].
@@ -99,14 +106,14 @@ impl Ord for ById {
     }
 }
 
-/// All assignments. There may be a hundred thousand, of few roles and by and on the same actors and targets: an id is
-/// in memory once.
+/// All assignments. There may be a hundred thousand, of few roles and by and on the same actors and targets: each of
+/// these is in memory once, and an assignment is of pointers.
 #[derive(Clone, Debug, Default)]
 pub struct Assignments {
     roles: BTreeSet<Arc<str>>,
     by_id: BTreeSet<ById>,
-    by_actor: HashMap<Actor, Vec<Arc<Assignment>>>,
-    by_target: HashMap<Target, Vec<Arc<Assignment>>>,
+    by_actor: Found<Actor>,
+    by_target: Found<Target>,
 }
 
 impl Assignments {
@@ -148,8 +155,8 @@ impl Assignments {
             assignment.target = known.clone();
         }
         let assignment = Arc::new(assignment);
-        self.by_actor.entry(assignment.actor.clone()).or_default().push(assignment.clone());
-        self.by_target.entry(assignment.target.clone()).or_default().push(assignment.clone());
+        add_to(&mut self.by_actor, &assignment.actor, &assignment);
+        add_to(&mut self.by_target, &assignment.target, &assignment);
         self.by_id.insert(ById(assignment));
     }
 
@@ -164,7 +171,18 @@ impl Assignments {
     }
 }
 
-fn drop_from<T: std::hash::Hash + Eq>(map: &mut HashMap<T, Vec<Arc<Assignment>>>, key: &T, id: &str) {
+type Found<T> = HashMap<Arc<T>, Vec<Arc<Assignment>>>;
+
+fn add_to<T: Hash + Eq>(map: &mut Found<T>, key: &Arc<T>, assignment: &Arc<Assignment>) {
+    let list = map.entry(key.clone()).or_default();
+    if list.len() == list.capacity() {
+        // Twice as many each time would leave room for six of ten.
+        list.reserve_exact(1 + list.len() / 4);
+    }
+    list.push(assignment.clone());
+}
+
+fn drop_from<T: Hash + Eq>(map: &mut Found<T>, key: &T, id: &str) {
     if let Some(list) = map.get_mut(key) {
         list.retain(|a| a.id.as_ref() != id);
         if list.is_empty() {

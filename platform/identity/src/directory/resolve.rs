@@ -77,7 +77,7 @@ impl State {
 
     /// Does the assignment hold in the scope? An inherited one holds below its target, never on it.
     pub fn holds(&self, assignment: &Assignment, scope: &Target) -> bool {
-        match (scope, &assignment.target, assignment.inherited) {
+        match (scope, &*assignment.target, assignment.inherited) {
             (Target::System, Target::System, false) => true,
             (Target::Domain(at), Target::Domain(on), false) => at == on,
             (Target::Project(at), Target::Project(on), false) => at == on,
@@ -104,7 +104,7 @@ impl State {
         let mut found = Grants::default();
         for assignment in self.assigned(user) {
             let role = assignment.role.to_string();
-            match (&assignment.target, assignment.inherited) {
+            match (&*assignment.target, assignment.inherited) {
                 (Target::System, _) => drop(found.system.insert(role)),
                 (Target::Domain(id), false) => add(&mut found.domains, id, role),
                 (Target::Project(id), false) => add(&mut found.projects, id, role),

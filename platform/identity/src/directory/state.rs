@@ -1,14 +1,14 @@
 //! Everything identity knows, as one value.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use gantry_identity_api::{
     ApplicationCredential, Domain, Group, IdentityProvider, KeystoneRecord, Named, Project, Role, Trust, User,
 };
-use kube::ResourceExt;
 
 use super::assignments::Assignments;
-use super::table::{Entry, Table};
+use super::table::{Entry, Table, UniqueName};
 
 /// The world of identity at one moment.
 #[derive(Clone, Debug, Default)]
@@ -102,11 +102,7 @@ fn leaving<K: kube::Resource>(object: &K) -> bool {
 macro_rules! entries {
     ($($kind:ty => |$o:ident| $name:expr;)*) => {$(
         impl Entry for $kind {
-            fn id(&self) -> String {
-                self.name_any()
-            }
-
-            fn unique_name(&self) -> Option<(Option<String>, String)> {
+            fn unique_name(&self) -> Option<UniqueName<'_>> {
                 let $o = self;
                 $name
             }
@@ -115,18 +111,23 @@ macro_rules! entries {
 }
 
 entries! {
-    Domain => |o| Some((None, o.display_name()));
-    Project => |o| Some((Some(o.spec.domain.clone()), o.display_name()));
-    User => |o| Some((Some(o.spec.domain.clone()), o.display_name()));
-    Group => |o| Some((Some(o.spec.domain.clone()), o.display_name()));
-    Role => |o| Some((o.spec.domain.clone(), o.display_name()));
-    IdentityProvider => |o| Some((None, o.display_name()));
+    Domain => |o| Some((None, called(o)));
+    Project => |o| Some((Some(Cow::Borrowed(&o.spec.domain)), called(o)));
+    User => |o| Some((Some(Cow::Borrowed(&o.spec.domain)), called(o)));
+    Group => |o| Some((Some(Cow::Borrowed(&o.spec.domain)), called(o)));
+    Role => |o| Some((o.spec.domain.as_deref().map(Cow::Borrowed), called(o)));
+    IdentityProvider => |o| Some((None, called(o)));
     // A user's credentials have names of their own; the user stands where others have the domain.
-    ApplicationCredential => |o| Some((Some(o.spec.user.clone()), o.spec.name.clone()));
+    ApplicationCredential => |o| Some((Some(Cow::Borrowed(&o.spec.user)), &o.spec.name));
     Trust => |_o| None;
     // The collection and the parent stand where others have the domain.
     KeystoneRecord => |o| Some((
-        Some(format!("{}/{}", o.spec.collection, o.spec.parent.as_deref().unwrap_or_default())),
-        o.spec.id.clone(),
+        Some(Cow::Owned(format!("{}/{}", o.spec.collection, o.spec.parent.as_deref().unwrap_or_default()))),
+        &o.spec.id,
     ));
+}
+
+/// [`Named::display_name`], where it is.
+fn called<K: Named + Entry>(object: &K) -> &str {
+    object.given_name().unwrap_or_else(|| object.key())
 }

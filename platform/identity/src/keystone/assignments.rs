@@ -114,9 +114,9 @@ impl Filter {
 fn lines(state: &State, filter: &Filter) -> Vec<Line> {
     let as_is = |a: &Arc<Assignment>| Line {
         source: a.clone(),
-        actor: a.actor.clone(),
+        actor: Actor::clone(&a.actor),
         role: a.role.clone(),
-        target: a.target.clone(),
+        target: Target::clone(&a.target),
         prior: None,
     };
     if !filter.effective {
@@ -155,7 +155,7 @@ fn members(state: &State, actor: &Actor) -> Vec<Actor> {
 
 fn targets(state: &State, assignment: &Arc<Assignment>) -> Vec<Target> {
     if !assignment.inherited {
-        return vec![assignment.target.clone()];
+        return vec![Target::clone(&assignment.target)];
     }
     let all = state.projects.iter().map(|p| Target::Project(p.id().as_str().into()));
     all.filter(|target| state.holds(assignment, target)).collect()
@@ -179,12 +179,12 @@ fn with_implied(state: &State, role: &Arc<str>) -> Vec<(Arc<str>, Option<Arc<str
 
 /// The path of the grant that a line comes from.
 fn path(assignment: &Assignment) -> String {
-    let target = match &assignment.target {
+    let target = match &*assignment.target {
         Target::System => "system".to_owned(),
         Target::Domain(id) => format!("domains/{id}"),
         Target::Project(id) => format!("projects/{id}"),
     };
-    let actor = match &assignment.actor {
+    let actor = match &*assignment.actor {
         Actor::User(id) => format!("users/{id}"),
         Actor::Group(id) => format!("groups/{id}"),
     };
@@ -194,7 +194,7 @@ fn path(assignment: &Assignment) -> String {
 
 fn show(call: &Call, state: &State, line: &Line, names: bool) -> Json {
     let mut links = json!({ "assignment": call.url(&path(&line.source)) });
-    if let (Actor::User(user), Actor::Group(group)) = (&line.actor, &line.source.actor) {
+    if let (Actor::User(user), Actor::Group(group)) = (&line.actor, &*line.source.actor) {
         links["membership"] = json!(call.url(&format!("groups/{group}/users/{user}")));
     }
     if let Some(prior) = &line.prior {

@@ -39,7 +39,7 @@ pub(crate) enum Doomed {
 
 /// Rights first, then what they hung on.
 pub(crate) fn of_user(state: &State, id: &str) -> Vec<Doomed> {
-    let mut all = assignments(state, |a| a.actor == Actor::User(id.into()));
+    let mut all = assignments(state, |a| *a.actor == Actor::User(id.into()));
     let credentials = state.application_credentials.iter().filter(|c| c.spec.user == id);
     for credential in credentials {
         all.push(Doomed::ApplicationCredential(credential.id()));
@@ -55,7 +55,7 @@ pub(crate) fn of_user(state: &State, id: &str) -> Vec<Doomed> {
 }
 
 pub(crate) fn of_group(state: &State, id: &str) -> Vec<Doomed> {
-    let mut all = assignments(state, |a| a.actor == Actor::Group(id.into()));
+    let mut all = assignments(state, |a| *a.actor == Actor::Group(id.into()));
     let members = state.users.iter().filter(|u| u.spec.groups.iter().any(|g| g == id));
     all.extend(members.map(|u| Doomed::Membership { user: u.id(), group: id.to_owned() }));
     all
@@ -69,7 +69,7 @@ pub(crate) fn of_role(state: &State, id: &str) -> Vec<Doomed> {
 }
 
 pub(crate) fn of_project(state: &State, id: &str) -> Vec<Doomed> {
-    let mut all = assignments(state, |a| a.target == Target::Project(id.into()));
+    let mut all = assignments(state, |a| *a.target == Target::Project(id.into()));
     let credentials = state.application_credentials.iter().filter(|c| c.spec.project == id);
     all.extend(credentials.map(|c| Doomed::ApplicationCredential(c.id())));
     let trusts = state.trusts.iter().filter(|t| t.spec.project.as_deref() == Some(id));
@@ -80,7 +80,7 @@ pub(crate) fn of_project(state: &State, id: &str) -> Vec<Doomed> {
 
 /// Everything of the organisation, children before parents.
 pub(crate) fn of_domain(state: &State, id: &str) -> Vec<Doomed> {
-    let mut all = assignments(state, |a| a.target == Target::Domain(id.into()));
+    let mut all = assignments(state, |a| *a.target == Target::Domain(id.into()));
     let users = state.users.iter().filter(|u| u.spec.domain == id);
     for user in users {
         all.extend(of_user(state, &user.id()));

@@ -116,7 +116,7 @@ impl Grant {
     /// The assignment, by whatever name it was made.
     fn find(&self, state: &State) -> Option<String> {
         let all = state.assignments.of_actor(&self.actor).iter();
-        let found = all.filter(|a| a.target == self.target && a.inherited == self.inherited);
+        let found = all.filter(|a| *a.target == self.target && a.inherited == self.inherited);
         found.filter(|a| a.role.as_ref() == self.role()).map(|a| a.id.to_string()).next()
     }
 
@@ -169,7 +169,7 @@ fn list_roles(call: &Call, place: Place, path: Vec<String>) -> Answer {
         let grant = Grant::of(call, &state, place, path, "list_grants")?;
         grant.require(call, &state, Act::Read, "list_grants")?;
         let all = state.assignments.of_actor(&grant.actor).iter();
-        let here = all.filter(|a| a.target == grant.target && a.inherited == grant.inherited);
+        let here = all.filter(|a| *a.target == grant.target && a.inherited == grant.inherited);
         here.filter_map(|a| state.roles.get(&a.role).cloned()).collect()
     };
     list_of::<Roles>(call, roles)

@@ -194,7 +194,7 @@ impl Keys<'_> {
 
     /// Where the assignment shows.
     fn held(&mut self, assignment: &Assignment) {
-        match (&assignment.target, assignment.inherited) {
+        match (&*assignment.target, assignment.inherited) {
             (Target::System, _) => drop(self.keys.insert(Key::System)),
             (Target::Project(id), false) => self.namespaces_of(id),
             (Target::Project(id), true) => self.tree(id),
@@ -225,12 +225,12 @@ impl Keys<'_> {
 /// What the assignment names and is not there: the cascade of it has not come to its end.
 fn dangling(state: &State, assignment: &Assignment) -> Vec<Key> {
     let mut keys = Vec::new();
-    match &assignment.actor {
+    match &*assignment.actor {
         Actor::User(id) if state.users.get(id).is_none() => keys.push(Key::User(id.to_string())),
         Actor::Group(id) if state.groups.get(id).is_none() => keys.push(Key::Group(id.to_string())),
         Actor::User(_) | Actor::Group(_) => {}
     }
-    match &assignment.target {
+    match &*assignment.target {
         Target::Project(id) if state.projects.get(id).is_none() => keys.push(Key::Project(id.to_string())),
         Target::Domain(id) if state.domains.get(id).is_none() => keys.push(Key::Domain(id.to_string())),
         Target::System | Target::Project(_) | Target::Domain(_) => {}

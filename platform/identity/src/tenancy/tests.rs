@@ -516,8 +516,8 @@ fn assigned(state: &State, role: &str, actor: &Actor, project: &Project) -> bool
         next = state.projects.get(&id).and_then(|p| p.spec.parent.clone());
         above.push(id);
     }
-    state.assignments.iter().filter(|a| a.role.as_ref() == role && a.actor == *actor).any(|a| {
-        match &a.target {
+    state.assignments.iter().filter(|a| a.role.as_ref() == role && *a.actor == *actor).any(|a| {
+        match &*a.target {
             Target::Project(id) if a.inherited => above.iter().any(|p| p == id.as_ref()),
             Target::Project(id) => id.as_ref() == project.id(),
             Target::Domain(id) => a.inherited && *id.as_ref() == project.spec.domain,
