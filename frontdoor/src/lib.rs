@@ -13,6 +13,7 @@ mod audit;
 mod authentication;
 mod builder;
 mod capture;
+mod congestion;
 mod health;
 mod impersonation;
 mod in_process;

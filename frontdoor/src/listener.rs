@@ -12,6 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
+use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -21,12 +22,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::Ending;
 use crate::builder::FrontDoor;
+use crate::congestion::Congestion;
 use crate::io::{Held, Watched};
 use crate::limits::Limits;
 use crate::pipeline::Origin;
 
 /// Between failed accepts (no file descriptors left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What is read from a socket at once.
+const READ_BYTES: usize = 16 << 10;
 const HTTP2_KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +78,7 @@ impl FrontDoor {
         let places = Arc::new(Semaphore::new(self.limits().connections_max));
         let connections = TaskTracker::new();
         let end = CancellationToken::new();
+        let congestion = Congestion::of(&listener);
         loop {
             let place = tokio::select! {
                 // The semaphore is never closed.
@@ -86,6 +91,7 @@ impl FrontDoor {
             };
             match accepted {
                 Ok((stream, peer)) => {
+                    congestion.accepted(&stream, peer);
                     let connection =
                         self.clone().connection(stream, peer, tls.0.load_full(), place, shutdown.clone());
                     let end = end.clone();
@@ -119,6 +125,8 @@ impl FrontDoor {
         shutdown: CancellationToken,
     ) {
         let _ = stream.set_nodelay(true);
+        // TLS asks for 4 KiB at a time, a quarter of what a record of an upload has.
+        let stream = BufReader::with_capacity(READ_BYTES, stream);
         let handshake = TlsAcceptor::from(tls).accept(stream);
         let stream = match tokio::time::timeout(self.limits().tls_handshake_timeout, handshake).await {
             Ok(Ok(stream)) => stream,

@@ -1,6 +1,7 @@
 //! Who gets in, and what the others are told.
 
 use gantry_frontdoor::Limits;
+use rustls::CipherSuite;
 use serde_json::json;
 
 use crate::harness::Harness;
@@ -27,6 +28,18 @@ async fn http2_serves_many_requests_at_once() {
     let paths = [PODS, "/api/v1/nodes", "/healthz", PODS];
     let answers = harness.get_h2(true, &paths).await;
     assert_eq!(answers.iter().map(|(status, _)| *status).collect::<Vec<_>>(), [200, 403, 200, 200]);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn the_server_chooses_the_cipher_suite() {
+    let harness = Harness::start(Limits::default()).await;
+    let clients = &rustls::crypto::ring::default_provider().cipher_suites[0];
+    assert_eq!(clients.suite(), CipherSuite::TLS13_AES_256_GCM_SHA384, "what the client names first");
+    let stream = harness.connect(true, b"http/1.1").await;
+    let agreed = stream.get_ref().1.negotiated_cipher_suite().expect("a handshake");
+    assert_eq!(agreed.suite(), CipherSuite::TLS13_AES_128_GCM_SHA256);
+    drop(stream);
     harness.stop().await;
 }
 
