@@ -31,6 +31,8 @@ use crate::pipeline::Origin;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What is read from a socket at once.
 const READ_BYTES: usize = 16 << 10;
+/// What is encrypted before a socket takes it: a piece of a download. TLS's own limit is half of it.
+const WRITE_BYTES: usize = 128 << 10;
 const HTTP2_KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
@@ -128,11 +130,12 @@ impl FrontDoor {
         // TLS asks for 4 KiB at a time, a quarter of what a record of an upload has.
         let stream = BufReader::with_capacity(READ_BYTES, stream);
         let handshake = TlsAcceptor::from(tls).accept(stream);
-        let stream = match tokio::time::timeout(self.limits().tls_handshake_timeout, handshake).await {
+        let mut stream = match tokio::time::timeout(self.limits().tls_handshake_timeout, handshake).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
             Err(_) => return tracing::debug!(%peer, "TLS handshake took too long"),
         };
+        stream.get_mut().1.set_buffer_limit(Some(WRITE_BYTES));
         let session = stream.get_ref().1;
         let certificates = session.peer_certificates().unwrap_or_default();
         let client_certificates = certificates.iter().map(|c| c.to_vec()).collect();

@@ -16,8 +16,8 @@ use futures::stream::try_unfold;
 use rustix::fs::Advice;
 use rustix::io::ReadWriteFlags;
 
-/// One read. A download has some of them under way to the socket.
-const PIECE_BYTES: u64 = 64 << 10;
+/// One read, and what a connection encrypts and writes at once. A download has one or two of them under way.
+const PIECE_BYTES: u64 = 128 << 10;
 
 /// The bytes of the file at `path` from `start` up to but not including `end`.
 pub(super) async fn body(path: PathBuf, start: u64, end: u64) -> io::Result<Body> {
