@@ -112,10 +112,9 @@ impl AuditPoint {
         };
         let mut open = Open {
             event: Box::new(event),
-            place: Some(place),
+            room: Room::Place(place),
             plan,
             began: arrival.began,
-            sink: self.sink.clone(),
             sent: Sent::None,
             body_bytes_max: self.body_bytes_max,
         };
@@ -132,12 +131,27 @@ pub(crate) struct Trail(Option<Box<Open>>);
 
 struct Open {
     event: Box<AuditEvent>,
-    place: Option<AuditPlace>,
+    room: Room,
     plan: AuditPlan,
     began: Instant,
-    sink: Arc<dyn AuditSink>,
     sent: Sent,
     body_bytes_max: usize,
+}
+
+/// Where the next record goes.
+enum Room {
+    Place(AuditPlace),
+    /// The place has been used: another is taken when there is something to record.
+    Later(Arc<dyn AuditSink>),
+}
+
+impl Room {
+    fn sink(&self) -> &Arc<dyn AuditSink> {
+        match self {
+            Self::Place(place) => place.sink(),
+            Self::Later(sink) => sink,
+        }
+    }
 }
 
 enum Sent {
@@ -173,7 +187,7 @@ impl Trail {
         let mut event = open.event.clone();
         event.stage = AuditStage::RequestReceived;
         event.latency = open.began.elapsed();
-        let recorded = open.sink.record(*event).await;
+        let recorded = open.room.sink().record(*event).await;
         recorded.map_err(|closed| StatusError::service_unavailable(closed.to_string()))
     }
 
@@ -216,9 +230,10 @@ impl Trail {
     /// The answer goes on for long: one record now, one at its end.
     fn go_on(mut self, response: Response<Body>, upgraded: bool, ending: &Ending) -> Response<Body> {
         let Some(mut open) = self.0.take() else { return response };
-        let place = open.place.take();
+        let later = Room::Later(open.room.sink().clone());
+        let room = std::mem::replace(&mut open.room, later);
         if open.plan.wants(AuditStage::ResponseStarted)
-            && let Some(place) = place
+            && let Room::Place(place) = room
         {
             let mut event = open.event.clone();
             event.stage = AuditStage::ResponseStarted;
@@ -300,9 +315,9 @@ impl Open {
         }
         self.event.request = self.taken_request();
         self.event.latency = self.began.elapsed();
-        match self.place.take() {
-            Some(place) => place.put(self.event),
-            None => record_later(&self.sink, *self.event),
+        match self.room {
+            Room::Place(place) => place.put(self.event),
+            Room::Later(sink) => record_later(&sink, *self.event),
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What the front door allows. The defaults suit one machine; tests make them small.
 #[derive(Clone, Debug)]
@@ -62,23 +62,45 @@ impl Default for Limits {
 /// Counts the requests in flight, reads and writes apart.
 #[derive(Debug)]
 pub(crate) struct InFlight {
-    reads: Arc<Semaphore>,
-    writes: Arc<Semaphore>,
+    reads: Arc<Places>,
+    writes: Arc<Places>,
+}
+
+/// Nobody waits for a place, so that a number is enough.
+#[derive(Debug)]
+struct Places {
+    taken: AtomicUsize,
+    max: usize,
+}
+
+impl Places {
+    fn of(max: usize) -> Arc<Self> {
+        Arc::new(Self { taken: AtomicUsize::new(0), max })
+    }
+}
+
+/// The place of one request in flight.
+#[derive(Debug)]
+pub(crate) struct InFlightPlace(Arc<Places>);
+
+impl Drop for InFlightPlace {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl InFlight {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self {
-            reads: Arc::new(Semaphore::new(limits.read_requests_max)),
-            writes: Arc::new(Semaphore::new(limits.write_requests_max)),
-        }
+        Self { reads: Places::of(limits.read_requests_max), writes: Places::of(limits.write_requests_max) }
     }
 
     /// A place among the requests in flight, or `None` when all are taken.
-    pub(crate) fn enter(&self, verb: &str) -> Option<OwnedSemaphorePermit> {
+    pub(crate) fn enter(&self, verb: &str) -> Option<InFlightPlace> {
         let reads = matches!(verb, "get" | "list" | "head" | "options");
         let places = if reads { &self.reads } else { &self.writes };
-        places.clone().try_acquire_owned().ok()
+        let place = InFlightPlace(places.clone());
+        // Given back with the place where it is one too many.
+        (places.taken.fetch_add(1, Ordering::Relaxed) < places.max).then_some(place)
     }
 }
 

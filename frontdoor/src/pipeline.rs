@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -12,15 +11,15 @@ use gantry_kube_types::{
 };
 use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 use tower::ServiceExt;
 
 use crate::audit::{Arrival, Ending, Trail};
 use crate::authentication::AuthenticationFailed;
 use crate::builder::{AuthPolicy, FrontDoor, Shared};
 use crate::impersonation::{ImpersonatedBy, impersonated};
-use crate::limits::{GuardedBody, StallBody};
+use crate::limits::{GuardedBody, InFlightPlace, StallBody};
 use crate::listener::{Draining, InUse};
 use crate::responses::{forbidden, status_response};
 use crate::unread::lend;
@@ -73,7 +72,7 @@ impl FrontDoor {
             // Goes on with the request where it goes to a node, and links what is recorded there.
             request.headers_mut().insert(AUDIT_ID, value.clone());
         }
-        let mut response = self.0.answer(request, origin, &id, ending).await;
+        let (mut response, place) = self.0.answer(request, origin, &id, ending).await;
         if let Some(value) = id_value {
             response.headers_mut().insert(REQUEST_ID, value.clone());
             response.headers_mut().insert(AUDIT_ID, value);
@@ -84,9 +83,11 @@ impl FrontDoor {
         if http1 && !unread.drain().await {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        match in_use {
-            Some(in_use) => response.map(|body| GuardedBody::wrap(body, in_use)),
-            None => response,
+        // A response without a body is not polled to its end, so it gives its place back now.
+        let place = place.filter(|_| !response.body().is_end_stream());
+        match (in_use, place) {
+            (None, None) => response,
+            held => response.map(|body| GuardedBody::wrap(body, held)),
         }
     }
 }
@@ -121,7 +122,7 @@ impl Shared {
         origin: &Origin,
         id: &RequestId,
         ending: &Ending,
-    ) -> Response<Body> {
+    ) -> (Response<Body>, Option<InFlightPlace>) {
         let arrival = Arrival::note(request.headers(), origin);
         let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query());
         let target = self.target(&request);
@@ -130,7 +131,7 @@ impl Shared {
         let caller = caught(id, self.authenticate(&mut request, origin, policy)).await;
         let mut trail = match self.begin(&caller, &info, &mut request, id, origin, &arrival).await {
             Ok(trail) => trail,
-            Err(error) => return status_response(&error),
+            Err(error) => return (status_response(&error), None),
         };
         let admitted = match caller {
             Ok(caller) => self.admit(&mut request, caller, &info, origin, policy, &mut trail),
@@ -143,8 +144,10 @@ impl Shared {
             Ok(()) => admitted,
             Err(error) => Err(error.into()),
         };
+        let mut place = None;
         let answered = match admitted {
-            Ok((user, place)) => {
+            Ok((user, own)) => {
+                place = own;
                 tracing::debug!(
                     request_id = id.0,
                     user = user.username,
@@ -153,7 +156,7 @@ impl Shared {
                     "request"
                 );
                 let handled = caught(id, self.dispatch(target, request, user, info, id, origin)).await;
-                handled.map(|response| finish(response, place, policy))
+                handled.map(|response| finish(response, policy))
             }
             Err(failure) => Err(failure),
         };
@@ -170,7 +173,7 @@ impl Shared {
                 (status_response(&error), Some(error))
             }
         };
-        trail.finish(response, error, long_running, ending).await
+        (trail.finish(response, error, long_running, ending).await, place)
     }
 
     /// The audit point: a place for the record, before anything is decided.
@@ -201,7 +204,7 @@ impl Shared {
         origin: &Origin,
         policy: AuthPolicy,
         trail: &mut Trail,
-    ) -> Result<(UserInfo, Option<OwnedSemaphorePermit>), Failure> {
+    ) -> Result<(UserInfo, Option<InFlightPlace>), Failure> {
         let (user, behind) = match impersonated(request.headers_mut(), &caller, self.authorizer.as_ref()) {
             Ok(None) => (caller, None),
             Ok(Some(user)) => (user, Some(caller)),
@@ -227,7 +230,7 @@ impl Shared {
         policy: AuthPolicy,
         attributes: &Attributes,
         trail: &mut Trail,
-    ) -> Result<Option<OwnedSemaphorePermit>, StatusError> {
+    ) -> Result<Option<InFlightPlace>, StatusError> {
         if policy == AuthPolicy::Authenticated && user.is_anonymous() {
             return Err(StatusError::unauthorized());
         }
@@ -331,7 +334,7 @@ impl Shared {
         user: &UserInfo,
         origin: &Origin,
         policy: AuthPolicy,
-    ) -> Result<Option<OwnedSemaphorePermit>, StatusError> {
+    ) -> Result<Option<InFlightPlace>, StatusError> {
         let exempt = policy == AuthPolicy::Delegated
             || matches!(origin, Origin::InProcess(_))
             || info.is_long_running()
@@ -366,22 +369,12 @@ impl Shared {
     }
 }
 
-fn finish(
-    mut response: Response<Body>,
-    place: Option<OwnedSemaphorePermit>,
-    policy: AuthPolicy,
-) -> Response<Body> {
+fn finish(mut response: Response<Body>, policy: AuthPolicy) -> Response<Body> {
     if policy == AuthPolicy::Kubernetes {
         let headers = response.headers_mut();
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
     }
-    match place {
-        // A response without a body would never be polled to its end, so it gives its place back now.
-        Some(place) if !http_body::Body::is_end_stream(response.body()) => {
-            response.map(|body| GuardedBody::wrap(body, Arc::new(place)))
-        }
-        _ => response,
-    }
+    response
 }
 
 /// The client's id where it is short and plain, else a new one.

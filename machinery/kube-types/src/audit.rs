@@ -453,12 +453,16 @@ pub trait AuditSink: Send + Sync {
 }
 
 /// A place in the sink's queue, given back when it is dropped unused.
-pub struct AuditPlace(Option<Arc<dyn AuditSink>>);
+pub struct AuditPlace {
+    sink: Arc<dyn AuditSink>,
+    /// Nothing has been put there.
+    is_free: bool,
+}
 
 impl AuditPlace {
     /// A place, if there is one at once.
     pub fn try_take(sink: &Arc<dyn AuditSink>) -> Option<Self> {
-        sink.try_reserve().then(|| Self(Some(sink.clone())))
+        sink.try_reserve().then(|| Self { sink: sink.clone(), is_free: true })
     }
 
     /// A place, as soon as there is one.
@@ -466,14 +470,18 @@ impl AuditPlace {
         if !sink.try_reserve() {
             sink.reserve().await?;
         }
-        Ok(Self(Some(sink.clone())))
+        Ok(Self { sink: sink.clone(), is_free: true })
+    }
+
+    /// The sink it is a place of.
+    pub fn sink(&self) -> &Arc<dyn AuditSink> {
+        &self.sink
     }
 
     /// Queues the event; never waits.
     pub fn put(mut self, event: Box<AuditEvent>) {
-        if let Some(sink) = self.0.take() {
-            sink.commit(event);
-        }
+        self.is_free = false;
+        self.sink.commit(event);
     }
 }
 
@@ -485,8 +493,8 @@ impl std::fmt::Debug for AuditPlace {
 
 impl Drop for AuditPlace {
     fn drop(&mut self) {
-        if let Some(sink) = self.0.take() {
-            sink.release();
+        if self.is_free {
+            self.sink.release();
         }
     }
 }
