@@ -12,7 +12,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
-use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -29,8 +28,6 @@ use crate::pipeline::Origin;
 
 /// Between failed accepts (no file descriptors left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What is read from a socket at once.
-const READ_BYTES: usize = 16 << 10;
 /// What is encrypted before a socket takes it: a piece of a download. TLS's own limit is half of it.
 const WRITE_BYTES: usize = 128 << 10;
 const HTTP2_KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -127,8 +124,6 @@ impl FrontDoor {
         shutdown: CancellationToken,
     ) {
         let _ = stream.set_nodelay(true);
-        // TLS asks for 4 KiB at a time, a quarter of what a record of an upload has.
-        let stream = BufReader::with_capacity(READ_BYTES, stream);
         let handshake = TlsAcceptor::from(tls).accept(stream);
         let mut stream = match tokio::time::timeout(self.limits().tls_handshake_timeout, handshake).await {
             Ok(Ok(stream)) => stream,

@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use foldhash::fast::RandomState;
 use gantry_audit_api::like::{Own, Ranges};
 use gantry_kube_types::{
-    AuditBody, AuditEvent, AuditLevel, AuditObject, AuditStage, SecurityEvent, UserInfo,
+    AuditBody, AuditEvent, AuditLevel, AuditObject, AuditStage, AuditStatus, SecurityEvent, UserInfo,
 };
 use http::{HeaderValue, Uri};
 use jiff::Timestamp;
@@ -144,93 +144,171 @@ fn is_plain(event: &AuditEvent) -> bool {
     bodiless && !session && !told && !event.id.is_empty() && !event.latency.is_zero()
 }
 
-/// Everything a plain event's record depends on, but for what is its own. Nothing of it holds on to the memory of the
-/// request.
-struct Asked {
-    level: AuditLevel,
-    stage: AuditStage,
-    user: UserInfo,
-    source: Option<IpAddr>,
-    forwarded_for: Option<Box<[u8]>>,
-    user_agent: Option<Box<[u8]>>,
-    uri: Option<Box<str>>,
-    verb: String,
-    object: AuditObject,
-    code: u16,
-    reason: String,
-    message: String,
-    credential: String,
-    decision: Option<(bool, String)>,
-    security: Option<SecurityEvent>,
-}
-
-fn bytes(value: Option<&HeaderValue>) -> Option<&[u8]> {
-    value.map(HeaderValue::as_bytes)
-}
-
 /// What of it is in records.
 fn place(uri: &Uri) -> Option<&str> {
     uri.path_and_query().map(|p| p.as_str())
 }
 
+/// Everything a plain event's record depends on, but for what is its own. Nothing of it holds on to the memory of the
+/// request. Each request is compared with one of these: its texts are one piece, which is in the processor's cache after
+/// its beginning was read.
+struct Asked {
+    /// Keeps the address.
+    _user: UserInfo,
+    marks: Marks,
+    lengths: [u32; TEXTS],
+    texts: Box<[u8]>,
+}
+
+const TEXTS: usize = 14;
+
+/// What is no text.
+#[derive(PartialEq)]
+struct Marks {
+    user: usize,
+    level: AuditLevel,
+    stage: AuditStage,
+    source: Option<IpAddr>,
+    code: u16,
+    decision: Option<bool>,
+    security: Option<SecurityEvent>,
+    /// Whether there is each header, and a path: one that is empty is there.
+    present: [bool; 3],
+}
+
+/// Of a plain event. Every field is named here: one that is new has to be thought of.
+fn asked(event: &AuditEvent) -> (Marks, [&[u8]; TEXTS]) {
+    let AuditEvent {
+        id: _,
+        received: _,
+        latency: _,
+        impersonated: _,
+        request: _,
+        response: _,
+        omit_managed_fields: _,
+        annotations: _,
+        level,
+        stage,
+        user,
+        source,
+        forwarded_for,
+        user_agent,
+        uri,
+        verb,
+        object: AuditObject { group, version, resource, subresource, namespace, name },
+        status: AuditStatus { code, reason, message, refusal: _ },
+        credential,
+        decision,
+        security,
+    } = event;
+    let [forwarded_for, user_agent] =
+        [forwarded_for, user_agent].map(|value| value.as_ref().map(HeaderValue::as_bytes));
+    let place = place(uri).map(str::as_bytes);
+    let marks = Marks {
+        user: user.address(),
+        level: *level,
+        stage: *stage,
+        source: *source,
+        code: *code,
+        decision: decision.as_ref().map(|(allowed, _)| *allowed),
+        security: *security,
+        present: [forwarded_for, user_agent, place].map(|value| value.is_some()),
+    };
+    let [forwarded_for, user_agent, place] =
+        [forwarded_for, user_agent, place].map(Option::unwrap_or_default);
+    let why = decision.as_ref().map_or("", |(_, reason)| reason);
+    let texts = [
+        place,
+        verb.as_bytes(),
+        group.as_bytes(),
+        version.as_bytes(),
+        resource.as_bytes(),
+        subresource.as_bytes(),
+        namespace.as_bytes(),
+        name.as_bytes(),
+        reason.as_bytes(),
+        message.as_bytes(),
+        credential.as_bytes(),
+        why.as_bytes(),
+        forwarded_for,
+        user_agent,
+    ];
+    (marks, texts)
+}
+
 impl Asked {
     fn of(event: &AuditEvent) -> Self {
-        Self {
-            level: event.level,
-            stage: event.stage,
-            user: event.user.clone(),
-            source: event.source,
-            forwarded_for: bytes(event.forwarded_for.as_ref()).map(Into::into),
-            user_agent: bytes(event.user_agent.as_ref()).map(Into::into),
-            uri: place(&event.uri).map(Into::into),
-            verb: event.verb.clone(),
-            object: event.object.clone(),
-            code: event.status.code,
-            reason: event.status.reason.clone(),
-            message: event.status.message.clone(),
-            credential: event.credential.clone().into_owned(),
-            decision: event.decision.clone(),
-            security: event.security,
+        let (marks, texts) = asked(event);
+        // A head has 64 KiB.
+        let lengths = texts.map(|text| text.len() as u32);
+        Self { _user: event.user.clone(), marks, lengths, texts: texts.concat().into() }
+    }
+
+    fn is_of(&self, event: &AuditEvent) -> bool {
+        let (marks, texts) = asked(event);
+        let mut rest = &*self.texts;
+        self.marks == marks
+            && texts.iter().zip(self.lengths).all(|(text, length)| text.len() == length as usize)
+            && texts.iter().all(|text| {
+                let (own, others) = rest.split_at(text.len());
+                rest = others;
+                own == *text
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> AuditEvent {
+        AuditEvent {
+            id: "1".into(),
+            user: UserInfo::authenticated("acme/alice", &[]),
+            uri: Uri::from_static("/api/v1/namespaces/shop-dev/pods/web?a=b"),
+            verb: "get".into(),
+            object: AuditObject::new("", "pods", "web").in_namespace("shop-dev"),
+            status: AuditStatus { code: 200, ..AuditStatus::default() },
+            decision: Some((true, String::new())),
+            ..AuditEvent::default()
         }
     }
 
-    /// Of a plain event. Every field is named here: one that is new has to be thought of.
-    fn is_of(&self, event: &AuditEvent) -> bool {
-        let AuditEvent {
-            id: _,
-            received: _,
-            latency: _,
-            impersonated: _,
-            request: _,
-            response: _,
-            omit_managed_fields: _,
-            annotations: _,
-            level,
-            stage,
-            user,
-            source,
-            forwarded_for,
-            user_agent,
-            uri,
-            verb,
-            object,
-            status,
-            credential,
-            decision,
-            security,
-        } = event;
-        self.user.address() == user.address()
-            && self.uri.as_deref() == place(uri)
-            && self.code == status.code
-            && (self.level, self.stage, self.security) == (*level, *stage, *security)
-            && self.verb == *verb
-            && self.object == *object
-            && self.source == *source
-            && self.forwarded_for.as_deref() == bytes(forwarded_for.as_ref())
-            && self.user_agent.as_deref() == bytes(user_agent.as_ref())
-            && self.reason == status.reason
-            && self.message == status.message
-            && self.credential == *credential
-            && self.decision == *decision
+    #[test]
+    fn what_differs_in_anything_but_its_own_is_not_alike() {
+        let first = event();
+        let asked = Asked::of(&first);
+        let again = AuditEvent { id: "2".into(), user: first.user.clone(), ..event() };
+        assert!(asked.is_of(&again));
+        let header = |text| Some(HeaderValue::from_static(text));
+        let changes: [fn(&mut AuditEvent); 15] = [
+            |e| e.level = AuditLevel::Request,
+            |e| e.stage = AuditStage::Panic,
+            |e| e.user = UserInfo::authenticated("acme/alice", &[]),
+            |e| e.source = Some([127, 0, 0, 1].into()),
+            |e| e.uri = Uri::from_static("/api/v1/namespaces/shop-dev/pods/web?a=c"),
+            |e| e.verb = "put".into(),
+            |e| e.object.group = "apps".into(),
+            |e| (e.object.resource, e.object.subresource) = ("pod".into(), "s".into()),
+            |e| (e.object.namespace, e.object.name) = ("shop-de".into(), "vweb".into()),
+            |e| e.status.code = 201,
+            |e| (e.status.reason, e.status.message) = ("Gone".into(), "gone".into()),
+            |e| e.credential = "bearer".into(),
+            |e| e.decision = None,
+            |e| e.decision = Some((true, "by a binding".into())),
+            |e| e.security = Some(SecurityEvent::SecretRead),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let mut other = again.clone();
+            change(&mut other);
+            assert!(!asked.is_of(&other), "change {number}");
+            assert!(Asked::of(&other).is_of(&other), "change {number}");
+        }
+        // One that is empty is there, and one is not the other.
+        let empty = AuditEvent { user_agent: header(""), ..again.clone() };
+        let forwarded = AuditEvent { forwarded_for: header("x"), ..again.clone() };
+        let by = AuditEvent { user_agent: header("x"), ..again };
+        assert!(!asked.is_of(&empty));
+        assert!(!Asked::of(&by).is_of(&forwarded));
     }
 }

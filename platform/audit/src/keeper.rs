@@ -20,7 +20,7 @@ use crate::index::IndexFile;
 use crate::queue::{Item, RemovedThrough};
 
 /// Indexes and compression can wait; requests are answered first. A search brings up what it needs itself.
-const NICENESS: u8 = 10;
+const NICENESS: u8 = 19;
 /// Fast, and most of what can be had: records are alike.
 const COMPRESSION_LEVEL: i32 = 1;
 /// Retention is looked at this often when nothing else happens.

@@ -73,6 +73,8 @@ struct Shared {
 #[derive(Default)]
 pub(crate) struct MemoryIndex {
     terms: Terms,
+    /// Terms of frames that have the rest from a list, which are ids: seldom asked for, and of one frame each.
+    once: Vec<(Term, u32)>,
     /// Lists of terms that many frames have, by their address.
     shared: HashMap<usize, Shared>,
     /// Where each frame is in the segment.
@@ -108,12 +110,15 @@ impl MemoryIndex {
             let frame_bytes = u64::from(taken.frame_bytes);
             if place == self.next_place {
                 let row = self.begin(frame_bytes);
-                taken.terms.iter().for_each(|term| add(&mut self.terms, *term, row));
                 self.times_us.push(taken.time_us);
-                if let Some(terms) = taken.shared {
-                    let address = Arc::as_ptr(terms).addr();
-                    let new = || Shared { terms: terms.clone(), rows: Vec::new() };
-                    self.shared.entry(address).or_insert_with(new).rows.push(row);
+                match taken.shared {
+                    Some(terms) => {
+                        let address = Arc::as_ptr(terms).addr();
+                        let new = || Shared { terms: terms.clone(), rows: Vec::new() };
+                        self.shared.entry(address).or_insert_with(new).rows.push(row);
+                        self.once.extend(taken.terms.iter().map(|term| (*term, row)));
+                    }
+                    None => taken.terms.iter().for_each(|term| add(&mut self.terms, *term, row)),
                 }
             }
             place += frame_bytes;
@@ -133,6 +138,8 @@ impl MemoryIndex {
         if let Some(rows) = self.terms.get(&term) {
             rows.as_slice().iter().for_each(|row| bits.set(*row));
         }
+        let once = self.once.iter().filter(|(of_one, _)| *of_one == term);
+        once.for_each(|(_, row)| bits.set(*row));
         for shared in self.shared.values().filter(|shared| shared.terms.binary_search(&term).is_ok()) {
             shared.rows.iter().for_each(|row| bits.set(*row));
         }
@@ -142,7 +149,8 @@ impl MemoryIndex {
     /// The rows of every term; a term may come several times.
     pub(super) fn lists(&self) -> Vec<(Term, &[u32])> {
         let shared = self.shared.values().flat_map(|s| s.terms.iter().map(|t| (*t, s.rows.as_slice())));
-        self.terms.iter().map(|(term, rows)| (*term, rows.as_slice())).chain(shared).collect()
+        let once = self.once.iter().map(|(term, row)| (*term, std::slice::from_ref(row)));
+        self.terms.iter().map(|(term, rows)| (*term, rows.as_slice())).chain(once).chain(shared).collect()
     }
 
     /// Where each frame is in the segment.

@@ -154,7 +154,7 @@ mod tests {
     async fn a_file_that_is_shorter_than_it_was_ends_in_an_error() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("blob");
-        gantry_base::fs::write_atomic(&path, &vec![1; 100_000], 0o600).expect("written");
+        gantry_base::fs::write_atomic(&path, &vec![1; PIECE_BYTES as usize + 7], 0o600).expect("written");
         let body = body(path, 0, 1_000_000).await.expect("its beginning is there");
         to_bytes(body, usize::MAX).await.expect_err("its end is not");
     }
