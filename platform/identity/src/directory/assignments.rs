@@ -1,13 +1,13 @@
 //! Assignments in memory: small, and found by who has them and where they hold.
 
-use std::borrow::Borrow;
-use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
 use gantry_identity_api::{RoleAssignment, RoleAssignmentSpec};
 use kube::ResourceExt;
+
+use super::by_id::{ById, Keyed};
 
 /// Who has a role.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,33 +76,9 @@ impl Assignment {
     }
 }
 
-/// An assignment among the others: its id is nowhere else.
-#[derive(Clone, Debug)]
-struct ById(Arc<Assignment>);
-
-impl Borrow<str> for ById {
-    fn borrow(&self) -> &str {
-        &self.0.id
-    }
-}
-
-impl PartialEq for ById {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.id == other.0.id
-    }
-}
-
-impl Eq for ById {}
-
-impl PartialOrd for ById {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for ById {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.id.cmp(&other.0.id)
+impl Keyed for Assignment {
+    fn key(&self) -> &str {
+        &self.id
     }
 }
 
@@ -111,7 +87,7 @@ impl Ord for ById {
 #[derive(Clone, Debug, Default)]
 pub struct Assignments {
     roles: BTreeSet<Arc<str>>,
-    by_id: BTreeSet<ById>,
+    by_id: BTreeSet<ById<Assignment>>,
     by_actor: Found<Actor>,
     by_target: Found<Target>,
 }

@@ -1,6 +1,7 @@
 //! What identity knows, in memory: read by every request, kept true by watches.
 
 pub mod assignments;
+pub mod by_id;
 mod follow;
 pub mod resolve;
 pub mod state;

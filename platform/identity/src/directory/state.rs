@@ -8,6 +8,7 @@ use gantry_identity_api::{
 };
 
 use super::assignments::Assignments;
+use super::by_id::Keyed;
 use super::table::{Entry, Table, UniqueName};
 
 /// The world of identity at one moment.
@@ -101,6 +102,12 @@ fn leaving<K: kube::Resource>(object: &K) -> bool {
 
 macro_rules! entries {
     ($($kind:ty => |$o:ident| $name:expr;)*) => {$(
+        impl Keyed for $kind {
+            fn key(&self) -> &str {
+                self.metadata.name.as_deref().unwrap_or_default()
+            }
+        }
+
         impl Entry for $kind {
             fn unique_name(&self) -> Option<UniqueName<'_>> {
                 let $o = self;

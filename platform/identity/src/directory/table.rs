@@ -2,28 +2,23 @@
 //!
 //! Names and ids are read from the objects and are nowhere else: ten thousand users have each only once.
 
-use std::borrow::{Borrow, Cow};
-use std::cmp::Ordering;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
-use kube::Resource;
+
+use super::by_id::{ById, Keyed};
 
 /// What a name finds: the domain it is unique in (`None`: the platform), and the name itself.
 pub type UniqueName<'a> = (Option<Cow<'a, str>>, &'a str);
 
 /// What a table can hold.
-pub trait Entry: Resource {
+pub trait Entry: Keyed {
     /// The id.
     fn id(&self) -> String {
         self.key().to_owned()
-    }
-
-    /// The id, where it is.
-    fn key(&self) -> &str {
-        self.meta().name.as_deref().unwrap_or_default()
     }
 
     /// `None` where names find nothing.
@@ -88,36 +83,6 @@ impl<K: Entry> Table<K> {
         {
             entry.remove();
         }
-    }
-}
-
-/// An object among the others.
-#[derive(Clone, Debug)]
-struct ById<K>(Arc<K>);
-
-impl<K: Entry> Borrow<str> for ById<K> {
-    fn borrow(&self) -> &str {
-        self.0.key()
-    }
-}
-
-impl<K: Entry> PartialEq for ById<K> {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.key() == other.0.key()
-    }
-}
-
-impl<K: Entry> Eq for ById<K> {}
-
-impl<K: Entry> PartialOrd for ById<K> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<K: Entry> Ord for ById<K> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.key().cmp(other.0.key())
     }
 }
 
