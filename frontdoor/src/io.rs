@@ -10,25 +10,25 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::audit::Ending;
+use crate::audit::ConnectionTrail;
 use crate::listener::Activity;
 
 /// A stream, the place it takes, and what is to happen when it ends.
 pub(crate) struct Held<S> {
     stream: S,
     _place: OwnedSemaphorePermit,
-    ending: Ending,
+    trail: ConnectionTrail,
 }
 
 impl<S> Held<S> {
-    pub(crate) fn new(stream: S, place: OwnedSemaphorePermit, ending: Ending) -> Self {
-        Self { stream, _place: place, ending }
+    pub(crate) fn new(stream: S, place: OwnedSemaphorePermit, trail: ConnectionTrail) -> Self {
+        Self { stream, _place: place, trail }
     }
 }
 
 impl<S> Drop for Held<S> {
     fn drop(&mut self) {
-        self.ending.ended();
+        self.trail.ended();
     }
 }
 

@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::audit::Ending;
+use crate::audit::ConnectionTrail;
 use crate::builder::FrontDoor;
 use crate::congestion::Congestion;
 use crate::io::{Held, Watched};
@@ -141,14 +141,14 @@ impl FrontDoor {
             ..ConnectionInfo::default()
         }));
         let activity = Arc::new(Activity::new(http2));
-        let ending = Ending::default();
-        let io = TokioIo::new(Watched::new(Held::new(stream, place, ending.clone()), activity.clone()));
+        let trail = ConnectionTrail::default();
+        let io = TokioIo::new(Watched::new(Held::new(stream, place, trail.clone()), activity.clone()));
         let (door, counted) = (self.clone(), activity.clone());
         let service = service_fn(move |request| {
-            let (door, origin, ending) = (door.clone(), origin.clone(), ending.clone());
+            let (door, origin, trail) = (door.clone(), origin.clone(), trail.clone());
             let in_use = counted.enter();
             async move {
-                Ok::<_, std::convert::Infallible>(door.handle(request, &origin, Some(in_use), &ending).await)
+                Ok::<_, std::convert::Infallible>(door.handle(request, &origin, Some(in_use), &trail).await)
             }
         });
         let builder = protocol(self.limits(), http2);

@@ -15,7 +15,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
-use crate::audit::{Arrival, Ending, Trail};
+use crate::audit::{Arrival, Arrived, ConnectionTrail, Trail};
 use crate::authentication::AuthenticationFailed;
 use crate::builder::{AuthPolicy, FrontDoor, Shared};
 use crate::impersonation::{ImpersonatedBy, impersonated};
@@ -58,7 +58,7 @@ impl FrontDoor {
         request: Request<Incoming>,
         origin: &Origin,
         in_use: Option<InUse>,
-        ending: &Ending,
+        connection: &ConnectionTrail,
     ) -> Response<Body> {
         let stall = self.0.limits.body_stall_timeout;
         let http1 = request.version() < Version::HTTP_2;
@@ -72,7 +72,7 @@ impl FrontDoor {
             // Goes on with the request where it goes to a node, and links what is recorded there.
             request.headers_mut().insert(AUDIT_ID, value.clone());
         }
-        let (mut response, place) = self.0.answer(request, origin, &id, ending).await;
+        let (mut response, place) = self.0.answer(request, origin, &id, connection).await;
         if let Some(value) = id_value {
             response.headers_mut().insert(REQUEST_ID, value.clone());
             response.headers_mut().insert(AUDIT_ID, value);
@@ -121,7 +121,7 @@ impl Shared {
         mut request: Request<Body>,
         origin: &Origin,
         id: &RequestId,
-        ending: &Ending,
+        connection: &ConnectionTrail,
     ) -> (Response<Body>, Option<InFlightPlace>) {
         let arrival = Arrival::note(request.headers(), origin);
         let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query());
@@ -129,7 +129,8 @@ impl Shared {
         let policy = target.policy();
         let long_running = info.is_long_running();
         let caller = caught(id, self.authenticate(&mut request, origin, policy)).await;
-        let mut trail = match self.begin(&caller, &info, &mut request, id, origin, &arrival).await {
+        let arrived = Arrived { id, origin, arrival: &arrival, connection };
+        let mut trail = match self.begin(&caller, &info, &mut request, &arrived).await {
             Ok(trail) => trail,
             Err(error) => return (status_response(&error), None),
         };
@@ -173,7 +174,7 @@ impl Shared {
                 (status_response(&error), Some(error))
             }
         };
-        (trail.finish(response, error, long_running, ending).await, place)
+        (trail.finish(response, error, long_running, connection).await, place)
     }
 
     /// The audit point: a place for the record, before anything is decided.
@@ -182,17 +183,10 @@ impl Shared {
         caller: &Result<UserInfo, Failure>,
         info: &RequestInfo,
         request: &mut Request<Body>,
-        id: &RequestId,
-        origin: &Origin,
-        arrival: &Arrival,
+        arrived: &Arrived<'_>,
     ) -> Result<Trail, StatusError> {
         let Some(point) = &self.audit else { return Ok(Trail::default()) };
-        let plan = match caller {
-            Ok(caller) => point.sink.plan(caller, info),
-            Err(_) => point.sink.plan(&UserInfo::anonymous(), info),
-        };
-        let place = point.place(plan).await?;
-        Ok(point.open(plan, place, request, id, origin, arrival))
+        point.begin(caller.as_ref().ok(), info, request, arrived).await
     }
 
     /// As whom the caller acts, whether there is room for the request, and whether it may be made.
@@ -213,8 +207,21 @@ impl Shared {
                 return Err(error.into());
             }
         };
+        // As of before: what is decided is at least as new.
+        let decisions = self.authorizer.decisions_version(&user);
+        if policy == AuthPolicy::Kubernetes && behind.is_none() && trail.was_allowed(decisions) {
+            let place = self.place(info, &user, origin, policy)?;
+            trail.allowed_again(decisions);
+            return Ok((user, place));
+        }
         let attributes = Attributes::of(&user, info);
-        let allowed = self.allow(&user, info, origin, policy, &attributes, trail);
+        let place = self.place(info, &user, origin, policy);
+        let allowed = place.and_then(|place| {
+            if policy == AuthPolicy::Kubernetes {
+                self.decide(&attributes, decisions, trail)?;
+            }
+            Ok(place)
+        });
         trail.describe(attributes, behind.as_ref());
         if let Some(caller) = behind {
             request.extensions_mut().insert(ImpersonatedBy(caller));
@@ -222,30 +229,20 @@ impl Shared {
         Ok((user, allowed?))
     }
 
-    fn allow(
+    fn decide(
         &self,
-        user: &UserInfo,
-        info: &RequestInfo,
-        origin: &Origin,
-        policy: AuthPolicy,
         attributes: &Attributes,
+        version: Option<u64>,
         trail: &mut Trail,
-    ) -> Result<Option<InFlightPlace>, StatusError> {
-        if policy == AuthPolicy::Authenticated && user.is_anonymous() {
-            return Err(StatusError::unauthorized());
-        }
-        let place = self.place(info, user, origin, policy)?;
-        if policy != AuthPolicy::Kubernetes {
-            return Ok(place);
-        }
+    ) -> Result<(), StatusError> {
         match self.authorizer.authorize(attributes) {
             Decision::Allow(reason) => {
-                trail.decided(true, reason);
-                Ok(place)
+                trail.decided(true, reason, version);
+                Ok(())
             }
             Decision::Deny(reason) | Decision::NoOpinion(reason) => {
                 let refusal = forbidden(attributes, &reason);
-                trail.decided(false, reason);
+                trail.decided(false, reason, version);
                 Err(refusal)
             }
         }
@@ -335,6 +332,9 @@ impl Shared {
         origin: &Origin,
         policy: AuthPolicy,
     ) -> Result<Option<InFlightPlace>, StatusError> {
+        if policy == AuthPolicy::Authenticated && user.is_anonymous() {
+            return Err(StatusError::unauthorized());
+        }
         let exempt = policy == AuthPolicy::Delegated
             || matches!(origin, Origin::InProcess(_))
             || info.is_long_running()

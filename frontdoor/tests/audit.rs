@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use gantry_frontdoor::Limits;
 use gantry_kube_types::{
-    AuditBody, AuditClosed, AuditEvent, AuditLevel, AuditPlan, AuditSink, AuditStage, RequestInfo, UserInfo,
-    WhenFull,
+    AuditBody, AuditClosed, AuditEvent, AuditLevel, AuditLike, AuditPlan, AuditSink, AuditStage, RequestInfo,
+    UserInfo, WhenFull,
 };
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
@@ -81,8 +81,9 @@ impl AuditSink for Kept {
         self.places.acquire().await.map(tokio::sync::SemaphorePermit::forget).map_err(|_| AuditClosed)
     }
 
-    fn commit(&self, event: Box<AuditEvent>) {
+    fn commit(&self, event: Box<AuditEvent>) -> Option<AuditLike> {
         self.events.lock().expect("not poisoned").push(*event);
+        None
     }
 
     fn release(&self) {

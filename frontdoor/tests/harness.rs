@@ -2,21 +2,22 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use axum::{Extension, Router};
 use bytes::Bytes;
 use gantry_base::pki::{self, CertificateAuthority, KeyedCertificate};
 use gantry_frontdoor::{
     AuthPolicy, FrontDoor, HealthChecks, ImpersonatedBy, Limits, ServeError, server_config,
 };
 use gantry_kube_types::{
-    Attributes, AuditSink, Authenticator, Authorizer, ConnectionInfo, Decision, StatusError, UserInfo, groups,
+    Attributes, AuditNotes, AuditSink, Authenticator, Authorizer, ConnectionInfo, Decision, StatusError,
+    UserInfo, groups,
 };
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -63,10 +64,25 @@ impl Authenticator for Tokens {
 }
 
 /// Alice reads pods of `demo` and may act as bob; bob lists nodes; everybody sees the health.
-struct Rules;
+#[derive(Default)]
+pub(crate) struct Rules {
+    changes: AtomicU64,
+    /// Why what is allowed is; `None`: nothing is.
+    why: Mutex<Option<&'static str>>,
+}
+
+impl Rules {
+    pub(crate) fn change(&self, why: Option<&'static str>) {
+        *self.why.lock().expect("not poisoned") = why;
+        self.changes.fetch_add(1, Ordering::SeqCst);
+    }
+}
 
 impl Authorizer for Rules {
     fn authorize(&self, asked: &Attributes) -> Decision {
+        let Some(why) = *self.why.lock().expect("not poisoned") else {
+            return Decision::NoOpinion("nothing is allowed any more".to_owned());
+        };
         let health = !asked.is_resource_request && asked.path.starts_with("/healthz");
         let allowed = match asked.user.username.as_str() {
             "alice" => match asked.verb.as_str() {
@@ -78,9 +94,13 @@ impl Authorizer for Rules {
             _ => false,
         };
         if health || allowed || asked.user.in_group(groups::MASTERS) {
-            return Decision::Allow(String::new());
+            return Decision::Allow(why.to_owned());
         }
         Decision::NoOpinion(if asked.resource == "secrets" { "not for you".into() } else { String::new() })
+    }
+
+    fn decisions_version(&self, _: &UserInfo) -> Option<u64> {
+        Some(self.changes.load(Ordering::SeqCst))
     }
 }
 
@@ -89,6 +109,7 @@ pub(crate) struct Harness {
     pub(crate) address: SocketAddr,
     /// Requests that came through to the handler.
     pub(crate) handled: Arc<AtomicUsize>,
+    pub(crate) rules: Arc<Rules>,
     authority: CertificateAuthority,
     alice: KeyedCertificate,
     stop: CancellationToken,
@@ -109,7 +130,8 @@ impl Harness {
         let alice = authority.client_certificate("alice", "alice", &["dev"]).expect("a certificate");
         let leaf = pki::certificates(&alice.certificate_pem).expect("PEM")[0].to_vec();
         let users = HashMap::from([(leaf, UserInfo::authenticated("alice", &["dev"]))]);
-        let handled = Arc::new(AtomicUsize::new(0));
+        let (handled, rules) = (Arc::new(AtomicUsize::new(0)), Arc::new(Rules::default()));
+        rules.change(Some(""));
         let mut builder = FrontDoor::builder();
         if let Some(sink) = sink {
             builder = builder.audit(sink);
@@ -117,7 +139,7 @@ impl Harness {
         let door = builder
             .authenticator(Arc::new(Certificates(users)))
             .authenticator(Arc::new(Tokens))
-            .authorizer(Arc::new(Rules))
+            .authorizer(rules.clone())
             .route_with("/members", AuthPolicy::Authenticated, echo(handled.clone()))
             .route_with("/open", AuthPolicy::Delegated, echo(handled.clone()))
             .fallback(echo(handled.clone()))
@@ -130,7 +152,7 @@ impl Harness {
         let stop = CancellationToken::new();
         let (serve, stopped) = (door.clone(), stop.clone());
         let serving = tokio::spawn(async move { serve.serve(listener, tls, stopped).await });
-        Self { door, address, handled, authority, alice, stop, serving, _directory: directory }
+        Self { door, address, handled, rules, authority, alice, stop, serving, _directory: directory }
     }
 
     /// Drains, and shows that serving ends.
@@ -212,7 +234,8 @@ pub(crate) async fn read(answer: http::Response<hyper::body::Incoming>) -> (u16,
     (status, serde_json::from_slice(&bytes).unwrap_or(Value::String(text)))
 }
 
-/// Says who asked; `Upgrade: echo` turns the connection into an echo.
+/// Says who asked; `Upgrade: echo` turns the connection into an echo. `X-Answer` has the status of the answer, or `hang`
+/// for none; `X-Note` has a name for the record.
 fn echo(handled: Arc<AtomicUsize>) -> Router {
     Router::new().fallback(any(move |request: Request| {
         handled.fetch_add(1, Ordering::SeqCst);
@@ -229,6 +252,19 @@ async fn answer(request: Request) -> Response {
             return (StatusCode::BAD_REQUEST, body).into_response();
         }
         _ => {}
+    }
+    let [wanted, note] = ["x-answer", "x-note"].map(|name| {
+        let value = request.headers().get(name)?;
+        value.to_str().ok().map(str::to_owned)
+    });
+    if let Some(name) = note {
+        let notes = AuditNotes { name: Some(name), ..AuditNotes::default() };
+        return Extension(notes).into_response();
+    }
+    match wanted.as_deref() {
+        None => {}
+        Some("hang") => std::future::pending().await,
+        Some(code) => return code.parse::<StatusCode>().expect("a status").into_response(),
     }
     let (head, body) = request.into_parts();
     let upgrading = head.headers.contains_key("upgrade");

@@ -4,4 +4,5 @@ mod access;
 mod audit;
 mod harness;
 mod in_process;
+mod lately;
 mod limits;

@@ -21,6 +21,7 @@ mod identity_sources;
 mod images;
 mod kubelet;
 mod people;
+mod polling;
 mod receiver;
 mod recorded;
 mod refusals;

@@ -185,6 +185,12 @@ impl Authorizer for ViewAuthorizer {
             decided => decided,
         }
     }
+
+    /// All only grow, and so does their sum.
+    fn decisions_version(&self, user: &UserInfo) -> Option<u64> {
+        let shown: u64 = self.views.sources.iter().map(|source| source.generation()).sum();
+        Some(self.views.authorizer.decisions_version(user)? + shown)
+    }
 }
 
 /// Tells open watches that rights have changed, for as long as the process lives.

@@ -244,6 +244,23 @@ async fn a_list_shows_what_is_theirs() {
     );
 }
 
+/// Whoever remembers a decision asks whether it may have changed.
+#[tokio::test]
+async fn decisions_are_of_another_version_when_rights_or_what_is_shown_change() {
+    let world = World::new().await;
+    let alice = UserInfo::authenticated("alice", &[]);
+    let version = || world.authorizer.decisions_version(&alice).expect("all that is asked has versions");
+    let mut versions = vec![version()];
+    assert_eq!(versions, [version()]);
+    world.bind("a", "one", "User", "alice").await;
+    versions.push(version());
+    world.shown.set(&["class-b"], &[]);
+    versions.push(version());
+    world.shown.set(&[], &["class-b"]);
+    versions.push(version());
+    assert!(versions.is_sorted_by(|one, next| one < next), "{versions:?}");
+}
+
 #[tokio::test]
 async fn a_right_to_get_or_list_shows_too() {
     let world = World::new().await;

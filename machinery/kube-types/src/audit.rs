@@ -7,6 +7,7 @@
 //! A deed is acknowledged only after its event is in the sink's queue. To hold that even when the caller
 //! goes away or a handler panics, a place in the queue is taken *before* the deed ([`AuditPlace`]).
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -417,6 +418,21 @@ pub enum WhenFull {
     Fail,
 }
 
+/// An event of which a sink keeps the like. Of another one that is like it, only [`AuditOwn`] has to be told.
+pub struct AuditLike {
+    pub event: Box<AuditEvent>,
+    /// The sink's own.
+    pub kept: Arc<dyn Any + Send + Sync>,
+}
+
+/// What an event has of its own, where everything else is as in one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditOwn<'a> {
+    pub id: &'a str,
+    pub received: Timestamp,
+    pub latency: Duration,
+}
+
 /// Takes events and writes them down, in the order they were committed.
 ///
 /// `reserve` and `commit` come in pairs: use [`AuditPlace`] or [`AuditSink::record`].
@@ -424,6 +440,11 @@ pub enum WhenFull {
 pub trait AuditSink: Send + Sync {
     /// What the policy wants of a request; asked once per request, never waits.
     fn plan(&self, user: &UserInfo, request: &RequestInfo) -> AuditPlan;
+
+    /// While this number stays, a request of the same user has the same plan. `None`: each has to be asked for.
+    fn plans_version(&self) -> Option<u64> {
+        None
+    }
 
     /// What a new request meets when the queue is full.
     fn when_full(&self) -> WhenFull {
@@ -436,8 +457,14 @@ pub trait AuditSink: Send + Sync {
     /// Waits for a place in the queue.
     async fn reserve(&self) -> Result<(), AuditClosed>;
 
-    /// Puts the event into the place that was reserved.
-    fn commit(&self, event: Box<AuditEvent>);
+    /// Puts the event into the place that was reserved; gives it back where its like is kept.
+    fn commit(&self, event: Box<AuditEvent>) -> Option<AuditLike>;
+
+    /// Puts an event into the place that was reserved that differs from one before in nothing but its own. False where
+    /// that cannot be told of it any more: nothing was put, and all of it is to be committed.
+    fn commit_again(&self, _like: &AuditLike, _own: AuditOwn<'_>) -> bool {
+        false
+    }
 
     /// Gives a reserved place back unused.
     fn release(&self);
@@ -478,10 +505,20 @@ impl AuditPlace {
         &self.sink
     }
 
-    /// Queues the event; never waits.
-    pub fn put(mut self, event: Box<AuditEvent>) {
+    /// Queues the event; never waits. Given back where the sink keeps its like.
+    pub fn put(mut self, event: Box<AuditEvent>) -> Option<AuditLike> {
         self.is_free = false;
-        self.sink.commit(event);
+        self.sink.commit(event)
+    }
+
+    /// Queues an event that differs from one before in nothing but its own; never waits. Where that cannot be told any
+    /// more, the place is given back for all of it.
+    pub fn put_again(mut self, like: &AuditLike, own: AuditOwn<'_>) -> Result<(), Self> {
+        if !self.sink.commit_again(like, own) {
+            return Err(self);
+        }
+        self.is_free = false;
+        Ok(())
     }
 }
 

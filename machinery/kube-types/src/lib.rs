@@ -17,8 +17,8 @@ pub use admission::{
     Visibility,
 };
 pub use audit::{
-    AuditBody, AuditClosed, AuditEvent, AuditLevel, AuditNotes, AuditObject, AuditPlace, AuditPlan,
-    AuditSink, AuditStage, AuditStatus, SecurityEvent, WhenFull, annotations as audit_annotations,
+    AuditBody, AuditClosed, AuditEvent, AuditLevel, AuditLike, AuditNotes, AuditObject, AuditOwn, AuditPlace,
+    AuditPlan, AuditSink, AuditStage, AuditStatus, SecurityEvent, WhenFull, annotations as audit_annotations,
 };
 pub use request::{RequestId, RequestInfo};
 pub use resource::{GroupVersionKind, GroupVersionResource, ResourceInfo, Scope};

@@ -28,6 +28,7 @@ impl Inner {
             return Scope::All;
         }
         let all = self.namespaces.all();
+        let all = &all.facts;
         let mut namespaces: Vec<String> =
             all.keys().filter(|name| self.may(user, verb, name)).cloned().collect();
         namespaces.sort();

@@ -13,7 +13,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use foldhash::fast::RandomState;
 use gantry_audit_api::like::{Own, Ranges};
 use gantry_kube_types::{
-    AuditBody, AuditEvent, AuditLevel, AuditObject, AuditStage, AuditStatus, SecurityEvent, UserInfo,
+    AuditBody, AuditEvent, AuditLevel, AuditObject, AuditOwn, AuditStage, AuditStatus, SecurityEvent,
+    UserInfo,
 };
 use http::{HeaderValue, Uri};
 use jiff::Timestamp;
@@ -21,7 +22,7 @@ use jiff::Timestamp;
 use crate::index::Term;
 use crate::json::{self, Times};
 use crate::line::{self, completed};
-use crate::namespaces::{Facts, Namespaces};
+use crate::namespaces::Namespaces;
 
 /// Kept at most, about two KiB each.
 const KEPT_MAX: usize = 1024;
@@ -37,8 +38,8 @@ pub(crate) struct Alike {
 #[derive(Default)]
 struct Table {
     kept: HashMap<u64, Arc<Kept>, RandomState>,
-    /// Those that the kept records were written with.
-    namespaces: Arc<HashMap<String, Facts>>,
+    /// The version of those that the kept records were written with.
+    namespaces: u64,
 }
 
 /// One record without what is its own.
@@ -48,6 +49,8 @@ pub(crate) struct Kept {
     fixed: [Box<[u8]>; 5],
     /// Without the id's.
     pub(crate) terms: Arc<[Term]>,
+    /// The version of those that it was written with.
+    namespaces: u64,
 }
 
 impl Alike {
@@ -61,26 +64,28 @@ impl Alike {
     pub(crate) fn find(&self, hash: u64, event: &AuditEvent, namespaces: &Namespaces) -> Option<Arc<Kept>> {
         // Whole entries are put in: a panic leaves none half done.
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        let kept = table.kept.get(&hash).filter(|kept| kept.asked.is_of(event))?;
-        namespaces.are(&table.namespaces).then(|| kept.clone())
+        let kept = table.kept.get(&hash).filter(|kept| kept.asked.is_of(event) && kept.is_as_of(namespaces));
+        kept.cloned()
     }
 
-    pub(crate) fn keep(&self, hash: u64, kept: Kept, namespaces: Arc<HashMap<String, Facts>>) {
+    pub(crate) fn keep(&self, hash: u64, kept: Kept) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&table.namespaces, &namespaces) || table.kept.len() >= KEPT_MAX {
-            *table = Table { namespaces, ..Table::default() };
+        if table.namespaces != kept.namespaces || table.kept.len() >= KEPT_MAX {
+            *table = Table { namespaces: kept.namespaces, ..Table::default() };
         }
         table.kept.insert(hash, Arc::new(kept));
     }
 }
 
 impl Kept {
-    /// Of what was written of a plain event, and its terms without the id's. `None`: it has no latency.
+    /// Of what was written of a plain event at this version of the namespaces, and its terms without the id's. `None`:
+    /// it has no latency.
     pub(crate) fn of(
         event: &AuditEvent,
         written: &[u8],
         own: line::Own,
         mut terms: Vec<Term>,
+        namespaces: u64,
     ) -> Option<Self> {
         let line::Own { id, received, completed, latency } = own;
         let latency = latency?;
@@ -94,7 +99,12 @@ impl Kept {
         terms.sort_unstable();
         terms.dedup();
         let fixed = fixed.map(|range| written[range].into());
-        Some(Self { asked: Asked::of(event), fixed, terms: terms.into() })
+        Some(Self { asked: Asked::of(event), fixed, terms: terms.into(), namespaces })
+    }
+
+    /// Would the same be written now?
+    pub(crate) fn is_as_of(&self, namespaces: &Namespaces) -> bool {
+        self.namespaces == namespaces.version()
     }
 
     /// Appends the record of an event that is like the kept one; returns where in it stands what is its own.
@@ -120,12 +130,17 @@ impl Kept {
 
 /// What a record of the event has of its own.
 pub(crate) fn own(event: &AuditEvent) -> Own<'_> {
+    own_of(AuditOwn { id: &event.id, received: event.received, latency: event.latency })
+}
+
+/// The same of what is told of it.
+pub(crate) fn own_of(AuditOwn { id, received, latency }: AuditOwn<'_>) -> Own<'_> {
     Own {
-        id: &event.id,
-        received_us: event.received.as_microsecond(),
-        completed_us: completed(event).as_microsecond(),
+        id,
+        received_us: received.as_microsecond(),
+        completed_us: completed(received, latency).as_microsecond(),
         // A request that takes half a million years is not one.
-        latency_us: event.latency.as_micros() as u64,
+        latency_us: latency.as_micros() as u64,
     }
 }
 

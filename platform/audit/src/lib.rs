@@ -35,6 +35,7 @@ mod watch;
 mod writer;
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 
@@ -42,8 +43,8 @@ use arc_swap::ArcSwap;
 use gantry_base::health::{Health, HealthBoard};
 use gantry_host::Host;
 use gantry_kube_types::{
-    AuditClosed, AuditEvent, AuditPlan, AuditSink, Authorizer, RequestInfo, SecurityEvent, SessionRecorder,
-    UserInfo, WhenFull,
+    AuditClosed, AuditEvent, AuditLike, AuditOwn, AuditPlan, AuditSink, Authorizer, RequestInfo,
+    SecurityEvent, SessionRecorder, UserInfo, WhenFull,
 };
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -76,6 +77,8 @@ pub(crate) struct Inner {
     namespaces: namespaces::Namespaces,
     sessions: sessions::Sessions,
     policy: ArcSwap<Policy>,
+    /// Grows after each change of it.
+    policy_version: AtomicU64,
     authorizer: Arc<dyn Authorizer>,
     health: OnceLock<HealthBoard>,
     readers: Semaphore,
@@ -104,6 +107,7 @@ pub fn build(config: Config, authorizer: Arc<dyn Authorizer>) -> Result<Audit, O
         namespaces: namespaces::Namespaces::default(),
         sessions,
         policy: ArcSwap::from_pointee(policy),
+        policy_version: AtomicU64::new(0),
         authorizer,
         health: OnceLock::new(),
         readers: Semaphore::new(READERS_MAX),
@@ -187,6 +191,7 @@ impl Audit {
     /// Reads the policy file again.
     pub fn reload_policy(&self) -> Result<(), OpenError> {
         self.inner.policy.store(Arc::new(load_policy(&self.inner.config)?));
+        self.inner.policy_version.fetch_add(1, Ordering::Release);
         let event = AuditEvent::security(SecurityEvent::TrailChanged, own_user());
         self.put(event.with("audit.gantry.dev/policy", "reloaded"));
         Ok(())
@@ -251,6 +256,10 @@ impl AuditSink for Inner {
         self.policy.load().plan(user, request)
     }
 
+    fn plans_version(&self) -> Option<u64> {
+        Some(self.policy_version.load(Ordering::Acquire))
+    }
+
     fn when_full(&self) -> WhenFull {
         self.config.when_full
     }
@@ -263,15 +272,92 @@ impl AuditSink for Inner {
         self.queue.reserve().await
     }
 
-    fn commit(&self, event: Box<AuditEvent>) {
+    fn commit(&self, event: Box<AuditEvent>) -> Option<AuditLike> {
         let hash = self.alike.hash(&event);
-        match hash.and_then(|hash| self.alike.find(hash, &event, &self.namespaces)) {
-            Some(kept) => self.queue.commit_like(&event, kept),
-            None => self.queue.commit(event),
+        let Some(kept) = hash.and_then(|hash| self.alike.find(hash, &event, &self.namespaces)) else {
+            self.queue.commit(event);
+            return None;
+        };
+        self.queue.commit_like(kept.clone(), alike::own(&event));
+        Some(AuditLike { event, kept })
+    }
+
+    fn commit_again(&self, like: &AuditLike, own: AuditOwn<'_>) -> bool {
+        let Ok(kept) = like.kept.clone().downcast::<alike::Kept>() else { return false };
+        // Else its record has other parts.
+        let is_plain = !own.id.is_empty() && !own.latency.is_zero();
+        let holds = is_plain && kept.is_as_of(&self.namespaces);
+        if holds {
+            self.queue.commit_like(kept, alike::own_of(own));
         }
+        holds
     }
 
     fn release(&self) {
         self.queue.release(1, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::Duration;
+
+    use gantry_kube_types::{Attributes, AuditPlace, AuditStatus, Decision};
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::namespaces::Facts;
+
+    struct Nobody;
+
+    impl Authorizer for Nobody {
+        fn authorize(&self, _: &Attributes) -> Decision {
+            Decision::NoOpinion(String::new())
+        }
+    }
+
+    /// Asks until the trail keeps the like of it.
+    async fn kept(audit: &Audit, event: &AuditEvent) -> AuditLike {
+        let sink = audit.sink();
+        loop {
+            let place = AuditPlace::take(&sink).await.expect("a place");
+            if let Some(like) = place.put(Box::new(event.clone())) {
+                return like;
+            }
+            audit.flush().await.expect("durable");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_is_the_same_in_its_record_is_told_in_short() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let audit = build(Config::new(directory.path()), Arc::new(Nobody)).expect("a trail");
+        let event = AuditEvent {
+            id: "first".to_owned(),
+            received: Timestamp::now(),
+            latency: Duration::from_micros(9),
+            user: UserInfo::authenticated("acme/alice", &[]),
+            verb: "get".to_owned(),
+            object: gantry_kube_types::AuditObject::new("", "pods", "p").in_namespace("web-dev"),
+            status: AuditStatus { code: 200, ..AuditStatus::default() },
+            ..AuditEvent::default()
+        };
+        let like = tokio::time::timeout(Duration::from_secs(30), kept(&audit, &event)).await.expect("kept");
+        let own = AuditOwn { id: "second", received: event.received, latency: event.latency };
+        let tells = |like: &AuditLike, own: AuditOwn<'_>| {
+            let place = AuditPlace::try_take(&audit.sink()).expect("a place");
+            place.put_again(like, own).is_ok()
+        };
+        assert!(tells(&like, own));
+        assert!(!tells(&like, AuditOwn { latency: Duration::ZERO, ..own }));
+        assert!(!tells(&like, AuditOwn { id: "", ..own }));
+        let others = AuditLike { event: like.event.clone(), kept: Arc::new("another sink's") };
+        assert!(!tells(&others, own));
+        // The record names the project of the namespace.
+        let web = Facts { project: Some("web".to_owned()), sessions: None };
+        audit.inner.namespaces.replace(HashMap::from([("web-dev".to_owned(), web)]));
+        assert!(!tells(&like, own));
+        audit.close().await;
     }
 }

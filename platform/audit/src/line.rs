@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::ops::Range;
+use std::time::Duration;
 
 use gantry_audit_api::record::{Annotations, ObjectRef, Record, Status, Text, User};
 use gantry_kube_types::{AuditBody, AuditEvent, UserInfo, audit_annotations as keys};
@@ -96,10 +97,10 @@ pub(crate) fn write(
     own
 }
 
-/// When the stage of the event was reached.
-pub(crate) fn completed(event: &AuditEvent) -> Timestamp {
-    let latency = SignedDuration::try_from(event.latency).unwrap_or_default();
-    event.received.checked_add(latency).unwrap_or(event.received)
+/// When the stage of an event was reached.
+pub(crate) fn completed(received: Timestamp, latency: Duration) -> Timestamp {
+    let latency = SignedDuration::try_from(latency).unwrap_or_default();
+    received.checked_add(latency).unwrap_or(received)
 }
 
 /// Where the bytes that `write` appends stand.
@@ -119,7 +120,7 @@ fn render(out: &mut Vec<u8>, event: &AuditEvent, record: &Record<'_>, times: &mu
     json::name(out, "requestReceivedTimestamp");
     let received = within(out, |out| times.write(out, event.received));
     json::name(out, "stageTimestamp");
-    let completed = within(out, |out| times.write(out, completed(event)));
+    let completed = within(out, |out| times.write(out, completed(event.received, event.latency)));
     json::name(out, "user");
     render_user(out, &event.user);
     if let Some(user) = &event.impersonated {

@@ -21,34 +21,42 @@ pub(crate) struct Facts {
 
 /// The facts of all of them, replaced whole; readers never wait.
 #[derive(Clone, Default)]
-pub(crate) struct Namespaces(Arc<ArcSwap<HashMap<String, Facts>>>);
+pub(crate) struct Namespaces(Arc<ArcSwap<All>>);
+
+/// As they were at one moment.
+#[derive(Clone, Default)]
+pub(crate) struct All {
+    /// Grows with every change.
+    version: u64,
+    pub(crate) facts: HashMap<String, Facts>,
+}
 
 impl Namespaces {
     pub(crate) fn get(&self, namespace: &str) -> Option<Facts> {
         if namespace.is_empty() {
             return None;
         }
-        self.0.load().get(namespace).cloned()
+        self.0.load().facts.get(namespace).cloned()
     }
 
-    /// Are they these, and unchanged?
-    pub(crate) fn are(&self, these: &Arc<HashMap<String, Facts>>) -> bool {
-        Arc::ptr_eq(&self.0.load(), these)
+    /// As long as it stays, so do the facts.
+    pub(crate) fn version(&self) -> u64 {
+        self.0.load().version
     }
 
-    pub(crate) fn all(&self) -> Arc<HashMap<String, Facts>> {
+    pub(crate) fn all(&self) -> Arc<All> {
         self.0.load_full()
     }
 
-    pub(crate) fn replace(&self, all: HashMap<String, Facts>) {
-        self.0.store(Arc::new(all));
+    pub(crate) fn replace(&self, facts: HashMap<String, Facts>) {
+        self.change(|all| all.clone_from(&facts));
     }
 
     pub(crate) fn change(&self, change: impl Fn(&mut HashMap<String, Facts>)) {
         self.0.rcu(|all| {
-            let mut all = HashMap::clone(all);
-            change(&mut all);
-            all
+            let All { version, mut facts } = All::clone(all);
+            change(&mut facts);
+            All { version: version + 1, facts }
         });
     }
 }

@@ -13,7 +13,7 @@ use gantry_audit_api::like::Own;
 use gantry_kube_types::{AuditClosed, AuditEvent};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
-use crate::alike::{Kept, own};
+use crate::alike::Kept;
 
 /// How long the writer waits for more after the first event of a batch. Records are durable by the second; what is
 /// written in large batches costs half of what it costs in small ones.
@@ -133,9 +133,9 @@ impl Queue {
         self.push(Item::Event(event), held >= self.body_bytes_max / 2 && bytes > 0);
     }
 
-    /// An event into its reserved place, as what it has in common with a kept one, and the rest.
-    pub(crate) fn commit_like(&self, event: &AuditEvent, kept: Arc<Kept>) {
-        let Own { id, received_us, completed_us, latency_us } = own(event);
+    /// An event into its reserved place, as what it has in common with a kept one, and its own.
+    pub(crate) fn commit_like(&self, kept: Arc<Kept>, own: Own<'_>) {
+        let Own { id, received_us, completed_us, latency_us } = own;
         let mut state = self.lock();
         if !state.ended {
             state.ids.push_str(id);

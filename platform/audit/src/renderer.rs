@@ -52,7 +52,7 @@ impl Renderer {
             places.map(|place| std::mem::replace(&mut once[place], *hash)).contains(hash)
         });
         // As of before: what is kept is good for these.
-        let again = again.map(|hash| (hash, namespaces.all()));
+        let again = again.map(|hash| (hash, namespaces.version()));
         let fresh_id = &mut || uuid::Uuid::new_v4().to_string();
         let around = Surroundings { namespaces, session, fresh_id, times };
         let own = line::write(payload, event, around, |record| {
@@ -61,8 +61,8 @@ impl Renderer {
         if let Some((hash, namespaces)) = again {
             let id = terms::of_id(&event.id);
             let others = fresh.begun().iter().copied().filter(|term| *term != id).collect();
-            if let Some(kept) = Kept::of(event, payload, own, others) {
-                known.keep(hash, kept, namespaces);
+            if let Some(kept) = Kept::of(event, payload, own, others, namespaces) {
+                known.keep(hash, kept);
             }
         }
         None

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use gantry_identity_api::{GROUP, Role};
 use gantry_kube_logic::rbac::matching::allows;
-use gantry_kube_types::{Attributes, Authorizer, Decision};
+use gantry_kube_types::{Attributes, Authorizer, Decision, UserInfo};
 
 use crate::authorizer::{IdentityAuthorizer, own_kinds, repository};
 use crate::bootstrap::system_rules;
@@ -41,6 +41,11 @@ impl Authorizer for Narrowed {
         let known = self.world.known(&asked.user);
         let version = self.whole.decisions_version(&asked.user);
         known.decisions.get_or(version, asked, || self.decide(&known.caller, asked))
+    }
+
+    /// Both only grow, and so does their sum.
+    fn decisions_version(&self, user: &UserInfo) -> Option<u64> {
+        Some(self.whole.decisions_version(user)? + self.world.generation())
     }
 }
 

@@ -90,6 +90,11 @@ impl Catalogue {
         repositories
     }
 
+    /// As long as it stays, so does what is known here.
+    pub(crate) fn version(&self) -> u64 {
+        *self.0.generation.borrow()
+    }
+
     pub(crate) fn generation(&self) -> watch::Receiver<u64> {
         self.0.generation.subscribe()
     }
@@ -328,6 +333,14 @@ fn forget<K: Ord>(all: &mut BTreeMap<K, BTreeSet<String>>, key: &K, id: &str) {
         if ids.is_empty() {
             all.remove(key);
         }
+    }
+}
+
+#[cfg(test)]
+impl Catalogue {
+    /// As if a project or a domain had changed.
+    pub(crate) fn touch(&self) {
+        self.change_names(|_| {});
     }
 }
 

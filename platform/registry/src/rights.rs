@@ -54,6 +54,11 @@ impl Authorizer for RepositoryRights {
         };
         self.decide(asked, verb, &facts)
     }
+
+    /// Both only grow, and so does their sum.
+    fn decisions_version(&self, user: &UserInfo) -> Option<u64> {
+        Some(self.inner.decisions_version(user)? + self.catalogue.version())
+    }
 }
 
 fn platform() -> String {
@@ -142,7 +147,7 @@ impl Seen for RepositoryVisibility {
 
     fn generation(&self) -> u64 {
         // Both only grow, and so does their sum.
-        *self.catalogue.generation().borrow() + self.roles.generation()
+        self.catalogue.version() + self.roles.generation()
     }
 
     async fn changed(&self, seen: u64) {
@@ -179,6 +184,23 @@ mod tests {
             };
             if has { Decision::Allow(asked.namespace.clone()) } else { Decision::NoOpinion("no".to_owned()) }
         }
+
+        fn decisions_version(&self, _: &UserInfo) -> Option<u64> {
+            Some(7)
+        }
+    }
+
+    /// Whoever remembers a decision asks whether it may have changed.
+    #[test]
+    fn decisions_are_of_another_version_when_owners_change() {
+        let catalogue = Catalogue::default();
+        let rights = RepositoryRights::new(catalogue.clone(), Arc::new(Roles), false);
+        let version = || rights.decisions_version(&UserInfo::authenticated("web", &[]));
+        let before = version();
+        assert!(before.is_some());
+        assert_eq!(before, version());
+        catalogue.touch();
+        assert_ne!(before, version());
     }
 
     #[test]

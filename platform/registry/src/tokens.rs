@@ -205,6 +205,10 @@ impl Authorizer for NotBeyondRegistry {
         }
         self.0.authorize(attributes)
     }
+
+    fn decisions_version(&self, user: &UserInfo) -> Option<u64> {
+        self.0.decisions_version(user)
+    }
 }
 
 async fn authenticate_password(

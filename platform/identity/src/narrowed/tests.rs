@@ -4,7 +4,7 @@ use gantry_identity_api::{ApplicationCredential, ApplicationCredentialSpec, extr
 use gantry_kube_types::{Attributes, UserInfo};
 
 use super::*;
-use crate::directory::tests::put;
+use crate::directory::tests::{put, show};
 use crate::tenancy::Tenancy;
 use crate::tenancy::tests::{Engine, ask, info, organisations, world};
 
@@ -98,6 +98,23 @@ fn a_credential_is_good_for_its_scope_and_its_roles_alone() {
         let decided = authorizer.authorize(&ask(&user, asked));
         assert_eq!(decided.is_allowed(), want, "{extras:?}: {asked}: {decided:?}");
     }
+}
+
+/// Whoever remembers a decision asks whether it may have changed.
+#[test]
+fn decisions_are_of_another_version_when_something_they_depend_on_changes() {
+    let world = alices_world();
+    let authorizer = Tenancy(world.clone()).wrap(Arc::new(Engine::of(&world)));
+    let alice = info(&world, "alice", TOKEN);
+    let version = || authorizer.decisions_version(&alice).expect("the engine has versions");
+    let mut versions = vec![version()];
+    assert_eq!(versions, [version()]);
+    let role = world.directory.read().roles.get("reader").map(|role| (**role).clone()).expect("it is there");
+    show(&world.directory, role);
+    versions.push(version());
+    world.namespaces.put("web-dev", None);
+    versions.push(version());
+    assert!(versions.is_sorted_by(|one, next| one < next), "{versions:?}");
 }
 
 #[test]

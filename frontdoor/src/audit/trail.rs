@@ -1,145 +1,51 @@
-//! The audit point: what is written down of a request, and when.
-//!
-//! A place in the sink's queue is taken once the caller is known and before anything is decided or done.
-//! From then on the request cannot leave without its record: it is put there before the head of the answer
-//! goes to the client, also when the handler panics, and when the client goes away and the request is
-//! dropped half-way. What goes on for long (watches, logs, exec) has a record when it starts and another
-//! when it ends.
+//! The record of one request, from its beginning to its end.
 
-use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use gantry_kube_types::{
-    Attributes, AuditBody, AuditEvent, AuditLevel, AuditNotes, AuditPlace, AuditPlan, AuditSink, AuditStage,
-    AuditStatus, RequestId, StatusError, UserInfo, WhenFull, audit_annotations,
+    Attributes, AuditBody, AuditEvent, AuditLevel, AuditLike, AuditNotes, AuditPlace, AuditPlan, AuditSink,
+    AuditStage, AuditStatus, StatusError, UserInfo, audit_annotations,
 };
-use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderMap, Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as _;
-use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::connection::{ConnectionTrail, Rest};
+use super::lately::{Again, Question};
 use crate::capture::{Tee, TeeBody, collect};
 use crate::limits::GuardedBody;
-use crate::pipeline::Origin;
 
-const FORWARDED_FOR: &str = "x-forwarded-for";
 /// Refusals name their reason in so many bytes, or it is not read.
 const REFUSAL_BYTES_MAX: u64 = 16 << 10;
 
-/// Where records go, and how much of a body they may hold.
-pub(crate) struct AuditPoint {
-    pub(crate) sink: Arc<dyn AuditSink>,
-    pub(crate) body_bytes_max: usize,
-}
-
-/// When a request came, and what it showed; noted before authentication takes its time and its headers.
-pub(crate) struct Arrival {
-    received: Timestamp,
-    began: Instant,
-    credential: &'static str,
-}
-
-impl Arrival {
-    pub(crate) fn note(headers: &HeaderMap, origin: &Origin) -> Self {
-        Self {
-            received: Timestamp::now(),
-            began: Instant::now(),
-            credential: credential_kind(headers, origin),
-        }
-    }
-}
-
-fn credential_kind(headers: &HeaderMap, origin: &Origin) -> &'static str {
-    let Origin::Network(connection) = origin else { return "in-process" };
-    if headers.contains_key("x-auth-token") {
-        return "token";
-    }
-    let scheme = headers.get(AUTHORIZATION).map(|value| value.as_bytes().split(|b| *b == b' ').next());
-    match scheme {
-        Some(Some(scheme)) if scheme.eq_ignore_ascii_case(b"bearer") => "bearer",
-        Some(Some(scheme)) if scheme.eq_ignore_ascii_case(b"basic") => "password",
-        Some(_) => "other",
-        None if connection.client_certificates.is_empty() => "none",
-        None => "client-certificate",
-    }
-}
-
-impl AuditPoint {
-    /// A place in the queue for a request with this plan; waits for one where the policy says so.
-    pub(crate) async fn place(&self, plan: AuditPlan) -> Result<Option<AuditPlace>, StatusError> {
-        if plan.level == AuditLevel::None {
-            return Ok(None);
-        }
-        if let Some(place) = AuditPlace::try_take(&self.sink) {
-            return Ok(Some(place));
-        }
-        if self.sink.when_full() == WhenFull::Fail {
-            return Err(StatusError::service_unavailable("the audit trail takes no more records just now")
-                .retry_after(1));
-        }
-        let place = AuditPlace::take(&self.sink).await;
-        place.map(Some).map_err(|closed| StatusError::service_unavailable(closed.to_string()))
-    }
-
-    /// Begins the record of a request. Without a place there is none.
-    pub(crate) fn open(
-        &self,
-        plan: AuditPlan,
-        place: Option<AuditPlace>,
-        request: &mut Request<Body>,
-        id: &RequestId,
-        origin: &Origin,
-        arrival: &Arrival,
-    ) -> Trail {
-        let Some(place) = place else { return Trail(None) };
-        let headers = request.headers();
-        let event = AuditEvent {
-            id: id.0.clone(),
-            level: plan.level,
-            received: arrival.received,
-            source: match origin {
-                Origin::Network(connection) => connection.peer.map(|peer| peer.ip()),
-                Origin::InProcess(_) => None,
-            },
-            forwarded_for: headers.get(FORWARDED_FOR).cloned(),
-            user_agent: headers.get(USER_AGENT).cloned(),
-            uri: request.uri().clone(),
-            omit_managed_fields: plan.omit_managed_fields,
-            credential: Cow::Borrowed(arrival.credential),
-            ..AuditEvent::default()
-        };
-        let mut open = Open {
-            event: Box::new(event),
-            room: Room::Place(place),
-            plan,
-            began: arrival.began,
-            sent: Sent::None,
-            body_bytes_max: self.body_bytes_max,
-        };
-        if plan.level >= AuditLevel::Request && !request.body().is_end_stream() {
-            open.watch_body(request);
-        }
-        Trail(Some(Box::new(open)))
-    }
-}
-
 /// The record of one request while it is in the making.
 #[derive(Default)]
-pub(crate) struct Trail(Option<Box<Open>>);
+pub(crate) struct Trail(State);
 
-struct Open {
+#[derive(Default)]
+enum State {
+    #[default]
+    None,
+    /// The same was asked before, and up to now the same came of it.
+    Again(Again),
+    Open(Box<Open>),
+}
+
+pub(crate) struct Open {
     event: Box<AuditEvent>,
     room: Room,
     plan: AuditPlan,
     began: Instant,
     sent: Sent,
     body_bytes_max: usize,
+    /// Where it is one that can be remembered.
+    question: Option<Question>,
 }
 
 /// Where the next record goes.
-enum Room {
+pub(super) enum Room {
     Place(AuditPlace),
     /// The place has been used: another is taken when there is something to record.
     Later(Arc<dyn AuditSink>),
@@ -160,10 +66,42 @@ enum Sent {
     Watched(Arc<Mutex<Tee>>),
 }
 
+impl From<Again> for Trail {
+    fn from(again: Again) -> Self {
+        Self(State::Again(again))
+    }
+}
+
+impl From<Open> for Trail {
+    fn from(open: Open) -> Self {
+        Self(State::Open(Box::new(open)))
+    }
+}
+
 impl Trail {
+    /// All of the record that is in the making.
+    fn open(&mut self) -> Option<&mut Open> {
+        if matches!(self.0, State::Again(_)) {
+            self.0 = self.take().map_or(State::None, State::Open);
+        }
+        if let State::Open(open) = &mut self.0 { Some(open) } else { None }
+    }
+
+    fn take(&mut self) -> Option<Box<Open>> {
+        match std::mem::take(&mut self.0) {
+            State::None => None,
+            State::Again(again) => Some(Box::new(again.whole())),
+            State::Open(open) => Some(open),
+        }
+    }
+
     /// Who asks what; `behind` is who impersonates.
     pub(crate) fn describe(&mut self, asked: Attributes, behind: Option<&UserInfo>) {
-        let Some(open) = &mut self.0 else { return };
+        // The same asks the same.
+        if behind.is_none() && matches!(self.0, State::Again(_)) {
+            return;
+        }
+        let Some(open) = self.open() else { return };
         open.event.describe(asked);
         if let Some(caller) = behind {
             let as_whom = std::mem::replace(&mut open.event.user, caller.clone());
@@ -171,16 +109,37 @@ impl Trail {
         }
     }
 
-    /// What the authoriser said.
-    pub(crate) fn decided(&mut self, allowed: bool, reason: String) {
-        if let Some(open) = &mut self.0 {
-            open.event.decision = Some((allowed, reason));
+    /// Was the same allowed, when decisions were what they are at this version?
+    pub(crate) fn was_allowed(&self, version: Option<u64>) -> bool {
+        matches!(&self.0, State::Again(again) if again.was_allowed(version))
+    }
+
+    /// It was not decided anew, because it would be as before.
+    pub(crate) fn allowed_again(&mut self, version: Option<u64>) {
+        if let State::Again(again) = &mut self.0 {
+            again.allowed(None, version);
+        }
+    }
+
+    /// What the authoriser said, asked at this version of its decisions or a later one.
+    pub(crate) fn decided(&mut self, allowed: bool, reason: String, version: Option<u64>) {
+        if let State::Again(again) = &mut self.0
+            && allowed
+            && again.allowed(Some(&reason), version)
+        {
+            return;
+        }
+        let Some(open) = self.open() else { return };
+        open.event.decision = Some((allowed, reason));
+        if let Some(question) = &mut open.question {
+            question.decisions = version.filter(|_| allowed);
         }
     }
 
     /// The record of the stage before anything is done, where the policy wants it.
     pub(crate) async fn received(&mut self) -> Result<(), StatusError> {
-        let Some(open) = &mut self.0 else { return Ok(()) };
+        // Where it is wanted, nothing is asked again.
+        let State::Open(open) = &mut self.0 else { return Ok(()) };
         if !open.plan.wants(AuditStage::RequestReceived) {
             return Ok(());
         }
@@ -193,7 +152,7 @@ impl Trail {
 
     /// The handler panicked.
     pub(crate) fn panicked(&mut self) {
-        if let Some(open) = &mut self.0 {
+        if let Some(open) = self.open() {
             open.event.stage = AuditStage::Panic;
         }
     }
@@ -204,32 +163,65 @@ impl Trail {
         mut response: Response<Body>,
         error: Option<StatusError>,
         long_running: bool,
-        ending: &Ending,
+        connection: &ConnectionTrail,
     ) -> Response<Body> {
         let notes = response.extensions_mut().remove::<AuditNotes>();
-        let Some(open) = &mut self.0 else { return response };
+        let upgraded = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
+        let goes_on = upgraded || long_running;
+        let is_good = error.is_none() && !goes_on && response.status().as_u16() < 400;
+        if is_good && notes.is_none() && self.finished_again(response.status()) {
+            return response;
+        }
+        let Some(open) = self.open() else { return response };
         open.event.status = AuditStatus { code: response.status().as_u16(), ..AuditStatus::default() };
         if let Some(notes) = notes {
+            // They can differ where the question does not.
+            open.question = None;
             apply(&mut open.event, notes);
         }
-        let upgraded = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
         if let Some(error) = error {
             open.event.status.reason = error.reason;
             open.event.status.message = error.message;
         } else if upgraded || (long_running && response.status().is_success()) {
-            return self.go_on(response, upgraded, ending);
+            return self.go_on(response, upgraded, connection);
         } else {
             response = open.read_answer(response).await;
         }
-        if let Some(open) = self.0.take() {
-            open.complete();
+        if let Some(mut open) = self.take() {
+            let question = open.question.take().filter(|_| is_good);
+            if let (Some(like), Some(question)) = (open.complete(), question) {
+                connection.lately().keep(question, like);
+            }
         }
         response
     }
 
+    /// Records what turned out as it did before. False: it did not, and all of it is still to be recorded.
+    fn finished_again(&mut self, status: StatusCode) -> bool {
+        let again = match std::mem::take(&mut self.0) {
+            State::Again(again) if again.is_as_before(status) => again,
+            other => {
+                self.0 = other;
+                return false;
+            }
+        };
+        match again.complete() {
+            Ok(()) => true,
+            Err(again) => {
+                self.0 = State::Again(again);
+                false
+            }
+        }
+    }
+
     /// The answer goes on for long: one record now, one at its end.
-    fn go_on(mut self, response: Response<Body>, upgraded: bool, ending: &Ending) -> Response<Body> {
-        let Some(mut open) = self.0.take() else { return response };
+    fn go_on(
+        mut self,
+        response: Response<Body>,
+        upgraded: bool,
+        connection: &ConnectionTrail,
+    ) -> Response<Body> {
+        let Some(mut open) = self.take() else { return response };
         let later = Room::Later(open.room.sink().clone());
         let room = std::mem::replace(&mut open.room, later);
         if open.plan.wants(AuditStage::ResponseStarted)
@@ -246,7 +238,7 @@ impl Trail {
         }
         let rest = Rest(Some(open));
         if upgraded {
-            ending.keep(rest);
+            connection.keep(rest);
             return response;
         }
         response.map(|body| GuardedBody::wrap(body, rest))
@@ -256,7 +248,7 @@ impl Trail {
 impl Drop for Trail {
     /// The request was dropped: the client went away, and what the handler had done by then nobody knows.
     fn drop(&mut self) {
-        if let Some(mut open) = self.0.take() {
+        if let Some(mut open) = self.take() {
             open.event.annotations.push((audit_annotations::ABANDONED.into(), "true".to_owned()));
             open.complete();
         }
@@ -264,7 +256,22 @@ impl Drop for Trail {
 }
 
 impl Open {
-    fn watch_body(&mut self, request: &mut Request<Body>) {
+    pub(super) fn new(
+        event: Box<AuditEvent>,
+        room: Room,
+        plan: AuditPlan,
+        began: Instant,
+        body_bytes_max: usize,
+        question: Option<Question>,
+    ) -> Self {
+        Self { event, room, plan, began, sent: Sent::None, body_bytes_max, question }
+    }
+
+    /// Keeps what the request sends, where the policy wants it.
+    pub(super) fn watch_body(&mut self, request: &mut Request<Body>) {
+        if self.plan.level < AuditLevel::Request || request.body().is_end_stream() {
+            return;
+        }
         if !is_object(request.headers()) {
             self.sent = Sent::Opaque;
             return;
@@ -308,16 +315,19 @@ impl Open {
         Response::from_parts(head, body)
     }
 
-    /// Queues the last record of the request.
-    fn complete(mut self) {
+    /// Queues the last record of the request; gives it back where the sink keeps its like.
+    pub(super) fn complete(mut self) -> Option<AuditLike> {
         if !self.plan.wants(self.event.stage) {
-            return;
+            return None;
         }
         self.event.request = self.taken_request();
         self.event.latency = self.began.elapsed();
         match self.room {
             Room::Place(place) => place.put(self.event),
-            Room::Later(sink) => record_later(&sink, *self.event),
+            Room::Later(sink) => {
+                record_later(&sink, *self.event);
+                None
+            }
         }
     }
 }
@@ -326,7 +336,8 @@ impl Open {
 /// the process ends, there is nobody who could write it either.
 fn record_later(sink: &Arc<dyn AuditSink>, event: AuditEvent) {
     if let Some(place) = AuditPlace::try_take(sink) {
-        return place.put(Box::new(event));
+        place.put(Box::new(event));
+        return;
     }
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         let sink = sink.clone();
@@ -366,31 +377,4 @@ fn is_object(headers: &HeaderMap) -> bool {
     let Ok(kind) = kind.to_str() else { return false };
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     kind == PROTOBUF || (kind.ends_with("json") || kind.ends_with("yaml")) && !kind.ends_with("ndjson")
-}
-
-/// Records the end of what went on for long, when it is dropped.
-pub(crate) struct Rest(Option<Box<Open>>);
-
-impl Drop for Rest {
-    fn drop(&mut self) {
-        if let Some(open) = self.0.take() {
-            open.complete();
-        }
-    }
-}
-
-/// What is to happen when a connection ends: it outlives the requests on it, and the upgrade of one.
-#[derive(Clone, Default)]
-pub(crate) struct Ending(Arc<Mutex<Option<Rest>>>);
-
-impl Ending {
-    fn keep(&self, rest: Rest) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(rest);
-    }
-
-    /// The connection is gone.
-    pub(crate) fn ended(&self) {
-        let rest = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(rest);
-    }
 }
