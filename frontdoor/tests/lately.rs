@@ -14,6 +14,7 @@ use http::{Method, Request};
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::task::JoinHandle;
 
 use crate::harness::{Harness, read, request};
 
@@ -108,6 +109,9 @@ impl AuditSink for Sink {
     fn release(&self) {}
 }
 
+/// Path, headers, and the status of the answer.
+type Question = (&'static str, &'static [(&'static str, &'static str)], u16);
+
 /// One connection of alice's.
 enum Connection {
     One(http1::SendRequest<Full<Bytes>>),
@@ -148,7 +152,15 @@ async fn story(protocol: &[u8], sink: Arc<Sink>) {
     let limits = Limits { read_requests_max: 1, ..Limits::default() };
     let harness = Harness::start_audited(limits, Some(sink.clone())).await;
     let mut alice = Connection::open(&harness, protocol).await;
-    let questions: [(&str, &[(&str, &str)], u16); 12] = [
+    the_same_again(&mut alice).await;
+    something_else_comes_of_it(&mut alice).await;
+    rights_and_policies_change(&mut alice, &harness, &sink).await;
+    no_room_and_no_client(alice, protocol, &harness, &sink).await;
+    harness.stop().await;
+}
+
+async fn the_same_again(alice: &mut Connection) {
+    let questions: [Question; 12] = [
         (PODS, &[], 200),
         (PODS, &[("user-agent", "kubectl")], 200),
         (PODS, &[("x-forwarded-for", "10.0.0.1")], 200),
@@ -173,7 +185,9 @@ async fn story(protocol: &[u8], sink: Arc<Sink>) {
             assert_eq!(alice.get(path, headers).await, code, "{path} {headers:?}");
         }
     }
-    // The same question, and something else comes of it; then as before.
+}
+
+async fn something_else_comes_of_it(alice: &mut Connection) {
     let odd: [(&[(&str, &str)], u16); 5] = [
         (&[("x-answer", "404")], 404),
         (&[("x-answer", "201")], 201),
@@ -195,6 +209,9 @@ async fn story(protocol: &[u8], sink: Arc<Sink>) {
         *post.method_mut() = Method::POST;
         assert_eq!(alice.send(post).await, 200);
     }
+}
+
+async fn rights_and_policies_change(alice: &mut Connection, harness: &Harness, sink: &Sink) {
     // Rights end at once, and come back for another reason.
     for (why, code) in [(None, 403), (Some("by another binding"), 200), (Some(""), 200), (Some(""), 200)] {
         harness.rules.change(why);
@@ -211,31 +228,30 @@ async fn story(protocol: &[u8], sink: Arc<Sink>) {
             assert_eq!(alice.get(PODS, &[]).await, 200);
         }
     }
-    // No room, and a client that goes away.
+}
+
+async fn no_room_and_no_client(mut alice: Connection, protocol: &[u8], harness: &Harness, sink: &Sink) {
     let before = sink.count();
+    let other = hangs(Connection::open(harness, protocol).await, harness).await;
+    assert_eq!(alice.get(PODS, &[]).await, 429);
+    other.abort();
+    sink.until(before + 2).await;
+    assert_eq!(alice.get(PODS, &[]).await, 200);
+    hangs(alice, harness).await.abort();
+    sink.until(before + 4).await;
+}
+
+/// Asks what is never answered; comes back when the handler has it.
+async fn hangs(mut connection: Connection, harness: &Harness) -> JoinHandle<u16> {
     let handled = harness.handled();
-    let mut other = Connection::open(&harness, protocol).await;
-    let hanging = tokio::spawn(async move { other.get(PODS, &[("x-answer", "hang")]).await });
+    let hanging = tokio::spawn(async move { connection.get(PODS, &[("x-answer", "hang")]).await });
     let taken = async {
         while harness.handled() == handled {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(PATIENCE, taken).await.expect("the handler has it");
-    assert_eq!(alice.get(PODS, &[]).await, 429);
-    hanging.abort();
-    sink.until(before + 2).await;
-    assert_eq!(alice.get(PODS, &[]).await, 200);
-    let hanging = tokio::spawn(async move { alice.get(PODS, &[("x-answer", "hang")]).await });
-    let taken = async {
-        while harness.handled() < handled + 3 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, taken).await.expect("the handler has it");
-    hanging.abort();
-    sink.until(before + 4).await;
-    harness.stop().await;
+    hanging
 }
 
 #[tokio::test]
