@@ -44,13 +44,17 @@ pub struct Access {
 }
 
 impl Access {
-    /// Opens files, keys and the store. Nothing is served yet.
-    pub async fn open(settings: &Settings, config: EmbeddedConfig) -> anyhow::Result<Self> {
+    /// Opens files, keys and the store. Nothing is served yet. `external_url`: where clients reach the platform.
+    pub async fn open(
+        settings: &Settings,
+        config: EmbeddedConfig,
+        external_url: String,
+    ) -> anyhow::Result<Self> {
         let dirs = &settings.dirs;
         let identity_config = IdentityConfig {
             data: dirs.data.join("identity"),
             keys: dirs.pki(),
-            external_url: config.external_url.clone(),
+            external_url,
             settings: settings.config.identity.clone(),
         };
         let opened = tokio::task::spawn_blocking(move || Identity::open(identity_config));

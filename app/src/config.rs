@@ -38,6 +38,9 @@ impl ConfigFile {
         if let Some(problem) = config.audit.problem() {
             bail!("[audit] {problem}");
         }
+        if let Some(problem) = config.identity.problem() {
+            bail!("[identity] {problem}");
+        }
         gantry_identity::password::PasswordPolicy::new(config.identity.security_compliance.clone())
             .context("[identity.security_compliance]")?;
         Ok(config)
@@ -84,6 +87,10 @@ mod tests {
             (
                 "[identity.security_compliance]\npassword_regex = \"(\"\n",
                 "[identity.security_compliance]: password_regex \"(\" is not understood",
+            ),
+            (
+                "[identity]\nexternal_url = \"https://cloud.example.org/keystone\"\n",
+                "[identity] external_url is \"https://cloud.example.org/keystone\"; it is https:// and a host",
             ),
             ("[audit\n", "line 1: "),
         ] {

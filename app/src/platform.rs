@@ -78,7 +78,7 @@ impl Platform {
 
         report.step("Opening the store ...");
         let config = engine_config(&settings, &addresses, &server, &authority, &tasks);
-        let access = Access::open(&settings, config).await?;
+        let access = Access::open(&settings, config, external_url(&settings, &host)).await?;
         let embedded = &access.embedded;
         let (registry, registry_tokens) = open_registry(&settings, &access, &server, &host, &tasks)?;
         tend_registry(&tasks, &registry);
@@ -229,6 +229,15 @@ fn server_address(listen: SocketAddr) -> String {
     if listen.ip().is_unspecified() { format!("127.0.0.1:{}", listen.port()) } else { listen.to_string() }
 }
 
+/// Where clients reach the platform, from this machine and from others.
+fn external_url(settings: &Settings, host: &HostFacts) -> String {
+    let listen = settings.listen;
+    settings.config.identity.external_url.clone().unwrap_or_else(|| match listen.ip().is_unspecified() {
+        true => format!("https://{}:{}", host.address(), listen.port()),
+        false => format!("https://{listen}"),
+    })
+}
+
 fn record(settings: &Settings, server: &str, addresses: &Addresses) -> InstanceRecord {
     InstanceRecord {
         instance: settings.instance.clone(),
@@ -262,6 +271,7 @@ fn open_registry(
     let (gate, sink) = (access.gate.clone(), access.audit.sink());
     let issuer = Arc::new(gantry_registry::JwtIssuer::open(&settings.dirs.pki().join("registry-token.key"))?);
     let repositories = access.repositories.clone();
+    let identity = access.identity.core().clone();
     let access = gantry_registry::Access {
         authorizer: access.rights.clone(),
         issuer: issuer.clone(),
@@ -273,7 +283,7 @@ fn open_registry(
     let advisories = settings.config.registry.advisories.clone();
     config.advisories = advisories.unwrap_or_else(|| data.join("advisories"));
     config.webhooks_may_reach.clone_from(&settings.config.registry.webhooks_may_reach);
-    config.hosts = registry_hosts(settings.listen, server, host);
+    config.hosts = registry_hosts(settings, server, host);
     config.s3.clone_from(&settings.config.registry.s3);
     config.s3_keys = gantry_registry::AccessKeys::of_environment(gantry_base::settings::environment);
     let registry = gantry_registry::build(config, access, repositories).context("the registry")?;
@@ -282,13 +292,15 @@ fn open_registry(
     if settings.config.registry.scan {
         registry.scan(tasks);
     }
-    Ok((registry, Arc::new(gantry_registry::RegistryTokens(issuer))))
+    let still_good = Arc::new(move |caller: &UserInfo, at| identity.still_good(caller, at));
+    Ok((registry, Arc::new(gantry_registry::RegistryTokens::new(issuer, still_good))))
 }
 
 /// Every `HOST:PORT` that an image may name the registry by.
-fn registry_hosts(listen: SocketAddr, server: &str, host: &HostFacts) -> Vec<String> {
-    let port = listen.port();
-    let mut hosts = clients::names(listen);
+fn registry_hosts(settings: &Settings, server: &str, host: &HostFacts) -> Vec<String> {
+    let port = settings.listen.port();
+    let mut hosts = clients::names(settings.listen);
+    hosts.extend(external_url(settings, host).strip_prefix("https://").map(str::to_owned));
     hosts.push(server.to_owned());
     hosts.push(format!("localhost:{port}"));
     hosts.push(format!("{}:{port}", host.name));
@@ -381,6 +393,14 @@ async fn serve(
     }
     reached_at.sort();
     reached_at.dedup();
+    let external =
+        settings.config.identity.external_url.as_deref().and_then(|url| url.parse::<http::Uri>().ok());
+    if let Some(name) = external.as_ref().and_then(http::Uri::host) {
+        match name.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(address) => reached_at.push(address),
+            Err(_) => names.push(name.to_ascii_lowercase()),
+        }
+    }
     let certificate = authority.server_certificate("front-door", &names, &reached_at)?;
     // The authority goes along: a newcomer's `gantry login` shows its fingerprint before it trusts it.
     let chain = format!("{}\n{}", certificate.certificate_pem.trim_end(), authority.certificate_pem());

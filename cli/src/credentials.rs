@@ -91,7 +91,8 @@ impl Cached {
         Ok(Keystone::new(http_client(self.certificate_authority.as_deref())?, &self.server))
     }
 
-    fn take(&mut self, signed: Signed) {
+    /// Becomes another token of the same user.
+    pub fn take(&mut self, signed: Signed) {
         self.issued_at = signed.body.issued_at;
         self.expires_at = signed.body.expires_at;
         self.token = signed.token;

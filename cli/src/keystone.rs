@@ -277,6 +277,17 @@ impl Keystone {
         signed(send(request).await?).await
     }
 
+    /// A token for others, who verify it by the platform's published keys.
+    pub async fn token_for(
+        &self,
+        token: &Secret<String>,
+        audiences: &[String],
+    ) -> Result<Signed, KeystoneError> {
+        let mut body = auth_request(&[Proof::Token(token.clone())], &Scope::Unscoped);
+        body["auth"]["audiences"] = json!(audiences);
+        self.post_signed("/auth/tokens", &body).await
+    }
+
     /// What the token says of itself; refused where it is not good any more.
     pub async fn validate(&self, token: &Secret<String>) -> Result<TokenBody, KeystoneError> {
         let request = self.request(Method::GET, "/auth/tokens").header("X-Subject-Token", sensitive(token)?);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
@@ -69,11 +69,18 @@ pub(crate) struct Rules {
     changes: AtomicU64,
     /// Why what is allowed is; `None`: nothing is.
     why: Mutex<Option<&'static str>>,
+    /// Alice may no more than act as bob.
+    without_alice: AtomicBool,
 }
 
 impl Rules {
     pub(crate) fn change(&self, why: Option<&'static str>) {
         *self.why.lock().expect("not poisoned") = why;
+        self.changes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn leave_alice_out(&self, out: bool) {
+        self.without_alice.store(out, Ordering::SeqCst);
         self.changes.fetch_add(1, Ordering::SeqCst);
     }
 }
@@ -83,6 +90,10 @@ impl Authorizer for Rules {
         let Some(why) = *self.why.lock().expect("not poisoned") else {
             return Decision::NoOpinion("nothing is allowed any more".to_owned());
         };
+        let is_out = self.without_alice.load(Ordering::SeqCst) && asked.user.username == "alice";
+        if is_out && asked.verb != "impersonate" {
+            return Decision::NoOpinion("not alice".to_owned());
+        }
         let health = !asked.is_resource_request && asked.path.starts_with("/healthz");
         let allowed = match asked.user.username.as_str() {
             "alice" => match asked.verb.as_str() {

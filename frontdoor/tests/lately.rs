@@ -1,5 +1,6 @@
 //! What a connection asked before is recorded in short, and the records say what they would say otherwise.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -219,6 +220,20 @@ async fn rights_and_policies_change(alice: &mut Connection, harness: &Harness, s
             assert_eq!(alice.get(PODS, &[]).await, code, "{why:?}");
         }
     }
+    // What somebody may as whom they act is not theirs, though it be for the same reason.
+    let as_bob: &[(&str, &str)] = &[("impersonate-user", "bob")];
+    for (out, headers, code) in
+        [(false, &[][..], 200), (true, as_bob, 200), (true, &[], 403), (false, &[], 200)]
+    {
+        harness.rules.leave_alice_out(out);
+        for _ in 0..3 {
+            assert_eq!(alice.get("/healthz", headers).await, code, "{out} {headers:?}");
+        }
+    }
+    harness.rules.leave_alice_out(true);
+    assert_eq!(alice.get("/healthz", as_bob).await, 200);
+    assert_eq!(alice.get("/healthz", &[]).await, 403);
+    harness.rules.leave_alice_out(false);
     // What the sink keeps is not good any more, and the policy wants more or less.
     sink.epoch.fetch_add(1, Ordering::SeqCst);
     for bodies in [false, true, false] {
@@ -270,4 +285,48 @@ async fn records_say_the_same_whether_it_was_asked_before_or_not() {
         assert!(again >= 30, "{again} of {all} in short");
         assert_eq!(whole.again.load(Ordering::SeqCst), 0);
     }
+}
+
+/// Requests of one connection at once share what is remembered.
+#[tokio::test]
+async fn each_of_many_at_once_has_its_record() {
+    const EACH: usize = 60;
+    let sink = Arc::new(Sink::default());
+    let harness = Harness::start_audited(Limits::default(), Some(sink.clone())).await;
+    let connection = Connection::open(&harness, b"h2").await;
+    let Connection::Two(sender, authority) = connection else { panic!("it is HTTP/2") };
+    let questions: [(&str, u16); 3] = [("", 200), ("404", 404), ("204", 204)];
+    for _ in 0..3 {
+        let asked = (0..EACH).flat_map(|_| questions).map(|(answer, code)| {
+            let mut connection = Connection::Two(sender.clone(), authority.clone());
+            async move {
+                let headers: &[(&str, &str)] = if answer.is_empty() { &[] } else { &[("x-answer", answer)] };
+                assert_eq!(connection.get(PODS, headers).await, code);
+            }
+        });
+        futures::future::join_all(asked).await;
+    }
+    let events = sink.events.lock().expect("not poisoned").clone();
+    let ids: HashSet<&str> = events.iter().map(|event| event.id.as_str()).collect();
+    assert_eq!((events.len(), ids.len()), (9 * EACH, 9 * EACH));
+    for (_, code) in questions {
+        assert_eq!(events.iter().filter(|event| event.status.code == code).count(), 3 * EACH, "{code}");
+    }
+    assert!(sink.again.load(Ordering::SeqCst) > 0);
+    harness.stop().await;
+}
+
+/// A head may be long, and connections are many.
+#[tokio::test]
+async fn long_questions_are_not_remembered() {
+    let sink = Arc::new(Sink::default());
+    let harness = Harness::start_audited(Limits::default(), Some(sink.clone())).await;
+    let mut alice = Connection::open(&harness, b"http/1.1").await;
+    for (path, again) in [(format!("{PODS}?a={}", "x".repeat(2000)), 0), (format!("{PODS}?a=x"), 3)] {
+        for _ in 0..5 {
+            assert_eq!(alice.get(&path, &[]).await, 200);
+        }
+        assert_eq!(sink.again.load(Ordering::SeqCst), again);
+    }
+    harness.stop().await;
 }

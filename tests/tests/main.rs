@@ -44,4 +44,5 @@ mod tenancy;
 mod tour;
 mod tour_edit;
 mod tour_streams;
+mod upstream_clusters;
 mod workloads;

@@ -351,6 +351,21 @@ fn robots_do_what_their_credential_says_until_it_is_revoked() {
     assert_eq!(status, "200", "{body}");
     assert!(!body.contains("refresh_token"), "{body}");
 
+    // What was handed out for a token ends with it, and nobody else's.
+    let pulls_of = |token: &str| {
+        let (status, body) = stage.ask(&["-H", &format!("Authorization: Bearer {token}")], scope);
+        assert_eq!(status, "200", "{body}");
+        let handed: Value = serde_json::from_str(&body).expect("JSON");
+        format!("Authorization: Bearer {}", handed["token"].as_str().expect("a token"))
+    };
+    let own = alice.gantry(&["token", "--raw"]).ok();
+    let handed = pulls_of(own.trim());
+    let asks = |header: &str| stage.ask(&["-H", header], "/v2/acme/web/front/manifests/1").0;
+    assert_eq!(asks(&handed), "200");
+    alice.gantry(&["logout"]).ok();
+    assert_eq!((asks(&handed).as_str(), asks(&header).as_str()), ("401", "200"));
+    alice.login(&stage.gantry, &[]).ok();
+
     // Revoked: neither the credential nor a token made with it.
     alice.gantry(&["application-credential", "delete", "pusher"]).ok();
     assert_eq!(pulls("/v2/acme/web/front/manifests/1"), "401");

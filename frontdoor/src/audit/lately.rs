@@ -22,8 +22,11 @@ use tokio::time::Instant;
 use super::FORWARDED_FOR;
 use super::trail::{Open, Room};
 
-/// Questions that are remembered of a connection, three KiB each.
+/// Questions that are remembered of a connection, four KiB each at most.
 const QUESTIONS_MAX: usize = 4;
+/// A question with a longer path and headers is not remembered: a head may have 64 KiB, and there are thousands of
+/// connections.
+const TEXT_BYTES_MAX: usize = 1024;
 /// The version of a decision that was not made.
 const NEVER: u64 = u64::MAX;
 
@@ -92,7 +95,7 @@ impl Lately {
 
     /// Remembers a question to which the answer was good, in the place of an older one.
     pub(super) fn keep(&self, question: Question, mut like: AuditLike) {
-        if own_memory(&mut like.event).is_none() {
+        if text_bytes(&like.event) > TEXT_BYTES_MAX || own_memory(&mut like.event).is_none() {
             return;
         }
         let decisions = AtomicU64::new(question.decisions.unwrap_or(NEVER));
@@ -114,6 +117,13 @@ impl Lately {
 fn has(headers: &HeaderMap, event: &AuditEvent) -> bool {
     headers.get(USER_AGENT) == event.user_agent.as_ref()
         && headers.get(FORWARDED_FOR) == event.forwarded_for.as_ref()
+}
+
+/// Of what a client can make long; the object's names are parts of the path.
+fn text_bytes(event: &AuditEvent) -> usize {
+    let headers = [&event.user_agent, &event.forwarded_for].into_iter().flatten();
+    let path = event.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    path + headers.map(HeaderValue::len).sum::<usize>()
 }
 
 /// Lets go of the memory of the request, of which the event holds a small part.

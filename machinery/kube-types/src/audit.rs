@@ -438,7 +438,7 @@ pub struct AuditOwn<'a> {
 /// `reserve` and `commit` come in pairs: use [`AuditPlace`] or [`AuditSink::record`].
 #[async_trait::async_trait]
 pub trait AuditSink: Send + Sync {
-    /// What the policy wants of a request; asked once per request, never waits.
+    /// What the policy wants of a request; asked once per request at most, never waits.
     fn plan(&self, user: &UserInfo, request: &RequestInfo) -> AuditPlan;
 
     /// While this number stays, a request of the same user has the same plan. `None`: each has to be asked for.

@@ -250,19 +250,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_know_the_rules_does_not_know_the_credential() {
+    async fn who_cannot_narrow_a_caller_does_not_know_narrowed_ones() {
         let platform = platform();
-        for (credential, elsewhere, want) in
-            [("ci", false, true), ("ci", true, false), ("gone", true, false), ("free", true, true)]
-        {
+        let project = TokenScope::Project { id: "web".to_owned(), domain: "acme".to_owned() };
+        let whole = platform.token("alice", TokenScope::Unscoped);
+        let few = NewToken { roles: Some(vec!["reader".to_owned()]), ..platform.new_token("alice") };
+        for (what, token, elsewhere, want) in [
+            ("whole", whole.clone(), false, true),
+            ("whole", whole, true, true),
+            ("ci", token(&platform, "ci"), false, true),
+            ("ci", token(&platform, "ci"), true, false),
+            ("gone", token(&platform, "gone"), true, false),
+            ("free", token(&platform, "free"), true, false),
+            ("of a project", platform.token("alice", project), true, false),
+            ("of few roles", platform.made(few), true, false),
+        ] {
             let core = platform.core.clone();
             let knows =
                 if elsewhere { TokenAuthenticator::elsewhere(core) } else { TokenAuthenticator::new(core) };
             let mut headers = HeaderMap::new();
-            let value = format!("Bearer {}", token(&platform, credential));
+            let value = format!("Bearer {token}");
             headers.insert("authorization", value.parse().expect("a header"));
             let known = knows.authenticate(&headers, &Default::default()).await;
-            assert_eq!(known.is_ok_and(|user| user.is_some()), want, "{credential} elsewhere: {elsewhere}");
+            assert_eq!(known.is_ok_and(|user| user.is_some()), want, "{what} elsewhere: {elsewhere}");
         }
     }
 }

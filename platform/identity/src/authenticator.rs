@@ -9,7 +9,6 @@ use gantry_kube_types::{Authenticator, ConnectionInfo, Memory, StatusError, User
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use crate::access_rules::has_rules;
 use crate::core::Core;
 use crate::errors::IdentityError;
 use crate::login::{CredentialRef, LoginRequest, Method, Origin, ScopeRequest, UserRef};
@@ -39,15 +38,14 @@ impl TokenAuthenticator {
         Self { core, elsewhere: false }
     }
 
-    /// For TokenReviews: who asks cannot hold a credential to its access rules, so a token of such a credential is
-    /// not known there.
+    /// For TokenReviews: who asks takes the caller for all that the user is. A token that is good for less (for one
+    /// project, for some roles, by an application credential) is not known there.
     pub fn elsewhere(core: Arc<Core>) -> Self {
         Self { core, elsewhere: true }
     }
 
     fn knows(&self, session: &Session) -> bool {
-        let credential = session.claims.application_credential.as_deref();
-        !self.elsewhere || !credential.is_some_and(|id| has_rules(&self.core.directory.read(), id))
+        !self.elsewhere || session.is_whole()
     }
 }
 
@@ -121,7 +119,7 @@ impl Authenticator for PasswordAuthenticator {
             None if !name.contains('/') => return Ok(None),
             None => (Method::Password { user: UserRef::parse(&name), password }, ScopeRequest::Unscoped),
         };
-        let request = LoginRequest { methods: vec![method], scope, receipt: None };
+        let request = LoginRequest { methods: vec![method], scope, ..LoginRequest::default() };
         let origin = Origin { connection: connection.clone(), request: String::new() };
         match self.0.login(request, &origin).await {
             Ok(issued) => Ok(Some(issued.session.info.clone())),

@@ -20,7 +20,7 @@ use crate::password::{
     SecurityCompliance,
 };
 use crate::providers::Providers;
-use crate::revocation::{Cause, Event, RevocationConfig, Revocations, Target};
+use crate::revocation::{Cause, Event, Facts, RevocationConfig, Revocations, Target};
 use crate::session::Session;
 use crate::sessions::{Last, Sessions, Versions};
 use crate::token::{Checks, Claims, Tokens, TokensConfig};
@@ -40,11 +40,30 @@ pub struct Settings {
     pub security_compliance: SecurityCompliance,
     pub lockout: LockoutSettings,
     pub hashing: HasherSettings,
-    /// How long a token lives, in seconds.
+    /// Where clients reach the platform, `https://cloud.example.org`: in the catalogue and as the tokens' issuer.
+    /// Absent: this machine's address.
+    pub external_url: Option<String>,
+    /// How long a token lives, in seconds. Absent: four hours; more than a day is a day.
     pub token_lifetime_seconds: Option<u64>,
     /// For how long a service can still read a token that has expired, in seconds: Keystone's
     /// `[token] allow_expired_window`. Absent: two days.
     pub allow_expired_window_seconds: Option<u64>,
+}
+
+impl Settings {
+    /// Why they cannot be used.
+    pub fn problem(&self) -> Option<String> {
+        let url = self.external_url.as_deref()?;
+        let parsed = url.parse::<http::Uri>().ok();
+        let is_root = |uri: &http::Uri| {
+            uri.scheme_str() == Some("https") && uri.host().is_some() && matches!(uri.path(), "" | "/")
+        };
+        let good =
+            parsed.as_ref().is_some_and(|uri| is_root(uri) && uri.query().is_none()) && !url.ends_with('/');
+        (!good).then(|| {
+            format!("external_url is {url:?}; it is https:// and a host, with a port where that is not 443")
+        })
+    }
 }
 
 /// Where things are.
@@ -161,6 +180,16 @@ impl Core {
         let checks = Checks { expired_for: window.min(ALLOW_EXPIRED), ..Checks::at(now) };
         let claims = self.tokens.verify(token, checks).map_err(|_| IdentityError::Unauthorized)?;
         self.session(claims, now).ok_or(IdentityError::Unauthorized)
+    }
+
+    /// Is the token still good that the caller came with, for a service that handed out something of its own for it at
+    /// that time? Of callers who are none of ours it cannot be said: true.
+    pub fn still_good(&self, caller: &UserInfo, issued_at: Timestamp) -> bool {
+        let state = self.directory.read();
+        let project = |id: &str| state.projects.get(id).map(|project| project.spec.domain.as_str());
+        let Some(facts) = Facts::of_caller(caller, issued_at, project) else { return true };
+        let active = state.users.get(facts.user).is_some_and(|user| state.user_active(user));
+        active && self.revocations.find(&facts).is_none()
     }
 
     /// The session of verified claims, unless they are revoked or their user or scope is gone.

@@ -103,6 +103,13 @@ impl Session {
         })
     }
 
+    /// Is the token good for all that its user may?
+    pub(crate) fn is_whole(&self) -> bool {
+        self.claims.scope == TokenScope::Unscoped
+            && self.claims.roles.is_none()
+            && !is_delegated(&self.claims)
+    }
+
     /// The platform's administrators by certificate (`system:masters`), who are no users of identity: everything is
     /// theirs to do, and nothing is theirs. `None`: the caller is none of them.
     pub fn of_master(state: &State, caller: &UserInfo, now: Timestamp) -> Option<Self> {
@@ -262,6 +269,15 @@ fn user_info(
     put(extra::DOMAIN, vec![user.spec.domain.clone()]);
     put(extra::METHOD, claims.methods.clone());
     put(extra::TOKEN_ID, vec![claims.id.clone()]);
+    if let Some(chain) = &claims.chain {
+        put(extra::TOKEN_CHAIN, vec![chain.clone()]);
+    }
+    if let Some(federation) = &claims.federation {
+        put(extra::PROVIDER, vec![federation.provider.clone()]);
+    }
+    if let Some(oauth) = &claims.oauth {
+        put(extra::OAUTH, vec![oauth.consumer.clone(), oauth.access_token.clone()]);
+    }
     match scope {
         None => {}
         Some(Target::System) => put(extra::SYSTEM, vec!["all".to_owned()]),

@@ -101,6 +101,11 @@ impl Catalogue {
 
     fn change_names(&self, change: impl FnOnce(&mut Names)) {
         change(&mut self.0.names.write().unwrap_or_else(PoisonError::into_inner));
+        self.changed();
+    }
+
+    /// Something that is known here is known otherwise: upstreams, which say who sees what is below their prefixes.
+    pub(crate) fn changed(&self) {
         self.0.generation.send_modify(|generation| *generation += 1);
     }
 
@@ -333,14 +338,6 @@ fn forget<K: Ord>(all: &mut BTreeMap<K, BTreeSet<String>>, key: &K, id: &str) {
         if ids.is_empty() {
             all.remove(key);
         }
-    }
-}
-
-#[cfg(test)]
-impl Catalogue {
-    /// As if a project or a domain had changed.
-    pub(crate) fn touch(&self) {
-        self.change_names(|_| {});
     }
 }
 

@@ -56,7 +56,9 @@ pub use routes::PATHS;
 pub use seed::SeedError;
 pub use signatures::Signatures;
 pub use store::{AccessKeys, Checked, Collected, Collecting, Problem, S3Settings};
-pub use tokens::{JwtIssuer, NotBeyondRegistry, PasswordIsToken, RegistryTokens, Scope, TokenIssuer};
+pub use tokens::{
+    Bearer, JwtIssuer, NotBeyondRegistry, PasswordIsToken, RegistryTokens, Scope, StillGood, TokenIssuer,
+};
 
 /// A cheap handle on one registry.
 #[derive(Clone)]

@@ -199,7 +199,7 @@ mod tests {
         let before = version();
         assert!(before.is_some());
         assert_eq!(before, version());
-        catalogue.touch();
+        catalogue.changed();
         assert_ne!(before, version());
     }
 

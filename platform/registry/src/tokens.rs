@@ -15,6 +15,7 @@ use gantry_kube_types::{
 };
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::Registry;
@@ -83,13 +84,25 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Makes tokens and recognises its own: here [`JwtIssuer`], later the identity component.
+/// Who came with a token, and when it was made for them.
+pub struct Bearer {
+    pub user: UserInfo,
+    pub issued_at: Timestamp,
+}
+
+/// Makes tokens and recognises its own: here [`JwtIssuer`].
 pub trait TokenIssuer: Send + Sync {
-    /// A token for `user` that is good for `scopes` only.
-    fn issue(&self, user: &UserInfo, scopes: &[Scope], lifetime: Duration) -> Result<String, StatusError>;
+    /// A token for `user` that is good for `scopes` only. It counts as made when they began to prove who they are.
+    fn issue(
+        &self,
+        user: &UserInfo,
+        scopes: &[Scope],
+        issued_at: Timestamp,
+        lifetime: Duration,
+    ) -> Result<String, StatusError>;
 
     /// `Ok(None)`: no token of this issuer. `Err`: one of it that is forged or too old.
-    fn authenticate(&self, token: &str) -> Result<Option<UserInfo>, StatusError>;
+    fn authenticate(&self, token: &str) -> Result<Option<Bearer>, StatusError>;
 }
 
 /// JSON Web Tokens signed with a key of its own (HS256).
@@ -106,6 +119,9 @@ struct Claims {
     aud: String,
     iat: u64,
     exp: u64,
+    /// `iat` to the microsecond: what is revoked was made before, also within a second.
+    #[serde(default)]
+    iat_us: i64,
     user: UserInfo,
     scopes: Vec<String>,
 }
@@ -124,8 +140,14 @@ impl JwtIssuer {
 }
 
 impl TokenIssuer for JwtIssuer {
-    fn issue(&self, user: &UserInfo, scopes: &[Scope], lifetime: Duration) -> Result<String, StatusError> {
-        let now = jiff::Timestamp::now().as_second().unsigned_abs();
+    fn issue(
+        &self,
+        user: &UserInfo,
+        scopes: &[Scope],
+        issued_at: Timestamp,
+        lifetime: Duration,
+    ) -> Result<String, StatusError> {
+        let now = issued_at.as_second().unsigned_abs();
         let mut user = user.clone();
         user.extra.remove(SCOPES_KEY);
         let claims = Claims {
@@ -133,6 +155,7 @@ impl TokenIssuer for JwtIssuer {
             aud: AUDIENCE.to_owned(),
             iat: now,
             exp: now + lifetime.as_secs(),
+            iat_us: issued_at.as_microsecond(),
             user,
             scopes: scopes.iter().map(Scope::to_string).collect(),
         };
@@ -141,7 +164,7 @@ impl TokenIssuer for JwtIssuer {
         jsonwebtoken::encode(&header, &claims, &self.signing).map_err(StatusError::internal)
     }
 
-    fn authenticate(&self, token: &str) -> Result<Option<UserInfo>, StatusError> {
+    fn authenticate(&self, token: &str) -> Result<Option<Bearer>, StatusError> {
         let ours = jsonwebtoken::decode_header(token).is_ok_and(|h| h.kid.as_ref() == Some(&self.key_id));
         if !ours {
             return Ok(None);
@@ -155,12 +178,26 @@ impl TokenIssuer for JwtIssuer {
             .claims;
         let mut user = claims.user;
         user.extra.insert(SCOPES_KEY.to_owned(), claims.scopes);
-        Ok(Some(user))
+        let issued_at = Timestamp::from_microsecond(claims.iat_us).unwrap_or_default();
+        Ok(Some(Bearer { user, issued_at }))
     }
 }
 
-/// The front door's authenticator for registry tokens.
-pub struct RegistryTokens(pub Arc<dyn TokenIssuer>);
+/// Is it still good what somebody came with, to whom a token was handed out at this time?
+pub type StillGood = Arc<dyn Fn(&UserInfo, Timestamp) -> bool + Send + Sync>;
+
+/// The front door's authenticator for registry tokens. One that was handed out for something that is revoked meanwhile
+/// is as little worth.
+pub struct RegistryTokens {
+    issuer: Arc<dyn TokenIssuer>,
+    still_good: StillGood,
+}
+
+impl RegistryTokens {
+    pub fn new(issuer: Arc<dyn TokenIssuer>, still_good: StillGood) -> Self {
+        Self { issuer, still_good }
+    }
+}
 
 #[async_trait::async_trait]
 impl Authenticator for RegistryTokens {
@@ -170,7 +207,8 @@ impl Authenticator for RegistryTokens {
         _: &ConnectionInfo,
     ) -> Result<Option<UserInfo>, StatusError> {
         let Some(token) = credential(headers, "bearer ") else { return Ok(None) };
-        self.0.authenticate(token)
+        let Some(Bearer { user, issued_at }) = self.issuer.authenticate(token)? else { return Ok(None) };
+        if (self.still_good)(&user, issued_at) { Ok(Some(user)) } else { Err(StatusError::unauthorized()) }
     }
 }
 
@@ -259,6 +297,7 @@ async fn grant_holder(
 
 /// `GET /token?service=…&scope=…` and `POST /token` (OAuth 2 form).
 pub(crate) async fn serve(registry: &Registry, request: Request<Body>) -> Result<Response, ApiError> {
+    let began = Timestamp::now();
     let known = request.extensions().get::<UserInfo>().cloned().unwrap_or_else(UserInfo::anonymous);
     let connection = request.extensions().get::<ConnectionInfo>().cloned().unwrap_or_default();
     let bad = |message: &str| {
@@ -297,7 +336,7 @@ pub(crate) async fn serve(registry: &Registry, request: Request<Body>) -> Result
     let asked = fields.iter().filter(|(name, _)| name == "scope").flat_map(|(_, value)| value.split(' '));
     let scopes: Vec<Scope> =
         asked.take(SCOPES_MAX).filter_map(|s| s.parse::<Scope>().ok()?.granted(access, &user)).collect();
-    let token = access.issuer.issue(&user, &scopes, LIFETIME).map_err(|error| {
+    let token = access.issuer.issue(&user, &scopes, began, LIFETIME).map_err(|error| {
         tracing::error!(?error, "a registry token could not be made");
         ApiError::new(ErrorCode::Unknown)
     })?;
@@ -305,7 +344,7 @@ pub(crate) async fn serve(registry: &Registry, request: Request<Body>) -> Result
         "token": token,
         "access_token": token,
         "expires_in": LIFETIME.as_secs(),
-        "issued_at": jiff::Timestamp::now().to_string(),
+        "issued_at": began.to_string(),
     });
     if let Some(refresh_token) = refresh_token {
         answer["refresh_token"] = refresh_token.into();
@@ -353,6 +392,28 @@ mod tests {
         fn authorize(&self, _: &Attributes) -> Decision {
             Decision::Allow(String::new())
         }
+    }
+
+    #[tokio::test]
+    async fn a_token_for_what_is_not_good_any_more_is_not_good() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let issuer = Arc::new(JwtIssuer::open(&directory.path().join("key")).expect("a key"));
+        let now = Timestamp::now();
+        let alice = UserInfo::authenticated("acme/alice", &[]);
+        let token = issuer.issue(&alice, &[], now, LIFETIME).expect("a token");
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).expect("plain"));
+        let ask = async |still_good: StillGood| {
+            let door = RegistryTokens::new(issuer.clone(), still_good);
+            door.authenticate(&headers, &ConnectionInfo::default()).await
+        };
+        let asked = ask(Arc::new(move |user, at| {
+            assert_eq!(user.username, "acme/alice");
+            at.as_microsecond() == now.as_microsecond()
+        }));
+        assert!(asked.await.expect("good").is_some());
+        let refused = ask(Arc::new(|_, _| false)).await.expect_err("revoked");
+        assert_eq!(refused.code, 401);
     }
 
     #[test]

@@ -10,11 +10,15 @@ use crate::credentials::{TokenCache, exec_credential};
 #[command(after_help = "\
 Examples:
   gantry token                    an ExecCredential, as kubectl reads it
+  gantry token --audience prod    the same for the cluster \"prod\", which takes this platform as its OpenID issuer
   curl -H \"X-Auth-Token: $(gantry token --raw)\" https://SERVER/identity/v3/users")]
 pub struct TokenArgs {
     /// Print the token alone
     #[arg(long)]
     raw: bool,
+    /// For others than this platform, who take it as their OpenID issuer: their client id. Good for an hour
+    #[arg(long, value_name = "NAME")]
+    audience: Vec<String>,
     /// Print an ExecCredential of client.authentication.k8s.io/v1 (this is what is printed anyway)
     #[arg(long, conflicts_with = "raw")]
     exec_credential: bool,
@@ -26,7 +30,11 @@ pub struct TokenArgs {
 pub async fn run(arguments: TokenArgs, flags: &ClientFlags) -> anyhow::Result<()> {
     let cache = TokenCache::of_user()?;
     let now = Timestamp::now();
-    let cached = cache.fresh(&context_of(flags, &cache)?, now).await?;
+    let mut cached = cache.fresh(&context_of(flags, &cache)?, now).await?;
+    if !arguments.audience.is_empty() {
+        let signed = cached.keystone()?.token_for(&cached.token, &arguments.audience).await?;
+        cached.take(signed);
+    }
     if arguments.raw {
         println!("{}", cached.token.expose());
     } else {

@@ -1,8 +1,10 @@
 //! Client certificates: the subject's common name is the user, its organisations are the groups.
 
+use std::sync::Arc;
+
 use gantry_kube_types::{Authenticator, ConnectionInfo, StatusError, UserInfo};
 use http::HeaderMap;
-use x509_parser::certificate::X509Certificate;
+use x509_parser::certificate::{Validity, X509Certificate};
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 
@@ -19,22 +21,44 @@ impl Authenticator for ClientCertificates {
         connection: &ConnectionInfo,
     ) -> Result<Option<UserInfo>, StatusError> {
         let Some(leaf) = connection.client_certificates.first() else { return Ok(None) };
-        identity(leaf).map(Some).map_err(|reason| {
+        let known = match connection.memory.get::<Subject>() {
+            Some(known) => Ok(known),
+            None => Subject::of(leaf).map(Arc::new),
+        };
+        let valid = known.and_then(|known| if known.is_valid() { Ok(known) } else { Err(OUTDATED) });
+        let subject = valid.map_err(|reason| {
             tracing::debug!(reason, "client certificate refused");
             StatusError::unauthorized()
-        })
+        })?;
+        connection.memory.keep(subject.clone());
+        Ok(Some(subject.user.clone()))
     }
 }
 
-fn identity(der: &[u8]) -> Result<UserInfo, &'static str> {
-    let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| "it is not a certificate")?;
-    if !rest.is_empty() {
-        return Err("bytes follow the certificate");
+const OUTDATED: &str = "it is not valid at this time";
+
+/// What a leaf says. A connection has one for as long as it lives, so it is read once.
+struct Subject {
+    user: UserInfo,
+    validity: Validity,
+}
+
+impl Subject {
+    fn of(der: &[u8]) -> Result<Self, &'static str> {
+        let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| "it is not a certificate")?;
+        if !rest.is_empty() {
+            return Err("bytes follow the certificate");
+        }
+        Ok(Self { user: identity(&certificate)?, validity: certificate.validity().clone() })
     }
-    if !certificate.validity().is_valid() {
-        return Err("it is not valid at this time");
+
+    fn is_valid(&self) -> bool {
+        self.validity.is_valid()
     }
-    if !is_for_clients(&certificate) {
+}
+
+fn identity(certificate: &X509Certificate<'_>) -> Result<UserInfo, &'static str> {
+    if !is_for_clients(certificate) {
         return Err("it is not for client authentication");
     }
     let mut names = certificate.subject().iter_common_name();

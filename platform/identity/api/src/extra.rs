@@ -16,6 +16,12 @@ pub const ROLES: &str = "identity.gantry.dev/roles";
 pub const METHOD: &str = "identity.gantry.dev/method";
 /// The token's own id (`jti`), by which it is revoked.
 pub const TOKEN_ID: &str = "identity.gantry.dev/token-id";
+/// The id of the first token of a chain, where this one was got with another.
+pub const TOKEN_CHAIN: &str = "identity.gantry.dev/token-chain";
+/// The identity provider that the user came by.
+pub const PROVIDER: &str = "identity.gantry.dev/provider";
+/// Ids of the OAuth consumer and access token that the token was made with.
+pub const OAUTH: &str = "identity.gantry.dev/oauth";
 /// Id of the trust the token was made with.
 pub const TRUST: &str = "identity.gantry.dev/trust";
 /// Id of the application credential the token was made with.

@@ -190,7 +190,8 @@ async fn signed_in(visit: &Visit, built: &Built, user: &ExternalUser, attempt: A
         }
     };
     let method = Method::Federated { user: shadow.id(), protocol: built.protocol() };
-    let request = LoginRequest { methods: vec![method], scope: ScopeRequest::Unscoped, receipt: None };
+    let request =
+        LoginRequest { methods: vec![method], scope: ScopeRequest::Unscoped, ..LoginRequest::default() };
     let issued = visit.core.login(request, &visit.origin).await?;
     answer(visit, StatusCode::CREATED, &issued.session, &issued.token)
 }

@@ -19,11 +19,13 @@ use crate::core::Core;
 use crate::directory::table::Entry;
 use crate::errors::IdentityError;
 use crate::session::Session;
-use crate::token::{Checks, Federation, NewToken};
+use crate::token::{Checks, Federation, NewToken, Profile};
 
 /// Who a receipt of an incomplete sign-in is for: nobody but the next sign-in.
 const RECEIPT_AUDIENCE: &str = "gantry-receipt";
 const RECEIPT_LIFETIME: SignedDuration = SignedDuration::from_mins(5);
+/// Of a token for others: they do not ask us whether it is revoked.
+const ELSEWHERE_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
 
 /// A new token.
 pub struct Issued {
@@ -40,6 +42,14 @@ pub(crate) struct Proof {
     /// The session of a token that was shown: the new token lives no longer, and keeps its chain.
     pub(crate) token: Option<Arc<Session>>,
     pub(crate) application_credential: Option<String>,
+}
+
+impl Proof {
+    /// Is what was shown good for less than the user is?
+    fn is_narrow(&self) -> bool {
+        self.application_credential.is_some()
+            || self.token.as_ref().is_some_and(|session| !session.is_whole())
+    }
 }
 
 /// Where a sign-in comes from, for counting failures and for the record.
@@ -82,7 +92,7 @@ impl Core {
         if let Some(trust) = &scope.trust {
             self.use_trust(trust).await?;
         }
-        self.issue(&proof, scope, now).await
+        self.issue(&proof, scope, request.audiences, now).await
     }
 
     /// Multi-factor rules: one of the user's rules must be complete. Tokens and credentials were made by a
@@ -146,10 +156,17 @@ impl Core {
         Ok(())
     }
 
+    /// Names for who cannot look them up.
+    fn profile(&self, user: &User) -> Option<Profile> {
+        let state = self.directory.read();
+        Some(Profile { username: state.kubernetes_name(user)?, groups: state.kubernetes_groups(user) })
+    }
+
     pub(crate) async fn issue(
         &self,
         proof: &Proof,
         scope: scope::Chosen,
+        audiences: Vec<String>,
         now: Timestamp,
     ) -> Result<Issued, IdentityError> {
         let parent = proof.token.as_ref().map(|session| session.claims.as_ref());
@@ -157,19 +174,32 @@ impl Core {
             Some(id) => self.directory.read().users.get(id).cloned().ok_or(IdentityError::Unauthorized)?,
             None => proof.user.clone(),
         };
+        let ends = parent.map(|claims| claims.expires_at);
+        let (profile, expires_at) = match audiences.is_empty() {
+            true => (None, ends),
+            false => {
+                let is_whole = scope.target.is_none() && scope.trust.is_none() && !proof.is_narrow();
+                let profile = is_whole.then(|| self.profile(&user)).flatten();
+                let soon = now.checked_add(ELSEWHERE_LIFETIME).unwrap_or(now);
+                (Some(profile.ok_or_else(not_elsewhere)?), Some(ends.map_or(soon, |end| end.min(soon))))
+            }
+        };
         let new = NewToken {
             user: user.id(),
             user_domain: user.spec.domain.clone(),
+            audiences,
+            profile,
             federation: federation(&user),
             authenticated_at: now,
             // A token got with a token lives no longer than that one.
-            expires_at: parent.map(|claims| claims.expires_at),
+            expires_at,
             methods: proof.methods.clone(),
             scope: scope.target.unwrap_or_default(),
             chain: parent.map(|claims| claims.chain_id().to_owned()),
             trust: scope.trust,
             application_credential: proof.application_credential.clone(),
-            ..NewToken::default()
+            roles: parent.and_then(|claims| claims.roles.clone()),
+            oauth: None,
         };
         // Proving took time; what was revoked meanwhile is not outlived.
         let made = self.tokens.issue(new, self.now());
@@ -177,6 +207,13 @@ impl Core {
         let session = self.session(made.claims, self.now()).ok_or(IdentityError::Unauthorized)?;
         Ok(Issued { token: made.token, session })
     }
+}
+
+/// What a verifier elsewhere cannot ask: it sees the whole user, and no end before the token's.
+fn not_elsewhere() -> IdentityError {
+    let why =
+        "A token for others is all that its user is: it cannot be got with less than that, or for one scope.";
+    IdentityError::Forbidden(why.to_owned())
 }
 
 /// By which provider the user comes, so that what was got by it ends with it.

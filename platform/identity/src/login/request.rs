@@ -149,6 +149,8 @@ pub struct LoginRequest {
     pub scope: ScopeRequest,
     /// Of a sign-in that was not complete: its methods count with these.
     pub receipt: Option<String>,
+    /// Whom else the token is for, instead of this platform: clusters that take us as their OpenID issuer.
+    pub audiences: Vec<String>,
 }
 
 #[cfg(test)]

@@ -43,17 +43,18 @@ impl Core {
             }
             ScopeRequest::Trust(id) => return of_trust(&state, user, id),
         };
-        if let Some(scope) = &target {
-            // A token of a project does not open another: only one without a scope is exchanged freely.
-            let narrowed = proof.token.as_ref().and_then(|session| session.scope.clone());
-            let has_roles = !state.roles_in(user, &target_of(scope)).is_empty();
-            let restricted = proof
-                .token
-                .as_ref()
-                .is_some_and(|s| s.claims.application_credential.is_some() || s.claims.trust.is_some());
-            if !has_roles || (restricted && narrowed != Some(target_of(scope))) {
-                return Err(IdentityError::Unauthorized);
+        let target = match proof.token.as_ref().map(|session| &session.claims.scope) {
+            None | Some(TokenScope::Unscoped) => target,
+            // Only a token without a scope is exchanged freely. Here such a one is good for all that is assigned to its
+            // user, and not for nothing as in Keystone: who is given a token of one project could make themselves that.
+            Some(narrow) if target.as_ref().is_none_or(|target| target == narrow) => Some(narrow.clone()),
+            Some(_) => {
+                let why = "You are not authorized to perform the requested action: rescope a scoped token.";
+                return Err(IdentityError::Forbidden(why.to_owned()));
             }
+        };
+        if target.as_ref().is_some_and(|scope| state.roles_in(user, &target_of(scope)).is_empty()) {
+            return Err(IdentityError::Unauthorized);
         }
         Ok(Chosen { target, ..Chosen::default() })
     }

@@ -54,7 +54,8 @@ mod tests {
 
     async fn signs_in(core: &Core) -> Option<String> {
         let method = Method::Federated { user: "dora".to_owned(), protocol: "openid" };
-        let request = LoginRequest { methods: vec![method], scope: ScopeRequest::Unscoped, receipt: None };
+        let request =
+            LoginRequest { methods: vec![method], scope: ScopeRequest::Unscoped, ..LoginRequest::default() };
         core.login(request, &Origin::default()).await.ok().map(|issued| issued.token)
     }
 

@@ -1,5 +1,7 @@
 //! What is revoked, and what a token is asked about.
 
+use gantry_identity_api::extra;
+use gantry_kube_types::UserInfo;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +86,7 @@ impl Event {
 }
 
 /// What of a token events are about, borrowed from its claims.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts<'a> {
     pub id: &'a str,
     pub chain: &'a str,
@@ -100,6 +102,35 @@ pub struct Facts<'a> {
     pub oauth_access_token: Option<&'a str>,
     pub provider: Option<&'a str>,
     pub issued_at: Timestamp,
+}
+
+impl<'a> Facts<'a> {
+    /// Of the token that the caller came with, as far as callers are told of it ([`extra`]), for what was handed out for
+    /// it at that time. `None`: it was none of ours. `domain_of`: whose a project is.
+    pub fn of_caller(
+        caller: &'a UserInfo,
+        issued_at: Timestamp,
+        domain_of: impl FnOnce(&str) -> Option<&'a str>,
+    ) -> Option<Self> {
+        let all = |key: &str| caller.extra.get(key).map(Vec::as_slice).unwrap_or_default();
+        let one = |key: &str| all(key).first().map(String::as_str);
+        let id = one(extra::TOKEN_ID)?;
+        let project = one(extra::PROJECT);
+        Some(Self {
+            id,
+            chain: one(extra::TOKEN_CHAIN).unwrap_or(id),
+            user: one(extra::USER_ID)?,
+            user_domain: one(extra::DOMAIN)?,
+            project,
+            scope_domain: one(extra::SCOPE_DOMAIN).or_else(|| domain_of(project?)),
+            application_credential: one(extra::APPLICATION_CREDENTIAL),
+            trust: one(extra::TRUST),
+            oauth_consumer: one(extra::OAUTH),
+            oauth_access_token: all(extra::OAUTH).get(1).map(String::as_str),
+            provider: one(extra::PROVIDER),
+            issued_at,
+        })
+    }
 }
 
 impl<'a> From<&'a Claims> for Facts<'a> {

@@ -1,8 +1,12 @@
 use std::os::unix::fs::PermissionsExt;
 
+use gantry_kube_types::UserInfo;
 use proptest::prelude::*;
 
 use super::*;
+use crate::directory::tests::{assign, two_organisations};
+use crate::session::Session;
+use crate::token::{Federation, TokenScope};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).expect("a time")
@@ -312,4 +316,48 @@ proptest! {
             }
         }
     }
+}
+
+/// What a service hands out for a token ends with the token: it knows no more of it than the caller's description.
+#[test]
+fn a_caller_tells_of_their_token_what_events_are_about() {
+    let mut state = two_organisations();
+    for assignment in ["member alice project:web", "manager alice domain:acme", "admin alice system"] {
+        assign(&mut state, assignment);
+    }
+    let now = at(0);
+    let unscoped = Claims {
+        id: "t1".to_owned(),
+        user: "alice".to_owned(),
+        user_domain: "acme".to_owned(),
+        audiences: Vec::new(),
+        issued_at: now,
+        expires_at: now + SignedDuration::from_hours(1),
+        methods: vec!["password".to_owned()],
+        scope: TokenScope::Unscoped,
+        chain: None,
+        trust: None,
+        application_credential: None,
+        roles: None,
+        federation: None,
+        oauth: None,
+        profile: None,
+    };
+    let federation =
+        Federation { provider: "idp".to_owned(), protocol: "openid".to_owned(), groups: Vec::new() };
+    let project = TokenScope::Project { id: "web".to_owned(), domain: "acme".to_owned() };
+    for claims in [
+        Claims { chain: Some("t0".to_owned()), ..unscoped.clone() },
+        Claims { federation: Some(federation), ..unscoped.clone() },
+        Claims { scope: project, ..unscoped.clone() },
+        Claims { scope: TokenScope::Domain("acme".to_owned()), ..unscoped.clone() },
+        Claims { scope: TokenScope::System, ..unscoped.clone() },
+        unscoped,
+    ] {
+        let info = Session::of(&state, Arc::new(claims.clone()), now).expect("it is good").info;
+        let domain_of = |id: &str| state.projects.get(id).map(|project| project.spec.domain.as_str());
+        assert_eq!(Facts::of_caller(&info, now, domain_of), Some(Facts::from(&claims)));
+    }
+    let other = UserInfo::authenticated("system:serviceaccount:web-dev:ci", &[]);
+    assert_eq!(Facts::of_caller(&other, now, |_| None), None);
 }

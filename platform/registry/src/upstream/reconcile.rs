@@ -87,6 +87,7 @@ impl Reconciler {
         let Some(object) = object else {
             if let Some(known) = known {
                 all.by_prefix.write().unwrap_or_else(PoisonError::into_inner).remove(&known.prefix);
+                self.registry.inner.catalogue.changed();
             }
             return Ok(Again::OnChange);
         };
@@ -96,8 +97,13 @@ impl Reconciler {
         };
         let (accepted, upstream) = match made {
             Ok(upstream) => {
+                let is_new = known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &upstream));
                 let mut by_prefix = all.by_prefix.write().unwrap_or_else(PoisonError::into_inner);
                 by_prefix.insert(upstream.prefix.clone(), upstream.clone());
+                drop(by_prefix);
+                if is_new {
+                    self.registry.inner.catalogue.changed();
+                }
                 (Ok(()), Some(upstream))
             }
             // One that was good is gone on with: a Secret that is being replaced is no reason to stop.

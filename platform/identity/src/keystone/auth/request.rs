@@ -11,6 +11,9 @@ use crate::password::Password;
 /// The methods that can be asked for, in Keystone's words.
 pub(crate) const METHODS: &[&str] = &["password", "token", "application_credential", "totp"];
 
+const AUDIENCES_MAX: usize = 8;
+const AUDIENCE_BYTES_MAX: usize = 256;
+
 /// Reads the member `auth`.
 pub(crate) fn parse(auth: &Json) -> Result<LoginRequest, ApiError> {
     let required = |name: &str| ApiError::invalid(format!("'{name}' is a required property"));
@@ -21,7 +24,25 @@ pub(crate) fn parse(auth: &Json) -> Result<LoginRequest, ApiError> {
         return Err(ApiError::expecting("methods", "identity"));
     }
     let scope = auth.get("scope").map_or(Ok(ScopeRequest::Default), scope)?;
-    Ok(LoginRequest { methods, scope, receipt: None })
+    let audiences = auth.get("audiences").map_or(Ok(Vec::new()), audiences)?;
+    Ok(LoginRequest { methods, scope, receipt: None, audiences })
+}
+
+/// Ours beside Keystone's: names of others that the token is for.
+fn audiences(asked: &Value) -> Result<Vec<String>, ApiError> {
+    let plain = |name: &&str| {
+        (1..=AUDIENCE_BYTES_MAX).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_graphic())
+            // Ours: receipts are tokens, too.
+            && !name.to_ascii_lowercase().starts_with("gantry")
+    };
+    let names = asked.as_array().filter(|names| (1..=AUDIENCES_MAX).contains(&names.len()));
+    let names = names.map(|names| names.iter().map(|name| name.as_str().filter(plain).map(str::to_owned)));
+    names.and_then(Iterator::collect).ok_or_else(|| {
+        ApiError::invalid(
+            "'audiences' is a list of names; those that begin with 'gantry' are the platform's own.",
+        )
+    })
 }
 
 fn method(identity: &Json, name: &Value) -> Result<Method, ApiError> {
