@@ -13,7 +13,7 @@ use gantry_base::tasks::Tasks;
 use gantry_embedded::{Embedded, EmbeddedConfig, Seams};
 use gantry_frontdoor::{FrontDoor, ImpersonatedBy};
 use gantry_host::{Capabilities, Host};
-use gantry_identity::admin::Admin;
+use gantry_identity::admin::{Admin, Generated};
 use gantry_identity::core::Config as IdentityConfig;
 use gantry_identity::password::Password;
 use gantry_identity::{Identity, installer, own_user};
@@ -114,10 +114,12 @@ impl Access {
         let admin = tokio::time::timeout(START_TIMEOUT, starting).await;
         match admin.context("identity does not come up")?.context("identity")? {
             Admin::There => {}
-            Admin::Made { user, password_file: Some(file) } => {
-                report.step(&format!("Administrator {user}, password in {}", file.display()));
+            Admin::Made { user, generated: Some(Generated { password, file }) } => {
+                let (password, file) = (password.expose(), file.display());
+                report
+                    .step(&format!("Administrator {user}, password {password} (shown once; kept in {file})"));
             }
-            Admin::Made { user, password_file: None } => report.step(&format!("Administrator {user}")),
+            Admin::Made { user, generated: None } => report.step(&format!("Administrator {user}")),
         }
         self.audit.install(&masters).await.context("the rights of the audit trail")?;
         self.audit.start(&host(UserInfo::authenticated(gantry_audit::OWN_USER, &[])));

@@ -389,3 +389,31 @@ fn managers_manage_their_own(people: &BTreeMap<&str, Person>) {
         &["quota cpu of domain", "8 are left"],
     );
 }
+
+#[test]
+fn the_first_administrators_password_is_shown_once_or_chosen() {
+    let Some(gantry) = Instance::builder().no_node().start() else { return };
+    // Once more from the beginning, to see what a first start says.
+    gantry.down(&["--purge"]).ok();
+    let first = gantry.up();
+    let file = gantry.data_dir().join("identity/admin-password");
+    let password = std::fs::read_to_string(&file).expect("it is kept").trim().to_owned();
+    let said = first.to_string();
+    has_all(&said, &["Administrator Default/admin, password ", &password, &file.display().to_string()]);
+    assert_eq!(std::fs::metadata(&file).expect("it is there").permissions().mode() & 0o777, 0o600);
+    Person::known(&gantry, "Default/admin", &password).login(&gantry, &[]).ok();
+    gantry.down(&[]).ok();
+    let second = gantry.up().to_string();
+    assert!(!second.contains(&password), "{second}");
+
+    gantry.down(&["--purge"]).ok();
+    let chosen = "Chosen-by-the-0perator";
+    let given = gantry.scratch().join("chosen");
+    std::fs::write(&given, format!("{chosen}\n")).expect("a file of ours");
+    let mut up = Command::new(binary("gantry"));
+    up.args(["up", "--detach", "--no-node", "--listen", &gantry.registry()]).args(gantry.flags());
+    let said = run(up.arg("--admin-password-file").arg(&given));
+    assert!(said.succeeded() && !said.to_string().contains(chosen), "{said}");
+    assert!(!file.exists(), "it is not kept");
+    Person::known(&gantry, "Default/admin", chosen).login(&gantry, &[]).ok();
+}

@@ -20,8 +20,15 @@ pub const ADMIN: &str = "admin";
 pub enum Admin {
     /// There is an administrator already.
     There,
-    /// Made now. The password is in the file, for root alone, until somebody removes it.
-    Made { user: String, password_file: Option<PathBuf> },
+    /// Made now.
+    Made { user: String, generated: Option<Generated> },
+}
+
+/// A password that nobody chose: to be shown once. It is in the file, for root alone, until somebody removes it.
+#[derive(Debug)]
+pub struct Generated {
+    pub password: Password,
+    pub file: PathBuf,
 }
 
 impl Core {
@@ -44,7 +51,7 @@ impl Core {
             return Ok(Admin::There);
         }
         let file = self.config.data.join("admin-password");
-        let (password, password_file) = match given {
+        let (password, generated) = match given {
             Some(password) => (password, None),
             None => {
                 let password = Password::generate();
@@ -53,7 +60,7 @@ impl Core {
                 let text = format!("{}\n", password.expose());
                 gantry_base::fs::write_atomic(&file, text.as_bytes(), 0o600)
                     .map_err(|error| IdentityError::Unavailable(format!("{}: {error}", file.display())))?;
-                (password, Some(file))
+                (password.clone(), Some(Generated { password, file }))
             }
         };
         self.set_password(&user, password, crate::own_user(), &Origin::default()).await?;
@@ -61,7 +68,7 @@ impl Core {
             let state = self.directory.read();
             state.users.get(&user).and_then(|found| state.kubernetes_name(found))
         };
-        Ok(Admin::Made { user: name.unwrap_or(user), password_file })
+        Ok(Admin::Made { user: name.unwrap_or(user), generated })
     }
 
     async fn make_admin(&self) -> Result<String, IdentityError> {

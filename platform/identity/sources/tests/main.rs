@@ -1,5 +1,6 @@
 //! Tests of the crate as a whole, against real peers: slapd, oidc-provider, Keystone.
 
+mod guide;
 mod keystone;
 mod ldap;
 mod oidc;
