@@ -30,5 +30,7 @@ pub mod token;
 pub mod totp;
 pub mod vault;
 pub mod visibility;
+#[cfg(test)]
+mod work;
 
 pub use component::{Identity, SELDOM_READ, StartError, installer, own_user};

@@ -23,7 +23,7 @@ use super::typed::Collection;
 use crate::access_rules::RULES;
 use crate::directory::State;
 use crate::directory::table::Entry;
-use crate::login::secrets::keep_application_secret;
+use crate::login::secrets::{check_given_secret, keep_application_secret};
 use crate::password::Password;
 use crate::policy::{Act, Subject};
 
@@ -196,6 +196,11 @@ fn rules_of(
 async fn create(call: Call, Path(user): Path<String>, body: Body) -> Answer {
     let action = "create_application_credential";
     let mut body = body.new_object(&NEW)?;
+    let given = match body.remove("secret") {
+        Some(Value::String(secret)) => Some(Password::new(secret)),
+        _ => None,
+    };
+    given.as_ref().map_or(Ok(()), check_given_secret)?;
     let (spec, rules) = {
         let state = call.state();
         require(&call, &state, &user, Act::Create, action)?;
@@ -228,10 +233,6 @@ async fn create(call: Call, Path(user): Path<String>, body: Body) -> Answer {
         call.core.objects.create(rule).await?;
     }
     let id = fresh_id();
-    let given = match body.remove("secret") {
-        Some(Value::String(secret)) => Some(Password::new(secret)),
-        _ => None,
-    };
     let secret = keep_application_secret(&call.core.vault, &call.core.passwords, &id, given).await?;
     let made = call.core.objects.create(&ApplicationCredential::new(&id, spec)).await;
     let made = match made {

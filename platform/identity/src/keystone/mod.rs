@@ -180,6 +180,8 @@ async fn dressed(request: Request, next: Next) -> Response {
 #[cfg(test)]
 mod attacks;
 #[cfg(test)]
+mod attacks_signin;
+#[cfg(test)]
 mod attacks_tokens;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -111,8 +111,13 @@ impl Platform {
         self.send(request).await
     }
 
+    /// The answer as it goes out.
+    pub(crate) async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.expect("an answer")
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Said {
-        let response = self.router.clone().oneshot(request).await.expect("an answer");
+        let response = self.answer(request).await;
         let status = response.status().as_u16();
         let bytes = response.into_body().collect().await.expect("a body").to_bytes();
         Said { status, body: serde_json::from_slice(&bytes).unwrap_or_default() }

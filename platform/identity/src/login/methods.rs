@@ -195,10 +195,7 @@ impl Core {
                     .await?);
             }
         };
-        let good = match &id {
-            Some(id) => secrets::check_totp(&self.vault, id, passcode, now).await?,
-            None => false,
-        };
+        let good = secrets::check_totp(&self.vault, id.as_deref(), passcode, now).await?;
         match found {
             Some(found) if good => {
                 attempt.succeeded();

@@ -66,6 +66,9 @@ impl std::fmt::Display for HashCost {
 #[derive(Default)]
 pub struct Workspace {
     blocks: Vec<Block>,
+    /// Hashes computed since it was last taken.
+    #[cfg(test)]
+    pub(super) computed: u64,
 }
 
 impl Workspace {
@@ -117,6 +120,10 @@ impl Workspace {
         }
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let (password, memory) = (password.expose().as_bytes(), &mut self.blocks[..blocks]);
+        #[cfg(test)]
+        {
+            self.computed += 1;
+        }
         let failed = |error: argon2::Error| PasswordError::Cost(error.to_string());
         argon2.hash_password_into_with_memory(password, salt, output, memory).map_err(failed)
     }

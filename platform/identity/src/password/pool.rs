@@ -64,6 +64,9 @@ struct Shared {
     dummy: String,
     /// Smoothed duration of one job.
     job_us: AtomicU64,
+    /// Hashes computed for others; the one at the start is not.
+    #[cfg(test)]
+    computed: AtomicU64,
 }
 
 struct Jobs {
@@ -103,6 +106,8 @@ impl PasswordHasher {
             workers,
             dummy,
             job_us: AtomicU64::new(HASH_US_GUESS),
+            #[cfg(test)]
+            computed: AtomicU64::new(0),
         });
         let hasher = Self(Arc::new(Owner(shared.clone())));
         for number in 0..workers {
@@ -123,6 +128,12 @@ impl PasswordHasher {
     /// Hashes at once.
     pub fn workers(&self) -> usize {
         self.0.0.workers
+    }
+
+    /// Hashes computed until now: what is answered is counted.
+    #[cfg(test)]
+    pub(crate) fn computed(&self) -> u64 {
+        self.0.0.computed.load(Ordering::SeqCst)
     }
 
     /// Hashes a password. `source` is whose turn it uses up: see [`crate::lockout::Source::lane`].
@@ -211,6 +222,8 @@ impl Shared {
             let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             let smoothed = self.job_us.load(Ordering::Relaxed).saturating_mul(7).saturating_add(took_us) / 8;
             self.job_us.store(smoothed, Ordering::Relaxed);
+            #[cfg(test)]
+            self.computed.fetch_add(std::mem::take(&mut workspace.computed), Ordering::SeqCst);
             let _ = job.reply.send(done.unwrap_or(Err(PasswordError::Stopped)));
         }
     }

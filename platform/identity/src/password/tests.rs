@@ -78,8 +78,11 @@ async fn unknown_users_cost_a_comparison_and_never_match() {
     let yes = hasher.verify(1, password.clone(), Some(hash.clone())).await;
     assert_eq!(yes, Ok(Verified { matches: true, outdated: false }));
     let no = Ok(Verified { matches: false, outdated: false });
-    assert_eq!(hasher.verify(1, Password::new("hunter2"), Some(hash.clone())).await, no);
-    assert_eq!(hasher.verify(1, password.clone(), None).await, no);
+    for (shown, kept) in [("hunter2", Some(hash.clone())), ("hunter22", None), ("", None)] {
+        let before = hasher.computed();
+        assert_eq!(hasher.verify(1, Password::new(shown), kept.clone()).await, no);
+        assert_eq!(hasher.computed() - before, 1, "{shown:?} against {kept:?}");
+    }
     assert_eq!(hasher.find(1, password.clone(), vec![]).await, Ok(None));
     let other = hasher.hash(1, Password::new("x")).await.expect("hashed");
     assert_eq!(hasher.find(1, password.clone(), vec![other, hash.clone()]).await, Ok(Some(1)));

@@ -35,6 +35,9 @@ pub(super) struct VaultFile {
     /// Replaced by a rotation. A writer looks at it after it has the write transaction, so no writer
     /// seals with a key that a rotation has already gone past.
     keys: ArcSwap<MasterKeys>,
+    /// Reads, and writes that were committed.
+    #[cfg(test)]
+    pub(super) done: super::Done,
 }
 
 impl VaultFile {
@@ -53,7 +56,14 @@ impl VaultFile {
             }
         };
         let keys = ArcSwap::from_pointee(keys);
-        let vault = Self { database, path: path.into(), master_path: master_path.into(), keys };
+        let vault = Self {
+            database,
+            path: path.into(),
+            master_path: master_path.into(),
+            keys,
+            #[cfg(test)]
+            done: super::Done::default(),
+        };
         if empty {
             vault.transaction(|vault| vault.write(&probe(), b""))?;
         } else if vault.get(&probe()).is_err() {
@@ -66,6 +76,8 @@ impl VaultFile {
     }
 
     pub(super) fn get(&self, key: &SecretKey) -> Result<Option<SecretBytes>, VaultError> {
+        #[cfg(test)]
+        self.done.read();
         loop {
             // The keys before the snapshot: those after it may no longer hold what sealed an older record.
             let keys = self.keys.load_full();
@@ -81,6 +93,8 @@ impl VaultFile {
     }
 
     pub(super) fn list(&self, owner: &str) -> Result<Vec<SecretKey>, VaultError> {
+        #[cfg(test)]
+        self.done.read();
         let transaction = self.database.begin_read().map_err(database)?;
         let table = transaction.open_table(SECRETS).map_err(database)?;
         keys_of(&table, owner)
@@ -98,6 +112,8 @@ impl VaultFile {
         // Dropped uncommitted, the transaction leaves nothing.
         let done = done?;
         commit(transaction)?;
+        #[cfg(test)]
+        self.done.commit();
         Ok(done)
     }
 

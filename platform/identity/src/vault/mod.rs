@@ -261,6 +261,12 @@ impl Vault {
         self.run(VaultFile::rotate).await
     }
 
+    /// Reads and commits until now.
+    #[cfg(test)]
+    pub(crate) fn done(&self) -> (u64, u64) {
+        self.file.done.both()
+    }
+
     async fn run<T, E>(&self, work: impl FnOnce(&VaultFile) -> Result<T, E> + Send + 'static) -> Result<T, E>
     where
         T: Send + 'static,
@@ -276,6 +282,30 @@ impl Vault {
             done
         });
         done.await.map_err(|error| stopped(&error.to_string()))?
+    }
+}
+
+/// What a vault has done, for tests that compare what sign-ins cost.
+#[cfg(test)]
+#[derive(Default)]
+struct Done {
+    reads: std::sync::atomic::AtomicU64,
+    commits: std::sync::atomic::AtomicU64,
+}
+
+#[cfg(test)]
+impl Done {
+    fn read(&self) {
+        self.reads.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn commit(&self) {
+        self.commits.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn both(&self) -> (u64, u64) {
+        let load = |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::SeqCst);
+        (load(&self.reads), load(&self.commits))
     }
 }
 
