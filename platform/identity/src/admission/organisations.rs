@@ -24,6 +24,9 @@ use crate::tenancy::names;
 const DEPTH_MAX: usize = 16;
 /// Namespaces of one project.
 const ENVIRONMENTS_MAX: usize = 64;
+/// Whoever runs privileged pods has the node, and with it every tenant's secrets. So it is not among what the role
+/// `operator` may, which keeps the platform running and reads nobody's.
+const GRANTED_BY: &str = "is for an administrator of the platform to grant (role admin on the system)";
 
 pub(super) fn named(name: &str, problem: Option<&'static str>) -> Verdict {
     problem.map_or(Ok(()), |why| Err(Refusal::invalid("spec.name", name, why)))
@@ -167,7 +170,7 @@ fn project_fields(write: &Write<'_>, old: Option<&Project>, new: &Project) -> Ve
     let privileged = PodSecurityLevel::Privileged;
     let had = old.map(|p| p.spec.pod_security);
     if new.spec.pod_security == privileged && had != Some(privileged) {
-        return Err(Refusal::forbidden("podSecurity \"privileged\" is the platform's operators' to grant"));
+        return Err(Refusal::Forbidden(format!("podSecurity \"privileged\" {GRANTED_BY}")));
     }
     weaker_environments(old, new)?;
     old.map_or(Ok(()), |old| given_from_above(write.state, write.authority(), old, new))
@@ -212,7 +215,7 @@ fn weaker_environments(old: Option<&Project>, new: &Project) -> Verdict {
         let same = |e: &&Environment| e.name == environment.name && e.pod_security == Some(level);
         if old.and_then(|p| p.spec.environments.iter().find(same)).is_none() {
             return Err(Refusal::Forbidden(format!(
-                "podSecurity {:?} of environment {:?} is weaker than the project's ({:?})",
+                "podSecurity {:?} of environment {:?} is weaker than the project's ({:?}), which {GRANTED_BY}",
                 level.as_str(),
                 environment.name,
                 new.spec.pod_security.as_str()

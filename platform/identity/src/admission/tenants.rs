@@ -126,6 +126,11 @@ mod tests {
                              "identity.gantry.dev/project": "web"})),
                 false,
             ),
+            (
+                labelled(json!({"pod-security.kubernetes.io/enforce": "baseline", "team": "a",
+                             "networks.gantry.dev/isolation": "open", "identity.gantry.dev/project": "web"})),
+                false,
+            ),
             (json!({"metadata": {}}), false),
         ] {
             let refused = namespace(AdmissionOperation::Update, true, &old, &new);

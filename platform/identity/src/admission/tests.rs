@@ -20,6 +20,8 @@ use crate::tenancy::{Tenancy, World};
 pub(super) struct Api {
     world: Arc<World>,
     tenancy: Tenancy,
+    /// The next writes are tried only.
+    pub(super) dry_run: std::cell::Cell<bool>,
     plugins: Vec<Arc<dyn gantry_kube_types::Admission>>,
 }
 
@@ -28,10 +30,10 @@ impl Api {
         let world = world(state);
         let tenancy = Tenancy(world.clone());
         drop(tenancy.wrap(Arc::new(Engine::of(&world))));
-        Self { world, plugins: tenancy.admission(), tenancy }
+        Self { world, plugins: tenancy.admission(), tenancy, dry_run: std::cell::Cell::new(false) }
     }
 
-    fn user(&self, who: &str) -> UserInfo {
+    pub(super) fn user(&self, who: &str) -> UserInfo {
         match who {
             "root" => UserInfo::authenticated("root", &["system:masters"]),
             "identity" => UserInfo::authenticated(OWN_USER, &[]),
@@ -41,7 +43,7 @@ impl Api {
     }
 
     /// One write; what the caller sees, and where it was admitted the end of it.
-    async fn write(
+    pub(super) async fn write(
         &self,
         user: &UserInfo,
         what: (&str, &str, &str, &str),
@@ -68,7 +70,7 @@ impl Api {
             name,
             object: Cow::Owned(new.clone()),
             old_object: old,
-            dry_run: false,
+            dry_run: self.dry_run.get(),
             warnings: Vec::new(),
             audit_annotations: Vec::new(),
             outcome_listeners: Vec::new(),
@@ -179,7 +181,7 @@ async fn objects_make_sense() {
             "alice",
             "projects",
             json!({"name": "p", "domain": "acme", "podSecurity": "privileged"}),
-            "operators'",
+            "administrator of the platform",
         ),
         ("root", "projects", json!({"name": "p", "domain": "acme", "podSecurity": "privileged"}), ""),
         (
@@ -269,14 +271,14 @@ async fn a_manager_arranges_a_project_and_does_not_widen_it() {
         ),
         ("bob", json!({"quota": {"cpu": "100"}}), "spec.quota is given from above"),
         ("bob", json!({"enabled": false}), "spec.enabled"),
-        ("bob", json!({"podSecurity": "privileged"}), "operators'"),
+        ("bob", json!({"podSecurity": "privileged"}), "administrator of the platform"),
         ("bob", json!({"podSecurity": "restricted"}), "spec.podSecurity"),
         ("bob", json!({"recordSessions": true}), "spec.recordSessions"),
         ("bob", json!({"name": "mine"}), "spec.name"),
         ("bob", json!({"domain": "globex"}), "cannot change"),
         ("bob", json!({"parent": "ops"}), "cannot change"),
         ("alice", json!({"quota": {"cpu": "100"}, "enabled": false, "recordSessions": true}), ""),
-        ("alice", json!({"podSecurity": "privileged"}), "operators'"),
+        ("alice", json!({"podSecurity": "privileged"}), "administrator of the platform"),
         ("eve", json!({"description": "x"}), "may not change"),
         ("root", json!({"podSecurity": "privileged"}), ""),
     ] {
@@ -334,6 +336,31 @@ async fn quotas_are_carved_with_the_numbers() {
     let (root, what) = (api.user("root"), ("", "pods", "web-dev", "q"));
     let again = api.write(&root, what, None, &larger, AdmissionOutcome::Written).await;
     assert!(again.is_err(), "a quota is a quota, whoever asks");
+}
+
+#[tokio::test]
+async fn privileged_pods_are_granted_by_administrators_of_the_platform() {
+    let api = Api::of(organisations(&[
+        "operator bob system",
+        "admin eve system",
+        "admin alice domain:acme",
+        "admin alice project:web",
+    ]));
+    let at = |level: &str| json!({"name": "dev", "podSecurity": level});
+    let refusal = "for an administrator of the platform to grant (role admin on the system)";
+    for (who, set, want) in [
+        ("alice", json!({"podSecurity": "privileged"}), refusal),
+        ("alice", json!({"environments": [at("privileged")]}), refusal),
+        ("bob", json!({"podSecurity": "privileged"}), "may not change"),
+        ("eve", json!({"podSecurity": "privileged"}), ""),
+        ("eve", json!({"environments": [at("privileged")]}), ""),
+        ("alice", json!({"podSecurity": "restricted"}), ""),
+        ("alice", json!({"environments": [at("restricted")]}), ""),
+    ] {
+        let message = api.changes_project(who, "web", set.clone()).await;
+        let good = if want.is_empty() { message.is_empty() } else { message.contains(want) };
+        assert!(good, "{who} {set}: {message:?}, wanted {want:?}");
+    }
 }
 
 #[tokio::test]

@@ -333,6 +333,9 @@ fn environments_become_namespaces_and_what_is_others_stays_theirs() {
     assert_eq!(first.apply[0].1[labels::POD_SECURITY_ENFORCE], "baseline", "a label cannot weaken it");
     assert_eq!(first.apply[1].1[labels::POD_SECURITY_ENFORCE], "restricted");
     assert_eq!(first.apply[0].2, "team");
+    for (_, labels, _) in &first.apply {
+        assert_eq!(labels[labels::ISOLATION], "isolated");
+    }
     assert!(first.environments[2].problem.contains("belong to the platform"));
 
     let made_for = |project: &str, labels: &std::collections::BTreeMap<String, String>, given: &str| {
@@ -352,10 +355,18 @@ fn environments_become_namespaces_and_what_is_others_stays_theirs() {
         namespaces.put(name, Some(made(labels, given)));
     }
     assert!(plan(&namespaces).apply.is_empty(), "twice changes nothing");
-    let mut edited = first.apply[0].1.clone();
-    edited.insert(labels::POD_SECURITY_ENFORCE.to_owned(), "privileged".to_owned());
-    namespaces.put("web-dev", Some(made(&edited, "team")));
-    assert_eq!(plan(&namespaces).apply.len(), 1, "an edit by hand is repaired");
+    for (key, by_hand) in [
+        (labels::POD_SECURITY_ENFORCE, Some("privileged")),
+        (labels::ISOLATION, Some("open")),
+        (labels::ISOLATION, None),
+        (labels::RECORD_SESSIONS, Some("true")),
+    ] {
+        let mut edited = first.apply[0].1.clone();
+        edited.remove(key);
+        edited.extend(by_hand.map(|value| (key.to_owned(), value.to_owned())));
+        namespaces.put("web-dev", Some(made(&edited, "team")));
+        assert_eq!(plan(&namespaces).apply, first.apply[..1], "{key}={by_hand:?} is repaired");
+    }
 
     let mut others = first.apply[0].1.clone();
     namespaces.put("web-dev", Some(made_for("", &others, "team")));
