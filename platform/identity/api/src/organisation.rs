@@ -90,7 +90,8 @@ pub struct ProjectSpec {
     pub environments: Vec<Environment>,
     /// Bounds of the project and the projects below it together; carved from the parent's.
     pub quota: Quota,
-    /// The strictest Pod Security Standard that is not enforced is the operator's to grant.
+    /// The Pod Security Standard that is enforced in its namespaces. `privileged`, which enforces nothing, is for an
+    /// administrator of the platform to grant.
     pub pod_security: PodSecurityLevel,
     /// Terminal sessions (exec, attach) in the project's namespaces are recorded.
     pub record_sessions: bool,
@@ -123,7 +124,7 @@ pub struct Environment {
 #[serde(rename_all = "lowercase")]
 pub enum PodSecurityLevel {
     Restricted,
-    /// No host paths, host ports, host namespaces or privileged containers.
+    /// No host paths, host ports, host namespaces, privileged containers or more capabilities.
     #[default]
     Baseline,
     Privileged,
@@ -159,6 +160,9 @@ pub struct EnvironmentStatus {
     /// Empty when all is well.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub problem: String,
+    /// What its namespace takes of quota `addresses`; absent: none. The rest stands in its ResourceQuota.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<String>,
 }
 
 /// Bounds, as Kubernetes quantities. Absent: what the level above allows.
@@ -180,7 +184,8 @@ pub struct Quota {
     /// Bytes of images in the registry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<String>,
-    /// Number of fixed addresses.
+    /// Number of addresses outside the cluster: one for each service of type LoadBalancer, one for each of a service's
+    /// `externalIPs`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub addresses: Option<String>,
     /// Number of services of type LoadBalancer.

@@ -12,6 +12,8 @@ mod organisations;
 mod pending;
 mod providers;
 mod quota;
+#[cfg(test)]
+mod quota_tests;
 mod refusal;
 mod roles;
 mod tenants;

@@ -35,13 +35,17 @@ impl Admission for TreeQuota {
         let Some(project) = self.world.namespaces.project_of(request.namespace) else { return Ok(()) };
         let want = kind.usage(&request.object);
         // A write that takes no more than the object has is none of ours: what is over its bound can be made less.
-        if request.dry_run || request.old_object.is_some_and(|old| want.over(&kind.usage(old)).is_zero()) {
+        if request.old_object.is_some_and(|old| want.over(&kind.usage(old)).is_zero()) {
             return Ok(());
         }
         let item = Item { kind, namespace: request.namespace.to_owned(), name: request.name.to_owned() };
         let entered = {
-            let state = self.world.directory.read();
-            self.world.ledger.enter_use(&state, &self.world.namespaces, &project, item, want)
+            let (state, World { ledger, namespaces, .. }) = (self.world.directory.read(), &*self.world);
+            if request.dry_run {
+                ledger.check_use(&state, namespaces, &project, &item, &want).map(|()| None)
+            } else {
+                ledger.enter_use(&state, namespaces, &project, item, want)
+            }
         };
         let entry = entered.map_err(|why| request.forbidden(why))?;
         if let Some(entry) = entry {

@@ -21,7 +21,8 @@ use super::names;
 const REQUEST_CPU: &str = "50m";
 const REQUEST_MEMORY: &str = "64Mi";
 
-/// A quota's name among the API's → its name among ours. Images and addresses are counted by their services.
+/// A quota's name among the API's → its name among ours. The API has none for addresses, which are counted at
+/// admission ([`super::usage`]), nor for images, which the registry counts.
 const COUNTED: [(&str, &str); 5] = [
     ("requests.cpu", "cpu"),
     ("requests.memory", "memory"),

@@ -12,7 +12,8 @@ use gantry_kube_types::AdmissionOutcome;
 use kube::ResourceExt;
 
 use super::namespaces::Namespaces;
-use super::quota::{Amounts, Tree};
+use super::project;
+use super::quota::{Alone, Amounts, Tree};
 use super::usage::Counted;
 use crate::directory::State;
 
@@ -69,21 +70,28 @@ impl Ledger {
     ) -> Result<Option<Entry>, String> {
         let mut books = self.lock();
         books.forget_unseen();
-        let more = want.over(&books.counts(&item));
-        if more.is_zero() {
+        if !books.admit(state, namespaces, project, &item, &want)? {
             return Ok(None);
         }
-        let Some(found) = state.projects.get(project) else { return Ok(None) };
-        let tree = books.tree(state, namespaces, &found.spec.domain, None);
-        if !tree.is_bounded(project) {
-            return Ok(None);
-        }
-        tree.admit(project, &more)?;
         let number = books.next();
         books.change(&item.namespace.clone(), &item.clone(), |books| {
             books.promised.insert(item.clone(), Promise { what: want, number, written: None });
         });
         Ok(Some(Entry::Use(item, number)))
+    }
+
+    /// What [`Ledger::enter_use`] would say. Nothing is entered: for a write that is only tried.
+    pub fn check_use(
+        &self,
+        state: &State,
+        namespaces: &Namespaces,
+        project: &str,
+        item: &Item,
+        want: &Amounts,
+    ) -> Result<(), String> {
+        let mut books = self.lock();
+        books.forget_unseen();
+        books.admit(state, namespaces, project, item, want).map(drop)
     }
 
     /// Enters a project's quota, if what is above it allows.
@@ -171,6 +179,29 @@ impl Books {
     fn next(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers
+    }
+
+    /// Is there room for what `item` will take? `false`: there is, and nothing bounds it.
+    fn admit(
+        &self,
+        state: &State,
+        namespaces: &Namespaces,
+        project: &str,
+        item: &Item,
+        want: &Amounts,
+    ) -> Result<bool, String> {
+        let more = want.over(&self.counts(item));
+        let Some(found) = state.projects.get(project).filter(|_| !more.is_zero()) else { return Ok(false) };
+        let alone = project::environment(found, &item.namespace).and_then(Alone::of);
+        if let Some(alone) = &alone {
+            alone.admit(&self.spaces.get(&item.namespace).copied().unwrap_or_default(), &more)?;
+        }
+        let tree = self.tree(state, namespaces, &found.spec.domain, None);
+        let bounded = tree.is_bounded(project);
+        if bounded {
+            tree.admit(project, &more)?;
+        }
+        Ok(bounded || alone.is_some())
     }
 
     /// What the object counts with.

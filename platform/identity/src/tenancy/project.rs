@@ -37,7 +37,12 @@ pub fn plan(project: &Project, known: impl Fn(&str) -> Option<Arc<Known>>, own: 
         } else {
             format!("another environment of the project has namespace {namespace:?}")
         };
-        plan.environments.push(EnvironmentStatus { name: environment.name.clone(), namespace, problem });
+        plan.environments.push(EnvironmentStatus {
+            name: environment.name.clone(),
+            namespace,
+            problem,
+            ..EnvironmentStatus::default()
+        });
     }
     let leaving = |name: &String| known(name).is_some_and(|k| k.leaving);
     plan.delete = own.iter().filter(|name| !wanted.contains(*name) && !leaving(name)).cloned().collect();

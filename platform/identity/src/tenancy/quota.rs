@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use gantry_identity_api::{Named, Project, Quota};
+use gantry_identity_api::{Environment, Named, Project, Quota};
 use gantry_kube_logic::quantity::{Format, Quantity};
 use kube::ResourceExt;
 
@@ -28,6 +28,11 @@ impl Default for Amounts {
 impl Amounts {
     pub fn get(&self, resource: usize) -> Quantity {
         self.0[resource]
+    }
+
+    /// One amount by its name; `None`: nothing is called so.
+    pub fn of(&self, resource: &str) -> Option<Quantity> {
+        RESOURCES.iter().position(|r| *r == resource).map(|at| self.0[at])
     }
 
     pub fn set(&mut self, resource: &str, amount: Quantity) {
@@ -252,21 +257,7 @@ impl Tree {
                 ("project", node.name.as_str(), inside)
             }
         };
-        let taken = plus(inside.given, inside.used);
-        if plus(taken, asked) <= limit {
-            return Ok(());
-        }
-        let left = if limit > taken { minus(limit, taken) } else { zero() };
-        let mut parts = Vec::new();
-        if !inside.given.is_zero() {
-            parts.push(format!("{} {} given to its projects", inside.given, verb(inside.given)));
-        }
-        if !inside.used.is_zero() {
-            parts.push(format!("{} {} in use", inside.used, verb(inside.used)));
-        }
-        parts.push(format!("{asked} more {} asked for", verb(asked)));
-        parts.push(format!("{left} {} left", verb(left)));
-        Err(format!("quota {} of {what} {name:?} is {limit}: {}", RESOURCES[at], parts.join(", ")))
+        inside.admits(limit, asked).map_err(|why| format!("quota {} of {what} {name:?} {why}", RESOURCES[at]))
     }
 
     /// What projects take of a bound above them; `without` is taken as absent.
@@ -303,6 +294,56 @@ impl Tree {
             }
         }
         quota
+    }
+}
+
+impl Inside {
+    /// Is there room for `asked` more? `Err` are the numbers, as the end of a sentence.
+    fn admits(self, limit: Quantity, asked: Quantity) -> Result<(), String> {
+        let taken = plus(self.given, self.used);
+        if plus(taken, asked) <= limit {
+            return Ok(());
+        }
+        let left = if limit > taken { minus(limit, taken) } else { zero() };
+        let mut parts = Vec::new();
+        if !self.given.is_zero() {
+            parts.push(format!("{} {} given to its projects", self.given, verb(self.given)));
+        }
+        if !self.used.is_zero() {
+            parts.push(format!("{} {} in use", self.used, verb(self.used)));
+        }
+        parts.push(format!("{asked} more {} asked for", verb(asked)));
+        parts.push(format!("{left} {} left", verb(left)));
+        Err(format!("is {limit}: {}", parts.join(", ")))
+    }
+}
+
+/// The environment's own bounds, of what the ResourceQuota of its namespace cannot bound: addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct Alone<'a> {
+    environment: &'a str,
+    at: usize,
+    limit: Quantity,
+}
+
+impl<'a> Alone<'a> {
+    /// `None`: the environment has no such bound.
+    pub fn of(environment: &'a Environment) -> Option<Self> {
+        let at = RESOURCES.iter().position(|r| *r == "addresses")?;
+        Some(Self { environment: &environment.name, at, limit: bounds(&environment.quota)[at]? })
+    }
+
+    /// May the environment's namespace use `more` than it does?
+    pub fn admit(&self, used: &Amounts, more: &Amounts) -> Result<(), String> {
+        let asked = more.get(self.at);
+        if asked <= zero() {
+            return Ok(());
+        }
+        let inside = Inside { given: zero(), used: used.get(self.at) };
+        let admitted = inside.admits(self.limit, asked);
+        admitted.map_err(|why| {
+            format!("quota {} of environment {:?} {why}", RESOURCES[self.at], self.environment)
+        })
     }
 }
 
@@ -479,6 +520,60 @@ mod tests {
             amounts.set("cpu", Quantity::parse(more).expect("a quantity"));
             let result = tree(quotas, &used).admit(project, &amounts);
             assert_eq!(result.err().unwrap_or_default(), error, "{quotas} {used:?} {project}+{more}");
+        }
+    }
+
+    /// Every bound nests as cpu does: carved, used up, and given back to who asks for it with its own unit.
+    #[test]
+    fn every_bound_nests() {
+        for (name, whole, given, taken, more, left) in [
+            ("memory", "8Gi", "5Gi", "1Gi", "2560Mi", "2Gi"),
+            ("volumes", "100Gi", "60Gi", "30Gi", "20Gi", "10Gi"),
+            ("loadBalancers", "4", "2", "1", "2", "1"),
+            ("addresses", "6", "3", "1", "4", "2"),
+            ("pods", "10", "5", "2", "4", "3"),
+            ("images", "8Gi", "5Gi", "1Gi", "3Gi", "2Gi"),
+            ("cpu", "8", "5", "1", "2500m", "2"),
+        ] {
+            let quota = |bound: &str| {
+                let mut quota = Quota::default();
+                *quota.entry_mut(name).expect("a name of a bound") = Some(bound.to_owned());
+                quota
+            };
+            let amounts = |amount: &str| {
+                let mut amounts = Amounts::default();
+                amounts.set(name, Quantity::parse(amount).expect("a quantity"));
+                amounts
+            };
+            let mut state = two_organisations();
+            for (id, bound) in [("web", whole), ("cart", given)] {
+                let mut project = (**state.projects.get(id).expect("a project")).clone();
+                project.spec.quota = quota(bound);
+                put(&mut state, project);
+            }
+            // `shop`, between the two, has no bound: what it uses is of what web has.
+            let tree = Tree::of(&state, "acme", &BTreeMap::new(), |id| {
+                if id == "shop" { amounts(taken) } else { Amounts::default() }
+            });
+            let verb = |amount: &str| if amount == "1" { "is" } else { "are" };
+            let said = format!(
+                r#"quota {name} of project "web" is {whole}: {given} are given to its projects, {taken} {} in use, {more} more are asked for, {left} {} left"#,
+                verb(taken),
+                verb(left)
+            );
+            assert_eq!(tree.admit("shop", &amounts(more)), Err(said.clone()));
+            assert_eq!(tree.admit("web", &amounts(more)), Err(said));
+            assert_eq!(tree.admit("web", &amounts(left)), Ok(()));
+            assert_eq!(tree.admit("cart", &amounts(given)), Ok(()), "what it was given is there");
+            assert!(tree.carve("shop", &quota(whole)).is_err(), "{name}");
+            let error = tree.carve("web", &quota(left)).expect_err("less than given");
+            assert_eq!(
+                error,
+                format!(
+                    r#"quota {name} of project "web" cannot be {left}: {given} are given to its projects"#
+                )
+            );
+            assert_eq!(tree.allocated(Some("web")), quota(given));
         }
     }
 

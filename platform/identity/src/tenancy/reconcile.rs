@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_identity_api::{ApplicationCredential, Domain, Group, Project, Role, User};
+use gantry_identity_api::{ApplicationCredential, Domain, EnvironmentStatus, Group, Project, Role, User};
 use gantry_reconcile::{Again, Informer, Queue};
 use k8s_openapi::api::core::v1::{LimitRange, Namespace, ResourceQuota};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
@@ -166,15 +166,25 @@ impl Reconcilers {
             (true, true, false) => (false, "Progressing", "namespaces are being made"),
             (true, true, true) => (true, "Ready", ""),
         };
-        self.write_project_status(&found, condition, plan.environments).await?;
+        let environments = self.with_addresses(plan.environments);
+        self.write_project_status(&found, condition, environments).await?;
         Ok(Again::OnChange)
+    }
+
+    /// With what their namespaces take of quota `addresses`, which no ResourceQuota shows.
+    fn with_addresses(&self, mut environments: Vec<EnvironmentStatus>) -> Vec<EnvironmentStatus> {
+        for environment in environments.iter_mut().filter(|e| e.problem.is_empty()) {
+            let taken = self.world.ledger.used_in(&environment.namespace).of("addresses");
+            environment.addresses = taken.filter(|taken| !taken.is_zero()).map(|taken| taken.to_string());
+        }
+        environments
     }
 
     async fn write_project_status(
         &self,
         found: &Project,
         condition: (bool, &str, &str),
-        environments: Vec<gantry_identity_api::EnvironmentStatus>,
+        environments: Vec<EnvironmentStatus>,
     ) -> Result<()> {
         let id = found.name_any();
         let allocated = {

@@ -36,9 +36,9 @@ impl Tenancy {
     pub fn start(&self, host: &Host, callbacks: Callbacks) {
         let reconcilers = Arc::new(reconcilers(self.0.clone(), host, callbacks));
         wake(&reconcilers);
-        count::<Pod>(&self.0, host, "pods");
-        count::<PersistentVolumeClaim>(&self.0, host, "claims");
-        count::<Service>(&self.0, host, "services");
+        drop(count::<Pod>(&self.0, host, "pods"));
+        drop(count::<PersistentVolumeClaim>(&self.0, host, "claims"));
+        show_addresses(&reconcilers, &count::<Service>(&self.0, host, "services"));
         let queue = reconcilers.queue.clone();
         let this = reconcilers.clone();
         work(&host.tasks, "tenancy", queue, WORKERS, move |key| {
@@ -124,8 +124,23 @@ fn in_namespace<K: Managed>(informer: &Informer<Thin<K>>, queue: &Queue<Key>) {
     });
 }
 
+/// Projects whose services take other addresses than before show that.
+fn show_addresses(reconcilers: &Arc<Reconcilers>, services: &Informer<Use<Service>>) {
+    let (world, queue) = (reconcilers.world.clone(), reconcilers.queue.clone());
+    services.on_change(move |change| {
+        let amounts =
+            |seen: &Option<Arc<Use<Service>>>| seen.as_ref().map(|seen| seen.amounts).unwrap_or_default();
+        let namespace = change.object().and_then(|o| o.namespace()).unwrap_or_default();
+        if amounts(&change.old) != amounts(&change.new)
+            && let Some(project) = world.namespaces.project_of(&namespace)
+        {
+            queue.add(Key::Project(project.to_string()));
+        }
+    });
+}
+
 /// Keeps the ledger true for one kind.
-fn count<K: Counts>(world: &Arc<World>, host: &Host, part: &str)
+fn count<K: Counts>(world: &Arc<World>, host: &Host, part: &str) -> Informer<Use<K>>
 where
     Use<K>: gantry_reconcile::Kind + kube::Resource<DynamicType = ()>,
 {
@@ -138,6 +153,7 @@ where
         let item = Item { kind: K::KIND, namespace, name };
         world.ledger.see(&item, change.new.as_ref().map(|new| new.amounts));
     });
+    informer
 }
 
 async fn follow(reconcilers: &Reconcilers) {

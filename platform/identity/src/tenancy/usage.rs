@@ -1,7 +1,9 @@
 //! What pods, claims and services take of quotas, and how they are counted.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
+use std::net::IpAddr;
 
 use gantry_kube_logic::quantity::{Format, Quantity};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
@@ -43,15 +45,32 @@ impl Counted {
                 let asked = object.pointer("/spec/resources/requests/storage");
                 amounts.set("volumes", quantity(asked));
             }
-            Self::Service if object["spec"]["type"] == "LoadBalancer" => amounts.set("loadBalancers", one()),
-            Self::Service => {}
+            Self::Service => {
+                let balancer = object["spec"]["type"] == "LoadBalancer";
+                amounts.set("loadBalancers", number(usize::from(balancer)));
+                amounts.set("addresses", number(usize::from(balancer) + external_addresses(object)));
+            }
         }
         amounts
     }
 }
 
 fn one() -> Quantity {
-    Quantity::from_units(1, Format::DecimalSi)
+    number(1)
+}
+
+fn number(count: usize) -> Quantity {
+    Quantity::from_units(i64::try_from(count).unwrap_or(i64::MAX), Format::DecimalSi)
+}
+
+/// Addresses outside the cluster that a service asks for by name; one that is written twice, or in two ways, is one.
+fn external_addresses(service: &Value) -> usize {
+    let named = service["spec"]["externalIPs"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    // What is no address the API refuses; it counts as what it is called until then.
+    let same = |text: &str| {
+        text.parse::<IpAddr>().map_or_else(|_| text.to_owned(), |ip| ip.to_canonical().to_string())
+    };
+    named.map(same).collect::<BTreeSet<String>>().len()
 }
 
 fn ended(pod: &Value) -> bool {
@@ -186,13 +205,23 @@ mod tests {
     }
 
     #[test]
-    fn claims_count_bytes_and_services_addresses_outside() {
+    fn claims_count_bytes_and_services_what_they_take_outside() {
         let claim = json!({"spec": {"resources": {"requests": {"storage": "3Gi"}}}});
         assert_eq!(Counted::Claim.usage(&claim).get(3).to_string(), "3Gi");
-        assert_eq!(
-            Counted::Service.usage(&json!({"spec": {"type": "LoadBalancer"}})).get(6).to_string(),
-            "1"
-        );
-        assert!(Counted::Service.usage(&json!({"spec": {"type": "ClusterIP"}})).is_zero());
+        for (spec, addresses, balancers) in [
+            (json!({"type": "ClusterIP"}), 0, 0),
+            (json!({}), 0, 0),
+            (json!({"type": "NodePort"}), 0, 0),
+            (json!({"type": "LoadBalancer"}), 1, 1),
+            (json!({"type": "ClusterIP", "externalIPs": ["203.0.113.1"]}), 1, 0),
+            (json!({"type": "LoadBalancer", "externalIPs": ["203.0.113.1", "203.0.113.2"]}), 3, 1),
+            (json!({"externalIPs": ["203.0.113.1", "203.0.113.1", "::ffff:203.0.113.1"]}), 1, 0),
+            (json!({"externalIPs": ["2001:db8::1", "2001:DB8:0::1", "2001:db8::2"]}), 2, 0),
+            (json!({"externalIPs": []}), 0, 0),
+        ] {
+            let amounts = Counted::Service.usage(&json!({"spec": spec}));
+            let want = (number(addresses), number(balancers));
+            assert_eq!((amounts.get(5), amounts.get(6)), want, "{spec}");
+        }
     }
 }

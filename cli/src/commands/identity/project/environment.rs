@@ -201,6 +201,7 @@ mod tests {
             name: name.to_owned(),
             namespace: namespace.to_owned(),
             problem: problem.to_owned(),
+            ..EnvironmentStatus::default()
         };
         let mut project = Project::new("1", spec);
         project.status = Some(ProjectStatus {

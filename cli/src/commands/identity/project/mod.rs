@@ -57,6 +57,10 @@ pub struct CreateArgs {
     #[arg(long, value_name = "ENVIRONMENT")]
     environment: Vec<String>,
     /// Bounds with the projects below it, NAME=QUANTITY: cpu, memory, pods, volumes, images, addresses, loadBalancers
+    ///
+    /// addresses are those outside the cluster: one for each service of type LoadBalancer, which counts as a
+    /// loadBalancer too, and one for each of a service's externalIPs. volumes and images are bytes; cpu and memory are
+    /// what pods ask for.
     #[arg(long, value_name = "BOUNDS")]
     quota: Vec<String>,
     /// Put on every namespace, KEY=VALUE
