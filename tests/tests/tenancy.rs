@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use gantry_testkit::{Instance, eventually, eventually_some, spawn};
+use gantry_testkit::{Instance, eventually, eventually_some, run_with_input, spawn};
 use serde_json::{Value, json};
 
 use crate::people::Person;
@@ -75,7 +75,7 @@ fn what_somebody_edits_by_hand_is_put_back() {
         if there { Ok(seen) } else { Err(format!("{seen:?}")) }
     });
     let subject = r#"[{"op":"add","path":"/subjects/-","value":{"kind":"User","name":"mallory","apiGroup":"rbac.authorization.k8s.io"}}]"#;
-    let edits: [&[&str]; 10] = [
+    let edits: [&[&str]; 12] = [
         &["delete", "rolebinding", "gantry:admin", "-n", "web-dev"],
         &["patch", "rolebinding", "gantry:admin", "-n", "web-dev", "--type=json", "-p", subject],
         &["delete", "resourcequota", "gantry", "-n", "web-dev"],
@@ -91,6 +91,8 @@ fn what_somebody_edits_by_hand_is_put_back() {
         ],
         &["delete", "limitrange", "gantry", "-n", "web-dev"],
         &["label", "namespace", "web-dev", "pod-security.kubernetes.io/enforce=privileged", "--overwrite"],
+        &["label", "namespace", "web-dev", "networks.gantry.dev/isolation=open", "--overwrite"],
+        &["label", "namespace", "web-dev", "networks.gantry.dev/isolation-"],
         &["label", "namespace", "web-dev", "identity.gantry.dev/project-"],
         &["label", "namespace", "web-dev", "identity.gantry.dev/project=other", "--overwrite"],
         &[
@@ -114,6 +116,10 @@ fn what_somebody_edits_by_hand_is_put_back() {
         assert_eq!(mallory.stdout, "no\n", "{edit:?}: {mallory}");
     }
     alice.kubectl(&["get", "pods", "-n", "web-dev"]).ok();
+    assert_eq!(
+        gantry.jsonpath(&["namespace", "web-dev"], r"{.metadata.labels.networks\.gantry\.dev/isolation}"),
+        "isolated"
+    );
     // What is not the component's stays.
     gantry.kubectl(&["label", "namespace", "web-dev", "team=shop"]).ok();
     gantry.gantry(&["project", "set", "acme/web", "--quota", "cpu=8,pods=6"]).ok();
@@ -145,7 +151,9 @@ fn tenants_see_use_and_change_what_is_theirs_alone() {
     let (alice, eve) = organisations(&gantry);
     namespaces_are_shown_to_whom_they_belong(&gantry, &alice, &eve);
     quotas_nest(&gantry, &alice);
+    services_use_addresses_up(&gantry, &alice);
     tenants_are_refused(&alice);
+    privileged_pods_are_granted(&gantry, &alice);
     // Deleting asks for the name, shows what goes, and takes all of it.
     let shown = gantry.gantry(&["project", "delete", "acme/web", "--dry-run"]);
     has_all(
@@ -247,6 +255,62 @@ fn quotas_nest(gantry: &Instance, alice: &Person) {
     gantry.kubectl(&["delete", "pods", "--all", "-n", "web-dev", "--now"]).ok();
 }
 
+/// Refused with the numbers, also when it is only tried, and shown in the project's status.
+fn services_use_addresses_up(gantry: &Instance, alice: &Person) {
+    gantry.gantry(&["project", "set", "acme/web", "--quota", "addresses=3"]).ok();
+    let service = |name: &str, kind: &str, external: &[&str]| {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": { "name": name, "namespace": "web-dev" },
+            "spec": { "type": kind, "externalIPs": external, "ports": [{ "port": 80 }], "selector": { "app": name } },
+        })
+    };
+    let shown = || {
+        let path = r#"{.items[?(@.spec.name=="web")].status.environments[?(@.name=="dev")].addresses}"#;
+        gantry.jsonpath(&["projects.identity.gantry.dev"], path)
+    };
+    alice.make(&service("front", "LoadBalancer", &[])).ok();
+    eventually("one is shown", SOON, || shown() == "1");
+    let too_many = service("back", "LoadBalancer", &["203.0.113.1", "203.0.113.2"]);
+    let numbers = "quota addresses of project \"web\" is 3: 1 is in use, 3 more are asked for, 2 are left";
+    eventually_some("what is only tried is refused", SOON, || {
+        let tried = &["create", "--dry-run=server", "-f", "-"];
+        let tried = run_with_input(&mut alice.kubectl_command(tried), too_many.to_string().as_bytes());
+        if tried.stderr.contains(numbers) { Ok(()) } else { Err(tried.to_string()) }
+    });
+    has_all(&alice.make(&too_many).fails(), &[numbers]);
+    alice.make(&service("back", "ClusterIP", &["203.0.113.1", "203.0.113.2"])).ok();
+    eventually("three are shown", SOON, || shown() == "3");
+    alice.kubectl(&["delete", "services", "front", "back", "-n", "web-dev"]).ok();
+    eventually("none is shown", SOON, || shown().is_empty());
+    gantry.gantry(&["project", "set", "acme/web", "--quota", "addresses="]).ok();
+}
+
+/// By an administrator of the platform, and by nobody else; and taken away again.
+fn privileged_pods_are_granted(gantry: &Instance, alice: &Person) {
+    let grant: &[&str] = &["project", "set", "acme/web", "--pod-security", "privileged"];
+    let who = "for an administrator of the platform to grant (role admin on the system)";
+    has_all(&alice.gantry(grant).fails(), &["podSecurity \"privileged\"", who]);
+    let privileged =
+        |name: &str| pod(name, "0", json!({}), json!({ "securityContext": { "privileged": true } }));
+    let refused = "violates PodSecurity \"baseline";
+    has_all(&alice.make(&privileged("before")).fails(), &[refused, "privileged"]);
+    let level = |level: &str| {
+        eventually("the namespace has the level", SOON, || {
+            let path = r"{.metadata.labels.pod-security\.kubernetes\.io/enforce}";
+            gantry.jsonpath(&["namespace", "web-dev"], path) == level
+        });
+    };
+    gantry.gantry(grant).ok();
+    level("privileged");
+    alice.make(&privileged("granted")).ok();
+    gantry.gantry(&["project", "set", "acme/web", "--pod-security", "baseline"]).ok();
+    level("baseline");
+    has_all(&alice.make(&privileged("after")).fails(), &[refused, "privileged"]);
+    gantry.kubectl(&["delete", "pod", "granted", "-n", "web-dev", "--now"]).ok();
+}
+
 /// Even an administrator of a project gets no way to the host, to other namespaces, or to more rights.
 fn tenants_are_refused(alice: &Person) {
     let host = [
@@ -268,7 +332,7 @@ fn tenants_are_refused(alice: &Person) {
 
 /// Namespaces, bounds, bindings and other people are not theirs to make or to be.
 fn rights_are_no_way_to_more(alice: &Person) {
-    let refusals: [(&[&str], &str); 14] = [
+    let refusals: [(&[&str], &str); 15] = [
         (&["create", "namespace", "web-other"], "namespaces are made by environments of projects"),
         (&["create", "namespace", "mine"], "namespaces are made by environments of projects"),
         (&["delete", "namespace", "web-dev"], "forbidden"),
@@ -282,6 +346,7 @@ fn rights_are_no_way_to_more(alice: &Person) {
             ],
             "orbidden",
         ),
+        (&["label", "namespace", "web-dev", "networks.gantry.dev/isolation=open", "--overwrite"], "orbidden"),
         (&["annotate", "namespace", "web-dev", "identity.gantry.dev/made-for=x", "--overwrite"], "orbidden"),
         (&["delete", "resourcequota", "gantry", "-n", "web-dev"], "forbidden"),
         (&["delete", "rolebinding", "gantry:admin", "-n", "web-dev"], "forbidden"),
