@@ -523,7 +523,7 @@ mod tests {
         }
     }
 
-    /// Every bound nests as cpu does: carved, used up, and given back to who asks for it with its own unit.
+    /// As cpu does: carved, used up, and refused with the numbers in the bound's own unit.
     #[test]
     fn every_bound_nests() {
         for (name, whole, given, taken, more, left) in [
@@ -565,7 +565,12 @@ mod tests {
             assert_eq!(tree.admit("web", &amounts(more)), Err(said));
             assert_eq!(tree.admit("web", &amounts(left)), Ok(()));
             assert_eq!(tree.admit("cart", &amounts(given)), Ok(()), "what it was given is there");
-            assert!(tree.carve("shop", &quota(whole)).is_err(), "{name}");
+            assert_eq!(tree.carve("cart", &quota(given)), Ok(()));
+            let error = tree.carve("cart", &quota(whole)).expect_err("what shop uses is not there");
+            assert!(
+                error.starts_with(&format!("quota {name} of project \"web\" is {whole}: {taken} ")),
+                "{error}"
+            );
             let error = tree.carve("web", &quota(left)).expect_err("less than given");
             assert_eq!(
                 error,
