@@ -44,17 +44,20 @@ pub struct Access {
 }
 
 impl Access {
-    /// Opens files, keys and the store. Nothing is served yet. `external_url`: where clients reach the platform.
+    /// Opens files, keys and the store. Nothing is served yet. `external_url`: where clients reach the platform;
+    /// `registry_hosts`: every `HOST:PORT` that they name the registry by.
     pub async fn open(
         settings: &Settings,
         config: EmbeddedConfig,
         external_url: String,
+        registry_hosts: Vec<String>,
     ) -> anyhow::Result<Self> {
         let dirs = &settings.dirs;
         let identity_config = IdentityConfig {
             data: dirs.data.join("identity"),
             keys: dirs.pki(),
             external_url,
+            registry_hosts,
             settings: settings.config.identity.clone(),
         };
         let opened = tokio::task::spawn_blocking(move || Identity::open(identity_config));
@@ -139,9 +142,14 @@ impl Access {
         })
     }
 
-    /// Knows names with passwords, application credentials, and tokens in the place of a password.
+    /// Knows names with passwords, application credentials, pull secrets, and tokens in the place of a password.
     pub fn passwords(&self) -> Arc<dyn Authenticator> {
-        Arc::new(FirstOf(vec![self.embedded.basic_authenticator(), self.identity.passwords()]))
+        // Passwords last: a token or a pull secret under somebody's name is not a failure of theirs to sign in.
+        Arc::new(FirstOf(vec![
+            self.identity.pull_secrets(),
+            self.embedded.basic_authenticator(),
+            self.identity.passwords(),
+        ]))
     }
 
     /// Knows every kind of bearer token there is: service accounts' and users'.

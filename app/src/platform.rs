@@ -78,7 +78,8 @@ impl Platform {
 
         report.step("Opening the store ...");
         let config = engine_config(&settings, &addresses, &server, &authority, &tasks);
-        let access = Access::open(&settings, config, external_url(&settings, &host)).await?;
+        let hosts = registry_hosts(&settings, &server, &host);
+        let access = Access::open(&settings, config, external_url(&settings, &host), hosts).await?;
         let embedded = &access.embedded;
         let (registry, registry_tokens) = open_registry(&settings, &access, &server, &host, &tasks)?;
         tend_registry(&tasks, &registry);
@@ -350,8 +351,7 @@ fn front_door(
         builder = builder.authenticator(authenticator);
     }
     builder
-        .authenticator(embedded.basic_authenticator())
-        .authenticator(identity.passwords())
+        .authenticator(access.passwords())
         .audit(access.audit.sink())
         .authorizer(Arc::new(gantry_registry::NotBeyondRegistry(embedded.authorizer())))
         .health(checks)

@@ -1,5 +1,5 @@
 //! What an application credential with access rules may be used for, at every door: what one of its rules names
-//! (service, method, path), and nothing else.
+//! (service, method, path), and nothing else. And image pull secrets, which are for the registry's protocol alone.
 //!
 //! The Keystone API asks in its own handlers, which answer in Keystone's words. Before every other service stands
 //! [`hold`]. Where a credential is shown to somebody who does not know these rules (a TokenReview), it is not known:
@@ -18,6 +18,7 @@ use http::{Extensions, StatusCode};
 use crate::core::Core;
 use crate::directory::State;
 use crate::keystone::find_record;
+use crate::pull;
 
 /// The collection of rules; the user stands where others have the parent.
 pub(crate) const RULES: &str = "access_rules";
@@ -94,6 +95,9 @@ fn parts(pattern: &[&str], path: &[&str]) -> bool {
 impl Core {
     /// Is the caller's credential good for this request? Says why it is not.
     pub(crate) fn held_to_rules(&self, caller: &UserInfo, method: &str, path: &str) -> Result<(), String> {
+        if pull::is_pull_secret(caller) && !pull::may_reach(path) {
+            return Err("a pull secret is good for the registry only".to_owned());
+        }
         let Some(credentials) = caller.extra.get(extra::APPLICATION_CREDENTIAL) else { return Ok(()) };
         let (service, path) = service_of(path);
         let state = self.directory.read();
@@ -239,10 +243,24 @@ mod tests {
         }
         let nobody = Request::builder().uri("/token").body(Body::empty()).expect("a request");
         assert_eq!(
-            held.oneshot(nobody).await.expect("an answer").status(),
+            held.clone().oneshot(nobody).await.expect("an answer").status(),
             200,
             "it is asked with the credential"
         );
+        for (path, want) in [
+            ("/v2/acme/web/front/manifests/1", 200),
+            ("/token?scope=repository:acme/web/front:pull", 200),
+            ("/registry/v1/archives", 403),
+            ("/gantry/health", 403),
+            ("/api", 403),
+        ] {
+            let mut caller = UserInfo::authenticated("gantry:pull:web-dev", &[]);
+            caller.extra.insert(extra::PULLS.to_owned(), vec!["web".to_owned()]);
+            let mut request = Request::builder().uri(path).body(Body::empty()).expect("a request");
+            request.extensions_mut().insert(caller);
+            let response = held.clone().oneshot(request).await.expect("an answer");
+            assert_eq!(response.status().as_u16(), want, "with a pull secret: {path}");
+        }
         let ci = token(&platform, "ci");
         let call = |path: &'static str| platform.call(&ci, path, serde_json::Value::Null);
         assert_eq!(call("GET /users/alice").await.status, 200);

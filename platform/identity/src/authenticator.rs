@@ -137,12 +137,12 @@ fn credential(shown: &str) -> CredentialRef {
     }
 }
 
-fn scheme<'a>(value: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn scheme<'a>(value: &'a str, name: &str) -> Option<&'a str> {
     let (scheme, rest) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case(name).then(|| rest.trim())
 }
 
-fn decoded(basic: &str) -> Option<(String, String)> {
+pub(crate) fn decoded(basic: &str) -> Option<(String, String)> {
     if basic.len() > BASIC_BYTES_MAX {
         return None;
     }

@@ -21,7 +21,7 @@ use crate::tenancy::World;
 use crate::tenancy::callers::{self, Caller, Scope};
 
 /// Group and resource of the registry's virtual resource.
-const REPOSITORIES: (&str, &str) = (gantry_registry_api::GROUP, gantry_registry_api::RESOURCE);
+pub(crate) const REPOSITORIES: (&str, &str) = (gantry_registry_api::GROUP, gantry_registry_api::RESOURCE);
 
 /// The engine's authoriser with identity's rules before and behind it.
 pub struct IdentityAuthorizer {
@@ -201,7 +201,7 @@ pub(crate) fn repository(state: &State, caller: &Caller, asked: &Attributes) -> 
 }
 
 /// The project that a repository is named after: `<domain>/<project>/<repository>`.
-fn named_after(state: &State, repository: &str) -> Option<String> {
+pub(crate) fn named_after(state: &State, repository: &str) -> Option<String> {
     let mut parts = repository.splitn(3, '/');
     let (domain, project) = (parts.next()?, parts.next()?);
     parts.next().filter(|rest| !rest.is_empty())?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use gantry_host::Host;
 use gantry_identity_api::GROUP;
 use gantry_kube_types::{Admission, AuditSink, Authenticator, Authorizer, UserInfo, Visibility, groups};
+use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
@@ -18,6 +19,7 @@ use crate::bootstrap::{self, BootstrapError};
 use crate::core::{Config, Core, OpenError};
 use crate::errors::IdentityError;
 use crate::password::Password;
+use crate::pull::PullAuthenticator;
 use crate::rights;
 use crate::tenancy::{Callbacks, Tenancy};
 
@@ -82,6 +84,11 @@ impl Identity {
         Arc::new(PasswordAuthenticator(self.core.clone()))
     }
 
+    /// Knows the passwords in image pull secrets. To be asked before other authenticators of names and passwords.
+    pub fn pull_secrets(&self) -> Arc<dyn Authenticator> {
+        Arc::new(PullAuthenticator::new(self.core.pull.clone(), &self.tenancy, Timestamp::now))
+    }
+
     /// Puts identity's rules around the engine's authoriser.
     pub fn wrap(&self, engine: Arc<dyn Authorizer>) -> Arc<dyn Authorizer> {
         self.tenancy.wrap(engine)
@@ -120,7 +127,9 @@ impl Identity {
         self.core.directory.follow(&host.tasks, &host.client);
         self.core.directory.synced().await;
         bootstrap::install_defaults(&host.client, &self.core.directory).await?;
-        self.tenancy.start(host, Callbacks { secrets: self.core.clone() });
+        let callbacks =
+            Callbacks { secrets: self.core.clone(), pull: self.core.pull.clone(), now: Timestamp::now };
+        self.tenancy.start(host, callbacks);
         let admin = self.core.ensure_admin(password).await?;
         self.core.ensure_catalogue().await?;
         tend(&self.core, host);

@@ -20,6 +20,7 @@ use crate::password::{
     SecurityCompliance,
 };
 use crate::providers::Providers;
+use crate::pull::PullCredentials;
 use crate::revocation::{Cause, Event, Facts, RevocationConfig, Revocations, Target};
 use crate::session::Session;
 use crate::sessions::{Last, Sessions, Versions};
@@ -75,6 +76,8 @@ pub struct Config {
     pub keys: PathBuf,
     /// `https://127.0.0.1:6443`: tokens are issued by `<url>/identity`.
     pub external_url: String,
+    /// Every `HOST:PORT` by which clients name the platform's registry: what image pull secrets are for.
+    pub registry_hosts: Vec<String>,
     pub settings: Settings,
 }
 
@@ -92,7 +95,7 @@ pub enum OpenError {
     #[error("the revoked tokens: {0}")]
     Revocations(#[from] crate::revocation::RevocationError),
     #[error("{path}: {error}")]
-    Directory { path: String, error: std::io::Error },
+    File { path: String, error: std::io::Error },
 }
 
 /// Everything together. One per process, shared by all doors.
@@ -103,6 +106,7 @@ pub struct Core {
     pub passwords: Passwords,
     pub tokens: Tokens,
     pub revocations: Revocations,
+    pub pull: Arc<PullCredentials>,
     pub config: Config,
     /// Where users come from who are not managed here.
     pub providers: Providers,
@@ -118,7 +122,7 @@ impl Core {
     pub fn open(config: Config) -> Result<Self, OpenError> {
         for directory in [&config.data, &config.keys] {
             gantry_base::fs::create_directory(directory, 0o700)
-                .map_err(|error| OpenError::Directory { path: directory.display().to_string(), error })?;
+                .map_err(|error| OpenError::File { path: directory.display().to_string(), error })?;
         }
         let vault = Vault::open(&config.data.join("vault.redb"), &config.keys.join("vault.key"))?;
         let settings = &config.settings;
@@ -136,6 +140,9 @@ impl Core {
         let tokens = Tokens::new(Arc::new(keys), token_config);
         let kept = RevocationConfig::new(KeySchedule::default().keep);
         let revocations = Revocations::open(&config.data.join("revocations.redb"), kept, Timestamp::now())?;
+        let pull_key = config.keys.join("pull.key");
+        let pull = PullCredentials::open(&pull_key, config.registry_hosts.clone())
+            .map_err(|error| OpenError::File { path: pull_key.display().to_string(), error })?;
         let directory = Directory::default();
         let objects = Objects::new(directory.clone());
         let (providers, sessions, audit) = (Providers::default(), Sessions::default(), OnceLock::new());
@@ -146,6 +153,7 @@ impl Core {
             passwords,
             tokens,
             revocations,
+            pull: Arc::new(pull),
             config,
             providers,
             sessions,

@@ -21,6 +21,7 @@ pub mod objects;
 pub mod password;
 pub mod policy;
 pub mod providers;
+pub mod pull;
 pub mod revocation;
 pub mod rights;
 pub mod session;

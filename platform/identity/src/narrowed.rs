@@ -2,6 +2,7 @@
 //!
 //! A token scoped to a project, or made with an application credential, is its user cut down to the namespaces of
 //! the project and to what the listed roles grant there. Both must allow: the user's rights and the roles' rules.
+//! A pull secret is no user's at all: [`pull`] says what it is good for, and nobody else is asked.
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::authorizer::{IdentityAuthorizer, own_kinds, repository};
 use crate::bootstrap::system_rules;
 use crate::directory::State;
 use crate::directory::assignments::Target;
+use crate::pull;
 use crate::tenancy::World;
 use crate::tenancy::callers::{self, Caller, Scope};
 use crate::tenancy::namespaces::Namespaces;
@@ -37,6 +39,9 @@ impl Authorizer for Narrowed {
     fn authorize(&self, asked: &Attributes) -> Decision {
         if callers::is_stranger(&asked.user) {
             return self.decide(&Caller::default(), asked);
+        }
+        if pull::is_pull_secret(&asked.user) {
+            return pull::decide(&self.world.directory.read(), asked);
         }
         let known = self.world.known(&asked.user);
         let version = self.whole.decisions_version(&asked.user);

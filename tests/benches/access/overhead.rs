@@ -111,6 +111,7 @@ impl Doors {
             data: data.join("identity"),
             keys: pki.clone(),
             external_url: "https://127.0.0.1".to_owned(),
+            registry_hosts: Vec::new(),
             settings: gantry_identity::core::Settings::default(),
         });
         let identity = identity.expect("identity opens");

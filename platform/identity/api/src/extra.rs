@@ -26,3 +26,5 @@ pub const OAUTH: &str = "identity.gantry.dev/oauth";
 pub const TRUST: &str = "identity.gantry.dev/trust";
 /// Id of the application credential the token was made with.
 pub const APPLICATION_CREDENTIAL: &str = "identity.gantry.dev/application-credential";
+/// Id of the project whose images the caller may pull. The credential is good for that and for nothing else.
+pub const PULLS: &str = "identity.gantry.dev/pulls";

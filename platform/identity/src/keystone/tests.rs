@@ -57,6 +57,7 @@ impl Platform {
             data: files.path().join("data"),
             keys: files.path().join("keys"),
             external_url: "https://gantry.test".to_owned(),
+            registry_hosts: vec!["gantry.test".to_owned()],
             settings,
         };
         let core = Arc::new(Core::open(config).expect("a component"));

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::account::{self, DefaultAccount};
 use super::managed::{Managed, Thin, digest};
 use super::names;
 
@@ -79,6 +80,27 @@ where
         Ok(_) => Ok(()),
         Err(error) if code(&error) == 404 => Ok(()),
         Err(error) => Err(failed(format!("deleting {} {name:?}", K::plural(&())))(error)),
+    }
+}
+
+/// Gives the namespace's `default` account this list of pull secrets. Whoever changed it meanwhile goes first: the
+/// write fails then, and is tried again on what they wrote.
+pub async fn set_pull_secrets(
+    client: &Client,
+    namespace: &str,
+    account: &DefaultAccount,
+    list: &[String],
+) -> Result<()> {
+    let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let list: Vec<_> = list.iter().map(|name| json!({ "name": name })).collect();
+    let patch = json!({
+        "metadata": { "resourceVersion": account.resource_version() },
+        "imagePullSecrets": list,
+    });
+    match api.patch(account::DEFAULT, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        // The engine makes it anew, and that is told.
+        Err(error) if code(&error) == 404 => Ok(()),
+        other => other.map(drop).map_err(failed(format!("writing the default account of {namespace:?}"))),
     }
 }
 

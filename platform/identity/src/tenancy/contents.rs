@@ -1,15 +1,16 @@
-//! What is in a project's namespace besides what its tenants put there: bounds.
+//! What is in a project's namespace besides what its tenants put there: bounds, and an image pull secret.
 //!
-//! No image pull secret is among it, on purpose. Images of the platform's registry are fetched by the node with the
-//! node's own certificate, whatever the pod shows, so a secret would open nothing more; but it would be a credential
-//! at rest in every namespace, to be rotated, and readable by every member. Pods that push or pull themselves use
-//! their service account's token. For registries elsewhere a tenant makes the secret that only they can know.
+//! Nodes of the platform need no secret for the platform's registry: they fetch its images with their own
+//! certificates, whatever the pod shows. The secret is for everybody else who reads `imagePullSecrets`, or the Secret
+//! itself: other clusters, builders, what looks through images. What is in it is good for pulling alone ([`crate::pull`]),
+//! since every member can read it. For registries elsewhere a tenant makes the secret that only they can know.
 
 use std::collections::BTreeMap;
 
 use gantry_identity_api::{Environment, Project, Quota, labels};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
-    LimitRange, LimitRangeItem, LimitRangeSpec, ResourceQuota, ResourceQuotaSpec,
+    LimitRange, LimitRangeItem, LimitRangeSpec, ResourceQuota, ResourceQuotaSpec, Secret,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
@@ -41,7 +42,7 @@ pub fn quota(project: &Project, environment: &Environment, namespace: &str) -> O
         }
     }
     (!hard.is_empty()).then(|| ResourceQuota {
-        metadata: metadata(project, namespace),
+        metadata: metadata(project, namespace, names::QUOTA),
         spec: Some(ResourceQuotaSpec { hard: Some(hard), ..ResourceQuotaSpec::default() }),
         status: None,
     })
@@ -60,17 +61,31 @@ pub fn limits(project: &Project, namespace: &str) -> LimitRange {
         default_request: Some(requests.collect()),
         ..LimitRangeItem::default()
     };
-    LimitRange { metadata: metadata(project, namespace), spec: Some(LimitRangeSpec { limits: vec![item] }) }
+    LimitRange {
+        metadata: metadata(project, namespace, names::QUOTA),
+        spec: Some(LimitRangeSpec { limits: vec![item] }),
+    }
 }
 
-fn metadata(project: &Project, namespace: &str) -> ObjectMeta {
+/// `docker_config`: what `docker login` writes, with hosts and their credentials.
+pub fn pull_secret(project: &Project, namespace: &str, docker_config: String) -> Secret {
+    let data = (".dockerconfigjson".to_owned(), ByteString(docker_config.into_bytes()));
+    Secret {
+        metadata: metadata(project, namespace, names::PULL_SECRET),
+        type_: Some("kubernetes.io/dockerconfigjson".to_owned()),
+        data: Some(BTreeMap::from([data])),
+        ..Secret::default()
+    }
+}
+
+fn metadata(project: &Project, namespace: &str, name: &str) -> ObjectMeta {
     let own = [
         (labels::MANAGED_BY, labels::MANAGED_BY_VALUE.to_owned()),
         (labels::PROJECT, project.name_any()),
         (labels::DOMAIN, project.spec.domain.clone()),
     ];
     ObjectMeta {
-        name: Some(names::QUOTA.to_owned()),
+        name: Some(name.to_owned()),
         namespace: Some(namespace.to_owned()),
         labels: Some(own.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
         ..ObjectMeta::default()

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
-use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
+use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota, Secret};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
@@ -51,6 +51,12 @@ impl Managed for ResourceQuota {
 impl Managed for LimitRange {
     fn essence(&self) -> Value {
         json!(self.spec)
+    }
+}
+
+impl Managed for Secret {
+    fn essence(&self) -> Value {
+        json!([self.type_, self.data, self.immutable])
     }
 }
 

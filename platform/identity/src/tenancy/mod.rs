@@ -3,6 +3,7 @@
 //! [`Tenancy`] is made before the engine opens, because the engine asks it (admission, authoriser, visibility), and
 //! started when there is a client. Until the directory knows every kind, whatever depends on it is refused.
 
+pub(crate) mod account;
 mod act;
 pub(crate) mod bindings;
 pub mod callers;

@@ -7,6 +7,8 @@ use gantry_kube_logic::names::dns1123_label;
 pub const PREFIX: &str = "gantry:";
 /// The ResourceQuota and the LimitRange of a project's namespace.
 pub const QUOTA: &str = "gantry";
+/// The image pull secret of a project's namespace.
+pub const PULL_SECRET: &str = "gantry-registry";
 /// Keys of the labels a project or environment puts on its namespace, comma-separated.
 pub const GIVEN_LABELS: &str = "identity.gantry.dev/given-labels";
 /// Annotation of a namespace: id of the project it was made for.

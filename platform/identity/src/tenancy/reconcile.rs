@@ -7,18 +7,25 @@ use std::time::Duration;
 
 use gantry_identity_api::{ApplicationCredential, Domain, EnvironmentStatus, Group, Project, Role, User};
 use gantry_reconcile::{Again, Informer, Queue};
-use k8s_openapi::api::core::v1::{LimitRange, Namespace, ResourceQuota};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{LimitRange, Namespace, ResourceQuota, Secret};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
 use kube::{Api, Client, ResourceExt};
 
+use super::account::{self, DefaultAccount};
 use super::act::{self, ActError, Result};
 use super::cascade::{self, Secrets};
 use super::managed::{Managed, Thin};
 use super::{World, bindings, contents, names, project, roles, status};
 use crate::directory::table::Entry;
+use crate::pull::{self, PullCredentials};
 
 /// What hangs on something that goes is looked at again after this time.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// A pull secret that is to be renewed later is looked at this often: while a machine sleeps, and when its clock is set,
+/// the time until then is another one.
+const CLOCK_LOOK: Duration = Duration::from_secs(3600);
 
 /// One thing to bring in order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,7 +34,7 @@ pub enum Key {
     Domain(String),
     /// Its namespaces, its status, and its end.
     Project(String),
-    /// The bindings and bounds in a project's namespace, by its name.
+    /// The bindings, bounds and pull secret in a project's namespace, by its name.
     Namespace(String),
     /// Its cluster roles, and its end.
     Role(String),
@@ -45,12 +52,16 @@ pub struct Reconcilers {
     pub client: Client,
     pub queue: Queue<Key>,
     pub secrets: Arc<dyn Secrets>,
+    pub pull: Arc<PullCredentials>,
+    pub now: fn() -> Timestamp,
     pub namespaces: Informer<Namespace>,
     pub bindings: Informer<Thin<RoleBinding>>,
     pub cluster_roles: Informer<Thin<ClusterRole>>,
     pub cluster_bindings: Informer<Thin<ClusterRoleBinding>>,
     pub quotas: Informer<Thin<ResourceQuota>>,
     pub limits: Informer<Thin<LimitRange>>,
+    pub pull_secrets: Informer<Thin<Secret>>,
+    pub accounts: Informer<DefaultAccount>,
 }
 
 impl Reconcilers {
@@ -63,6 +74,8 @@ impl Reconcilers {
         self.cluster_bindings.synced().await;
         self.quotas.synced().await;
         self.limits.synced().await;
+        self.pull_secrets.synced().await;
+        self.accounts.synced().await;
     }
 
     pub async fn reconcile(&self, key: Key) -> Result<Again> {
@@ -229,19 +242,25 @@ impl Reconcilers {
         let Some(owner) = known.project.clone().filter(|_| !known.leaving) else {
             return Ok(Again::OnChange);
         };
-        let (wanted, quota, limits) = {
+        let now = (self.now)();
+        let (wanted, quota, limits, secret) = {
             let state = self.world.directory.read();
             let found = state.projects.get(&owner);
             // A namespace whose project is gone, or has no such environment any more, is nobody's: no rights in it.
             let found = found.and_then(|p| Some((p.clone(), project::environment(p, name)?.clone())));
             match found {
-                None => (Vec::new(), None, None),
+                None => (Vec::new(), None, None, None),
                 Some((project, environment)) => {
                     let holders = bindings::in_project(&state, &project);
                     (
                         bindings::role_bindings(&holders, name, &project),
                         contents::quota(&project, &environment, name),
                         Some(contents::limits(&project, name)),
+                        Some(contents::pull_secret(
+                            &project,
+                            name,
+                            self.pull.docker_config(&owner, name, now),
+                        )),
                     )
                 }
             }
@@ -250,7 +269,16 @@ impl Reconcilers {
         self.exactly(name, &self.bindings, wanted).await?;
         self.exactly(name, &self.quotas, quota.into_iter().collect()).await?;
         self.exactly(name, &self.limits, limits.into_iter().collect()).await?;
-        Ok(Again::OnChange)
+        let lives = secret.is_some();
+        self.exactly(name, &self.pull_secrets, secret.into_iter().collect()).await?;
+        if !lives {
+            return Ok(Again::OnChange);
+        }
+        let account = self.accounts.get(name, account::DEFAULT);
+        if let Some((account, list)) = account.and_then(|a| a.missing().map(|list| (a, list))) {
+            act::set_pull_secrets(&self.client, name, &account, &list).await?;
+        }
+        Ok(Again::After(pull::renewed_in(name, now).min(CLOCK_LOOK)))
     }
 
     /// In the namespace, of the objects of this kind that are the component's, exactly these.

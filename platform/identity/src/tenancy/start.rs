@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use gantry_host::Host;
 use gantry_identity_api::labels;
-use gantry_reconcile::{Informer, Queue, work};
+use gantry_reconcile::{Informer, Kind, Queue, work};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, Service};
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
@@ -17,7 +18,8 @@ use super::managed::{Managed, Thin};
 use super::namespaces::Known;
 use super::reconcile::{Key, Reconcilers};
 use super::usage::{Counts, Use};
-use super::{Tenancy, World, names};
+use super::{Tenancy, World, account, names};
+use crate::pull::PullCredentials;
 
 /// Changes of the directory come in bursts: they are looked at together after this time. Rights end with their
 /// assignment, whatever the bindings say meanwhile.
@@ -29,6 +31,9 @@ const WORKERS: usize = 4;
 #[derive(Clone)]
 pub struct Callbacks {
     pub secrets: Arc<dyn Secrets>,
+    /// What is in image pull secrets.
+    pub pull: Arc<PullCredentials>,
+    pub now: fn() -> Timestamp,
 }
 
 impl Tenancy {
@@ -65,12 +70,16 @@ fn reconcilers(world: Arc<World>, host: &Host, callbacks: Callbacks) -> Reconcil
         client: host.client.clone(),
         queue: Queue::default(),
         secrets: callbacks.secrets,
+        pull: callbacks.pull,
+        now: callbacks.now,
         namespaces: Informer::start(&host.tasks, "identity/namespaces", namespaces),
         bindings: own(host, "rolebindings"),
         cluster_roles: own(host, "clusterroles"),
         cluster_bindings: own(host, "clusterrolebindings"),
         quotas: own(host, "resourcequotas"),
         limits: own(host, "limitranges"),
+        pull_secrets: named(host, "pull secrets", names::PULL_SECRET),
+        accounts: named(host, "default accounts", account::DEFAULT),
     }
 }
 
@@ -80,6 +89,13 @@ fn own<K: Managed>(host: &Host, part: &str) -> Informer<Thin<K>> {
     let api: Api<Thin<K>> = Api::all(host.client.clone());
     let config = watcher::Config::default().labels(&label);
     Informer::start_with(&host.tasks, &format!("identity/{part}"), api, config)
+}
+
+/// Follows the objects of a kind that are called so. The component may list and watch no others, and sees one whose
+/// labels somebody took away.
+fn named<K: Kind + kube::Resource<DynamicType = ()>>(host: &Host, part: &str, name: &str) -> Informer<K> {
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    Informer::start_with(&host.tasks, &format!("identity/{part}"), Api::all(host.client.clone()), config)
 }
 
 /// What somebody changes by hand is looked at at once.
@@ -105,6 +121,8 @@ fn wake(reconcilers: &Arc<Reconcilers>) {
     in_namespace(&reconcilers.bindings, &reconcilers.queue);
     in_namespace(&reconcilers.quotas, &reconcilers.queue);
     in_namespace(&reconcilers.limits, &reconcilers.queue);
+    in_namespace(&reconcilers.pull_secrets, &reconcilers.queue);
+    in_namespace(&reconcilers.accounts, &reconcilers.queue);
     let queue = reconcilers.queue.clone();
     reconcilers.cluster_roles.on_change(move |change| {
         let name = change.object().map(|o| o.name_any()).unwrap_or_default();
@@ -116,7 +134,7 @@ fn wake(reconcilers: &Arc<Reconcilers>) {
     reconcilers.cluster_bindings.on_change(move |_| queue.add(Key::System));
 }
 
-fn in_namespace<K: Managed>(informer: &Informer<Thin<K>>, queue: &Queue<Key>) {
+fn in_namespace<K: Kind>(informer: &Informer<K>, queue: &Queue<Key>) {
     let queue = queue.clone();
     informer.on_change(move |change| {
         let namespace = change.object().and_then(|o| o.namespace());

@@ -9,6 +9,7 @@ use gantry_identity_api::{
 };
 use gantry_kube_logic::rbac::RuleIndex;
 use gantry_kube_types::{Attributes, Authorizer, Decision, UserInfo};
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use proptest::prelude::*;
@@ -24,6 +25,7 @@ use crate::directory::State;
 use crate::directory::assignments::{Actor, Target};
 use crate::directory::table::Entry;
 use crate::directory::tests::{assign, directory_of, put, two_organisations};
+use crate::pull::{PullCredentials, renewed_in};
 use crate::rights::rule;
 
 /// [`two_organisations`] with the rules of the default roles, and an environment `dev` in every project.
@@ -409,6 +411,51 @@ fn a_namespace_is_bounded_by_its_environment_or_its_project() {
     assert!(contents::quota(&found, &Environment::default(), "web-dev").is_none());
     let limits = contents::limits(&found, "web-dev");
     assert_eq!((limits.name_any().as_str(), limits.namespace().as_deref()), ("gantry", Some("web-dev")));
+}
+
+/// Told by digests, as the reconciler tells it.
+#[test]
+fn an_edited_pull_secret_is_another_one_and_so_is_that_of_the_next_period() {
+    const HOUR: i64 = 3600;
+    let files = tempfile::tempdir().expect("a temporary directory");
+    let made = || {
+        let hosts = vec!["registry.test:6443".to_owned()];
+        PullCredentials::open(&files.path().join("key"), hosts).expect("a key")
+    };
+    let mut project = Project::new("web", Default::default());
+    project.spec.domain = "acme".to_owned();
+    let at = |second: i64| jiff::Timestamp::from_second(second).expect("a time");
+    let secret = |made: &PullCredentials, second: i64| {
+        contents::pull_secret(&project, "web-dev", made.docker_config("web", "web-dev", at(second)))
+    };
+    let digest = managed::digest::<Secret>;
+    let renewed =
+        1_800_000_000 + i64::try_from(renewed_in("web-dev", at(1_800_000_000)).as_secs()).expect("hours");
+    let wanted = secret(&made(), renewed);
+    let place = (wanted.name_any(), wanted.namespace(), wanted.type_.as_deref());
+    assert_eq!(
+        place,
+        ("gantry-registry".to_owned(), Some("web-dev".to_owned()), Some("kubernetes.io/dockerconfigjson"))
+    );
+    assert_eq!(digest(&secret(&made(), renewed + 11 * HOUR)), digest(&wanted), "a restart writes nothing");
+    assert_ne!(digest(&secret(&made(), renewed + 12 * HOUR)), digest(&wanted), "it is renewed");
+    let edits: [(&str, fn(&mut Secret)); 5] = [
+        ("another credential", |s| {
+            let config = s.data.as_mut().and_then(|data| data.get_mut(".dockerconfigjson"));
+            config.expect("hosts and credentials").0.push(b' ');
+        }),
+        ("more data", |s| {
+            s.data.get_or_insert_default().insert("x".to_owned(), k8s_openapi::ByteString(b"x".to_vec()));
+        }),
+        ("no label", |s| drop(s.labels_mut().remove(labels::MANAGED_BY))),
+        ("another type", |s| s.type_ = Some("Opaque".to_owned())),
+        ("locked", |s| s.immutable = Some(true)),
+    ];
+    for (what, edit) in edits {
+        let mut edited = wanted.clone();
+        edit(&mut edited);
+        assert_ne!(digest(&edited), digest(&wanted), "{what}");
+    }
 }
 
 #[test]
