@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use gantry_testkit::{Instance, Output, run};
-use serde_json::Value;
+use gantry_testkit::{Instance, Output, eventually, run};
+use serde_json::{Value, json};
 
-use crate::support::{IDLE, certificates, expect_output, has_all, tools_pod, wait_ready};
+use crate::support::{IDLE, SOON, certificates, expect_output, has_all, tools_pod, wait_ready};
 
 #[track_caller]
 fn skopeo(words: &[&str]) -> Output {
@@ -141,5 +141,46 @@ fn strangers(gantry: &Instance, host: &str) {
             &format!("docker://{host}/{repository}:1"),
         ]);
         has_all(&out.fails().to_lowercase(), &["auth"]);
+    }
+}
+
+/// Nodes fetch with their own certificates; that pods of a project also show its pull secret is in nobody's way, and
+/// neither is a secret of that name that is no longer good.
+#[test]
+fn a_pod_of_a_project_runs_its_image_whatever_its_pull_secret_says() {
+    let Some(gantry) = Instance::start() else { return };
+    gantry.push_tools();
+    gantry.gantry(&["domain", "create", "acme"]).ok();
+    gantry.gantry(&["project", "create", "acme/web", "--environment", "dev"]).ok();
+    let (host, certs) = (gantry.registry(), certificates(&gantry).display().to_string());
+    let (from, to) = (format!("docker://{host}/demo/tools:1"), format!("docker://{host}/acme/web/tools:1"));
+    skopeo(&["copy", "--src-cert-dir", &certs, "--dest-cert-dir", &certs, &from, &to]).ok();
+    eventually("pods get the pull secret", SOON, || {
+        let account = ["serviceaccount", "default", "-n", "web-dev"];
+        gantry.jsonpath(&account, "{.imagePullSecrets[*].name}") == "gantry-registry"
+    });
+    let worthless = format!(r#"{{"auths":{{"{host}":{{"auth":"Z2FudHJ5LXJlZ2lzdHJ5Om5vdGhpbmc="}}}}}}"#);
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "worthless", "namespace": "web-dev"},
+        "type": "kubernetes.io/dockerconfigjson",
+        "stringData": {".dockerconfigjson": worthless},
+    });
+    gantry.apply(&secret.to_string());
+    for (name, secrets) in [("with-the-platforms", None), ("with-a-worthless-one", Some("worthless"))] {
+        let mut pod = tools_pod(name, IDLE);
+        pod["metadata"]["namespace"] = "web-dev".into();
+        pod["spec"]["containers"][0]["image"] = format!("{host}/acme/web/tools:1").into();
+        pod["spec"]["containers"][0]["imagePullPolicy"] = "Always".into();
+        if let Some(secret) = secrets {
+            pod["spec"]["imagePullSecrets"] = json!([{"name": secret}]);
+        }
+        gantry.apply(&pod.to_string());
+        let shown = gantry.jsonpath(&["pod", name, "-n", "web-dev"], "{.spec.imagePullSecrets[*].name}");
+        assert_eq!(shown, secrets.unwrap_or("gantry-registry"));
+        let pod = format!("pod/{name}");
+        let ready = ["wait", "--for=condition=Ready", &pod, "-n", "web-dev", "--timeout=60s"];
+        gantry.kubectl(&ready).ok();
     }
 }

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use gantry_testkit::{Instance, Output, eventually_some, run};
 use serde_json::Value;
 
@@ -371,4 +373,186 @@ fn robots_do_what_their_credential_says_until_it_is_revoked() {
     assert_eq!(pulls("/v2/acme/web/front/manifests/1"), "401");
     has_all(&stage.pull(&pusher, "acme/web/front:1").fails(), &["unauthorized"]);
     stage.pull(&puller, "acme/web/front:1").ok();
+}
+
+/// The image pull secret of a namespace, used as another cluster or a builder would.
+struct PullSecret<'a> {
+    stage: &'a Stage,
+    /// `.dockerconfigjson`, as a file for `--authfile`.
+    file: String,
+    /// `NAME:PASSWORD` for the registry's address.
+    credentials: String,
+}
+
+impl<'a> PullSecret<'a> {
+    /// As a member of the project reads it.
+    fn read(stage: &'a Stage) -> Result<Self, String> {
+        let path = r"jsonpath={.data.\.dockerconfigjson}";
+        let out = stage.alice.kubectl(&["get", "secret", "gantry-registry", "-n", "web-dev", "-o", path]);
+        let text = STANDARD.decode(out.stdout.trim()).map_err(|error| format!("{error}: {out}"))?;
+        let config: Value = serde_json::from_slice(&text).map_err(|error| format!("{error}: {out}"))?;
+        let auth = config["auths"][stage.gantry.registry()]["auth"].as_str();
+        let auth = auth.and_then(|auth| STANDARD.decode(auth).ok()).ok_or(config.to_string())?;
+        let credentials = String::from_utf8(auth).map_err(|error| error.to_string())?;
+        let file = stage.gantry.scratch().join("auth.json");
+        std::fs::write(&file, text).expect("a file in our own temporary directory");
+        Ok(Self { stage, file: file.display().to_string(), credentials })
+    }
+
+    fn pull(&self, repository: &str) -> Output {
+        let words = ["inspect", "--raw", "--cert-dir", &self.stage.certs, "--authfile", &self.file];
+        run(Command::new("skopeo").args(words).arg(self.stage.image(repository)))
+    }
+
+    fn push(&self, repository: &str) -> Output {
+        let (from, to) = (format!("oci-archive:{}", self.stage.archive), self.stage.image(repository));
+        let words = ["--insecure-policy", "copy", "--dest-cert-dir", &self.stage.certs];
+        run(Command::new("skopeo").args(words).args(["--dest-authfile", &self.file, &from, &to]))
+    }
+
+    /// The status of a request with the credential as it stands in the Secret.
+    fn status(&self, path: &str) -> String {
+        self.stage.ask(&["-u", &self.credentials], path).0
+    }
+}
+
+#[test]
+fn a_pull_secret_pulls_what_its_project_may_pull_and_opens_nothing_else() {
+    let Some(stage) = Stage::set() else { return };
+    let Stage { gantry, alice, eve, .. } = &stage;
+    gantry.gantry(&["assign", "member", "--user", "acme/alice", "--project", "acme/ops"]).ok();
+    let (alices, eves) = (stage.token_of(alice), stage.token_of(eve));
+    stage.push(&alices, "acme/web/front:1").ok();
+    stage.push(&alices, "acme/ops/tool:1").ok();
+    stage.push(&eves, "globex/lab/theirs:1").ok();
+    let secret = eventually_some("the secret is there", SOON, || PullSecret::read(&stage));
+    has_all(&secret.pull("acme/web/front:1").ok(), &["application/vnd.oci.image"]);
+    has_all(&secret.push("acme/web/front:2").fails().to_lowercase(), &["denied"]);
+    has_all(&secret.push("acme/web/new:1").fails().to_lowercase(), &["denied"]);
+    // Of another project of the same organisation, which alice herself may pull, and of another organisation.
+    has_all(&secret.pull("acme/ops/tool:1").fails().to_lowercase(), &["denied"]);
+    has_all(&secret.pull("globex/lab/theirs:1").fails().to_lowercase(), &["denied"]);
+    gantry.gantry(&["repository", "share", "globex/lab/theirs", "--project", "acme/web"]).ok();
+    eventually_some("what is shared with the project is pulled", SOON, || {
+        let out = secret.pull("globex/lab/theirs:1");
+        if out.succeeded() { Ok(()) } else { Err(out.to_string()) }
+    });
+
+    for path in [
+        "/api/v1/namespaces/web-dev/pods",
+        "/api/v1/namespaces/web-dev/secrets/gantry-registry",
+        "/apis/identity.gantry.dev/v1alpha1/projects",
+        "/apis/registry.gantry.dev/v1alpha1/repositories",
+        "/apis/audit.gantry.dev/v1alpha1/records",
+        "/registry/v1/archives",
+        "/gantry/health",
+        "/gantry/routes",
+        "/metrics",
+        "/openid/v1/jwks",
+        "/api",
+    ] {
+        assert_eq!(secret.status(path), "403", "{path}");
+    }
+    assert_eq!(secret.status("/identity/v3/projects"), "401");
+    let (_, password) = secret.credentials.split_once(':').expect("a password");
+    let header = |token: &str| format!("Authorization: Bearer {token}");
+    let pods = "/api/v1/namespaces/web-dev/pods";
+    assert_eq!(stage.ask(&["-H", &header(password)], pods).0, "401", "it is no bearer token");
+
+    // The registry's token for it, whatever is asked for, is good for no more.
+    let scope = "/token?service=gantry&scope=repository:acme/web/front:pull,push,delete";
+    let (status, body) = stage.ask(&["-u", &secret.credentials], scope);
+    assert_eq!(status, "200", "{body}");
+    let token: Value = serde_json::from_str(&body).expect("JSON");
+    let bearer = header(token["token"].as_str().expect("a token"));
+    assert_eq!(stage.ask(&["-H", &bearer], "/v2/acme/web/front/manifests/1").0, "200");
+    assert_eq!(stage.ask(&["-H", &bearer, "-X", "POST"], "/v2/acme/web/front/blobs/uploads/").0, "401");
+    assert_eq!(stage.ask(&["-H", &bearer, "-X", "DELETE"], "/v2/acme/web/front/manifests/1").0, "401");
+    assert_eq!(stage.ask(&["-H", &bearer], pods).0, "403");
+    has_all(&stage.ask(&["-H", &bearer], scope).1, &["cannot be exchanged"]);
+
+    it_ends_with_the_project_and_with_the_namespace(&secret);
+}
+
+fn it_ends_with_the_project_and_with_the_namespace(secret: &PullSecret<'_>) {
+    let gantry = &secret.stage.gantry;
+    let becomes = |wanted: &str, why: &str| {
+        eventually_some(why, SOON, || {
+            let status = secret.status("/v2/acme/web/front/manifests/1");
+            if status == wanted { Ok(()) } else { Err(status) }
+        });
+    };
+    gantry.gantry(&["project", "set", "acme/web", "--disable"]).ok();
+    becomes("401", "a disabled project's secret is worthless");
+    gantry.gantry(&["project", "set", "acme/web", "--enable"]).ok();
+    becomes("200", "it is good again");
+    gantry.gantry(&["project", "environment", "remove", "acme/web", "dev", "--confirm", "web-dev"]).ok();
+    becomes("401", "it went with its namespace");
+}
+
+#[test]
+fn a_pull_secret_that_somebody_edits_is_put_back() {
+    let Some(stage) = Stage::set() else { return };
+    let Stage { gantry, alice, .. } = &stage;
+    stage.push(&stage.token_of(alice), "acme/web/front:1").ok();
+    // What it says is another thing every twelve hours, so it is looked at by what it is good for.
+    let whole = || {
+        let secret = PullSecret::read(&stage)?;
+        let out = secret.pull("acme/web/front:1");
+        let path = r#"{.type} {.immutable} {.metadata.labels.app\.kubernetes\.io/managed-by}"#;
+        let said = gantry.jsonpath(&["secret", "gantry-registry", "-n", "web-dev"], path);
+        let wanted = "kubernetes.io/dockerconfigjson  gantry-identity";
+        if out.succeeded() && said == wanted { Ok(()) } else { Err(format!("{said}: {out}")) }
+    };
+    eventually_some("the secret is there", SOON, whole);
+    let edit = |how: &[&str]| alice.kubectl(&[how, &["-n", "web-dev"]].concat()).ok();
+    let unlabel = ["label", "secret", "gantry-registry", "app.kubernetes.io/managed-by-"];
+    let nothing = r#"{"data":{".dockerconfigjson":"e30="}}"#;
+    let locked = r#"{"data":{".dockerconfigjson":"e30="},"immutable":true}"#;
+    for how in [
+        &["delete", "secret", "gantry-registry"][..],
+        &["patch", "secret", "gantry-registry", "--type=merge", "-p", nothing],
+        &["patch", "secret", "gantry-registry", "--type=merge", "-p", locked],
+        &unlabel,
+    ] {
+        edit(how);
+        eventually_some(&format!("{how:?} is repaired"), SOON, whole);
+    }
+    // Another of the name, in the moment in which there is none.
+    edit(&["delete", "secret", "gantry-registry"]);
+    let _ = alice.kubectl(&[
+        "create",
+        "secret",
+        "generic",
+        "gantry-registry",
+        "-n",
+        "web-dev",
+        "--from-literal=a=b",
+    ]);
+    eventually_some("it is the platform's again", SOON, whole);
+
+    let account = |wanted: &str| {
+        eventually_some(&format!("pods pull with {wanted}"), SOON, || {
+            let path = "{.imagePullSecrets[*].name}";
+            let seen = gantry.jsonpath(&["serviceaccount", "default", "-n", "web-dev"], path);
+            if seen == wanted { Ok(()) } else { Err(seen) }
+        });
+    };
+    account("gantry-registry");
+    let theirs = r#"{"imagePullSecrets":[{"name":"quay"}]}"#;
+    edit(&["patch", "serviceaccount", "default", "--type=merge", "-p", theirs]);
+    account("quay gantry-registry");
+    edit(&["delete", "serviceaccount", "default"]);
+    account("gantry-registry");
+    alice.kubectl(&["run", "front", "--image=acme/web/front:1", "-n", "web-dev"]).ok();
+    let names = alice.kubectl(&[
+        "get",
+        "pod",
+        "front",
+        "-n",
+        "web-dev",
+        "-o",
+        "jsonpath={.spec.imagePullSecrets[*].name}",
+    ]);
+    assert_eq!(names.ok(), "gantry-registry");
 }
