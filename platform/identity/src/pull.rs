@@ -34,6 +34,9 @@ pub const PERIOD_SECONDS: i64 = 12 * 3600;
 /// again to read that.
 pub const LIFETIME_SECONDS: i64 = 2 * PERIOD_SECONDS;
 
+/// A secret that is to be renewed later is looked at this often: while a machine sleeps, and when its clock is set, the
+/// time until then is another one. The period is a multiple.
+const LOOK_SECONDS: i64 = 3600;
 /// Begins every password, by which it is told apart from other secrets, and found where it should not be.
 const PREFIX: &str = "gantry-pull";
 /// Not `system:`, which parts of the cluster are called, and without the `/` that users' names have.
@@ -96,16 +99,17 @@ fn signed(project: &str, namespace: &str, end: i64) -> String {
 
 /// When the namespace's period began, in seconds since the epoch. Each namespace has periods of its own, so that not
 /// all secrets are written in one second.
-fn period_begin(namespace: &str, now: Timestamp) -> i64 {
+pub(crate) fn period_begin(namespace: &str, now: Timestamp) -> i64 {
     let hash = Sha256::digest(namespace.as_bytes());
     let shift = i64::from(u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]])) % PERIOD_SECONDS;
     (now.as_second() - shift).div_euclid(PERIOD_SECONDS) * PERIOD_SECONDS + shift
 }
 
-/// How long until the namespace gets its next password.
-pub(crate) fn renewed_in(namespace: &str, now: Timestamp) -> Duration {
-    let left = period_begin(namespace, now) + PERIOD_SECONDS - now.as_second();
-    Duration::from_secs(left.unsigned_abs())
+/// How long until the namespace's secret is to be looked at: when it gets its next password, and at whole hours before
+/// that, which are its own as the period is.
+pub(crate) fn looked_at_in(namespace: &str, now: Timestamp) -> Duration {
+    let gone = now.as_second() - period_begin(namespace, now);
+    Duration::from_secs((LOOK_SECONDS - gone % LOOK_SECONDS).unsigned_abs())
 }
 
 /// Recognises the credentials, shown as `Authorization: Basic`.

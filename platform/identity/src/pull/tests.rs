@@ -50,8 +50,12 @@ fn a_password_is_renewed_long_before_it_ends_and_is_the_same_until_then() {
         assert_eq!(good(&first, now), of_first, "the first after {hours} h");
         assert_eq!(good(&second, now), of_second, "the second after {hours} h");
     }
-    assert_eq!(renewed_in("web-dev", at(begin)), Duration::from_secs(12 * 3600));
-    assert_eq!(renewed_in("web-dev", at(begin + 12 * HOUR - 1)), Duration::from_secs(1));
+    for (seconds, left) in
+        [(0, 3600), (1, 3599), (3599, 1), (3600, 3600), (12 * HOUR - 1, 1), (12 * HOUR, 3600)]
+    {
+        let wait = looked_at_in("web-dev", at(begin + seconds)).as_secs();
+        assert_eq!(wait, left, "{seconds} s after its beginning");
+    }
 }
 
 #[test]
@@ -83,10 +87,11 @@ fn nobody_makes_one_and_one_is_good_for_its_namespace_alone() {
 
 #[test]
 fn renewals_are_spread_over_the_period() {
-    let mut hours = BTreeMap::new();
+    let (now, mut hours) = (1_800_000_000, BTreeMap::new());
     for number in 0..1000 {
-        let left = renewed_in(&format!("project-{number}-dev"), at(1_800_000_000)).as_secs();
-        *hours.entry(left / 3600).or_insert(0) += 1;
+        let since = now - period_begin(&format!("project-{number}-dev"), at(now));
+        assert!((0..12 * HOUR).contains(&since), "{number}: {since}");
+        *hours.entry(since / HOUR).or_insert(0) += 1;
     }
     assert_eq!(hours.len(), 12);
     assert!(hours.values().all(|count| (40..=130).contains(count)), "{hours:?}");

@@ -2,8 +2,9 @@
 //!
 //! Nodes of the platform need no secret for the platform's registry: they fetch its images with their own
 //! certificates, whatever the pod shows. The secret is for everybody else who reads `imagePullSecrets`, or the Secret
-//! itself: other clusters, builders, what looks through images. What is in it is good for pulling alone ([`crate::pull`]),
-//! since every member can read it. For registries elsewhere a tenant makes the secret that only they can know.
+//! itself: other clusters, builders, what looks through images. What is in it is good for pulling alone
+//! ([`crate::pull`]), since every member can read it. For registries elsewhere a tenant makes the secret that only they
+//! can know.
 
 use std::collections::BTreeMap;
 

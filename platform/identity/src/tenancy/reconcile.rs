@@ -23,10 +23,6 @@ use crate::pull::{self, PullCredentials};
 /// What hangs on something that goes is looked at again after this time.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// A pull secret that is to be renewed later is looked at this often: while a machine sleeps, and when its clock is set,
-/// the time until then is another one.
-const CLOCK_LOOK: Duration = Duration::from_secs(3600);
-
 /// One thing to bring in order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
@@ -278,7 +274,7 @@ impl Reconcilers {
         if let Some((account, list)) = account.and_then(|a| a.missing().map(|list| (a, list))) {
             act::set_pull_secrets(&self.client, name, &account, &list).await?;
         }
-        Ok(Again::After(pull::renewed_in(name, now).min(CLOCK_LOOK)))
+        Ok(Again::After(pull::looked_at_in(name, now)))
     }
 
     /// In the namespace, of the objects of this kind that are the component's, exactly these.
@@ -336,3 +332,6 @@ impl Reconcilers {
         Ok(Again::OnChange)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,7 @@ impl Tenancy {
     }
 }
 
-fn reconcilers(world: Arc<World>, host: &Host, callbacks: Callbacks) -> Reconcilers {
+pub(super) fn reconcilers(world: Arc<World>, host: &Host, callbacks: Callbacks) -> Reconcilers {
     let namespaces: Api<Namespace> = Api::all(host.client.clone());
     Reconcilers {
         world,

@@ -25,7 +25,7 @@ use crate::directory::State;
 use crate::directory::assignments::{Actor, Target};
 use crate::directory::table::Entry;
 use crate::directory::tests::{assign, directory_of, put, two_organisations};
-use crate::pull::{PullCredentials, renewed_in};
+use crate::pull::{PullCredentials, period_begin};
 use crate::rights::rule;
 
 /// [`two_organisations`] with the rules of the default roles, and an environment `dev` in every project.
@@ -429,8 +429,7 @@ fn an_edited_pull_secret_is_another_one_and_so_is_that_of_the_next_period() {
         contents::pull_secret(&project, "web-dev", made.docker_config("web", "web-dev", at(second)))
     };
     let digest = managed::digest::<Secret>;
-    let renewed =
-        1_800_000_000 + i64::try_from(renewed_in("web-dev", at(1_800_000_000)).as_secs()).expect("hours");
+    let renewed = period_begin("web-dev", at(1_800_000_000));
     let wanted = secret(&made(), renewed);
     let place = (wanted.name_any(), wanted.namespace(), wanted.type_.as_deref());
     assert_eq!(
