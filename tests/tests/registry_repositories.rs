@@ -392,7 +392,7 @@ impl<'a> PullSecret<'a> {
         let text = STANDARD.decode(out.stdout.trim()).map_err(|error| format!("{error}: {out}"))?;
         let config: Value = serde_json::from_slice(&text).map_err(|error| format!("{error}: {out}"))?;
         let auth = config["auths"][stage.gantry.registry()]["auth"].as_str();
-        let auth = auth.and_then(|auth| STANDARD.decode(auth).ok()).ok_or(config.to_string())?;
+        let auth = auth.and_then(|auth| STANDARD.decode(auth).ok()).ok_or_else(|| config.to_string())?;
         let credentials = String::from_utf8(auth).map_err(|error| error.to_string())?;
         let file = stage.gantry.scratch().join("auth.json");
         std::fs::write(&file, text).expect("a file in our own temporary directory");
@@ -518,17 +518,10 @@ fn a_pull_secret_that_somebody_edits_is_put_back() {
         edit(how);
         eventually_some(&format!("{how:?} is repaired"), SOON, whole);
     }
-    // Another of the name, in the moment in which there is none.
+    // Another of the name, in the moment in which there is none; the platform may have been faster.
     edit(&["delete", "secret", "gantry-registry"]);
-    let _ = alice.kubectl(&[
-        "create",
-        "secret",
-        "generic",
-        "gantry-registry",
-        "-n",
-        "web-dev",
-        "--from-literal=a=b",
-    ]);
+    let other = ["create", "secret", "generic", "gantry-registry", "-n", "web-dev", "--from-literal=a=b"];
+    drop(alice.kubectl(&other));
     eventually_some("it is the platform's again", SOON, whole);
 
     let account = |wanted: &str| {
