@@ -1,11 +1,19 @@
 //! What one rule grants. The wildcards are upstream's: `*` alone, `*/SUBRESOURCE`, and a trailing `*`
 //! in non-resource URLs; `pods/*` is not one.
+//!
+//! One thing upstream does not have: the virtual resource `logs` of `logs.gantry.dev`. A rule for `get` on it grants
+//! what one for `get` on `pods/log` does, its names being those of pods. It is here, where rules are read, so that
+//! decisions, explanations and narrowed credentials cannot differ on it.
 
 use gantry_kube_types::Attributes;
 
 use super::PolicyRule;
 
 const ALL: &str = "*";
+/// Group of the virtual resource that stands for the logs of pods.
+const LOGS_GROUP: &str = "logs.gantry.dev";
+/// Its plural.
+pub(super) const LOGS: &str = "logs";
 
 /// Does the rule grant what is asked for?
 pub fn allows(rule: &PolicyRule, attributes: &Attributes) -> bool {
@@ -15,9 +23,18 @@ pub fn allows(rule: &PolicyRule, attributes: &Attributes) -> bool {
     if !attributes.is_resource_request {
         return allows_path(rule, &attributes.path);
     }
-    allows_group(rule, &attributes.group)
-        && allows_resource(rule, &attributes.resource, &attributes.subresource)
-        && allows_name(rule, &attributes.name)
+    let upstream = allows_group(rule, &attributes.group)
+        && allows_resource(rule, &attributes.resource, &attributes.subresource);
+    let logs = || reads_logs(attributes) && allows_group(rule, LOGS_GROUP) && allows_resource(rule, LOGS, "");
+    (upstream || logs()) && allows_name(rule, &attributes.name)
+}
+
+/// Is it the logs of pods that are asked for?
+pub(super) fn reads_logs(attributes: &Attributes) -> bool {
+    attributes.subresource == "log"
+        && attributes.resource == "pods"
+        && attributes.group.is_empty()
+        && attributes.verb == "get"
 }
 
 pub fn allows_verb(rule: &PolicyRule, verb: &str) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! The model knows nothing of indices, matching functions or order: it writes down every single thing
 //! every binding lets every user do, in a small world, and a decision is whether the question stands in
-//! that book. It follows the words of the Kubernetes documentation alone.
+//! that book. It follows the words of the Kubernetes documentation alone, and what our own says of logs.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ const VERBS: [&str; 5] = ["get", "list", "create", "update", "delete"];
 const NAMESPACES: [&str; 3] = ["", "red", "blue"];
 const NAMES: [&str; 3] = ["", "one", "two"];
 /// Group, resource, subresource.
-const RESOURCES: [(&str, &str, &str); 7] = [
+const RESOURCES: [(&str, &str, &str); 8] = [
     ("", "pods", ""),
     ("", "pods", "log"),
     ("", "secrets", ""),
@@ -23,6 +23,7 @@ const RESOURCES: [(&str, &str, &str); 7] = [
     ("apps", "deployments", "scale"),
     ("apps", "statefulsets", "scale"),
     ("registry.gantry.dev", "repositories", ""),
+    ("logs.gantry.dev", "logs", ""),
 ];
 const PATHS: [&str; 4] = ["/healthz", "/healthz/ping", "/api", "/"];
 
@@ -96,12 +97,16 @@ fn deeds(rule: &Rule, scope: &[&str]) -> BTreeSet<Deed> {
             let grouped = rule.groups.contains(&"*") || rule.groups.contains(&group);
             for name in NAMES.into_iter().filter(|name| rule.names.is_empty() || rule.names.contains(name)) {
                 for namespace in scope.iter().filter(|_| wanted && grouped) {
-                    all.insert(Deed::Object {
+                    let deed = |group: &str, resource: &str, subresource: &str| Deed::Object {
                         verb: verb.to_owned(),
                         resource: (group.to_owned(), resource.to_owned(), subresource.to_owned()),
                         namespace: (*namespace).to_owned(),
                         name: name.to_owned(),
-                    });
+                    };
+                    all.insert(deed(group, resource, subresource));
+                    if (verb, group) == ("get", "logs.gantry.dev") {
+                        all.insert(deed("", "pods", "log"));
+                    }
                 }
             }
         }
@@ -168,7 +173,7 @@ fn some(of: &'static [&'static str], most: usize) -> impl Strategy<Value = Vec<&
 }
 
 fn any_rule() -> impl Strategy<Value = Rule> {
-    const RESOURCE_WORDS: [&str; 9] = [
+    const RESOURCE_WORDS: [&str; 10] = [
         "*",
         "pods",
         "pods/log",
@@ -178,9 +183,10 @@ fn any_rule() -> impl Strategy<Value = Rule> {
         "deployments/scale",
         "*/scale",
         "repositories",
+        "logs",
     ];
     const VERB_WORDS: [&str; 6] = ["*", "get", "list", "create", "update", "delete"];
-    const GROUP_WORDS: [&str; 4] = ["*", "", "apps", "registry.gantry.dev"];
+    const GROUP_WORDS: [&str; 5] = ["*", "", "apps", "registry.gantry.dev", "logs.gantry.dev"];
     const NAME_WORDS: [&str; 2] = ["one", "two"];
     const PATH_WORDS: [&str; 4] = ["*", "/healthz", "/healthz/*", "/api"];
     (

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use gantry_kube_types::Attributes;
 
 use super::PolicyRule;
-use super::matching::{allows, list};
+use super::matching::{LOGS, allows, list, reads_logs};
 
 /// Where a role stands, or will stand once it is made.
 pub(super) type Place = usize;
@@ -26,7 +26,7 @@ pub(super) struct Indexed {
 
 /// The hashes under which rules that may grant a request are found.
 pub(super) struct Wanted {
-    resources: [Option<u64>; 3],
+    resources: [Option<u64>; 4],
 }
 
 #[derive(Debug, Default)]
@@ -111,10 +111,11 @@ impl Roles {
         let hash = |resource: &str| Some(self.hasher.hash_one(resource));
         let Attributes { resource, subresource, .. } = attributes;
         if subresource.is_empty() {
-            return Wanted { resources: [hash(resource), hash("*"), None] };
+            return Wanted { resources: [hash(resource), hash("*"), None, None] };
         }
         let (whole, any) = (format!("{resource}/{subresource}"), format!("*/{subresource}"));
-        Wanted { resources: [hash(&whole), hash("*"), hash(&any)] }
+        let logs = if reads_logs(attributes) { hash(LOGS) } else { None };
+        Wanted { resources: [hash(&whole), hash("*"), hash(&any), logs] }
     }
 
     /// Does the role there grant it? `None`: there is no role.

@@ -24,6 +24,50 @@ fn ask(user: &UserInfo, verb: &str, group: &str, resource: &str, namespace: &str
 }
 
 #[test]
+fn a_rule_on_logs_grants_the_logs_of_pods_and_nothing_else_of_them() {
+    let user = UserInfo::authenticated("alice", &[]);
+    let rule = |fields: serde_json::Value| {
+        let mut rule = json!({"verbs": ["get"], "apiGroups": ["logs.gantry.dev"], "resources": ["logs"]});
+        for (field, value) in fields.as_object().into_iter().flatten() {
+            rule[field] = value.clone();
+        }
+        policy(rule)
+    };
+    let plain = json!({});
+    let named = json!({"resourceNames": ["web"]});
+    let lists = json!({"verbs": ["list"]});
+    let whole_group = json!({"resources": ["*"]});
+    let other_group = json!({"apiGroups": [""]});
+    let below = json!({"resources": ["logs/log", "*/log"]});
+    for (fields, verb, group, resource, name, want) in [
+        (&plain, "get", "", "pods/log", "web", true),
+        (&plain, "get", "logs.gantry.dev", "logs", "web", true),
+        (&plain, "get", "", "pods", "web", false),
+        (&plain, "get", "", "pods/exec", "web", false),
+        (&plain, "get", "", "pods/attach", "web", false),
+        (&plain, "create", "", "pods/log", "web", false),
+        (&plain, "get", "metrics.k8s.io", "pods/log", "web", false),
+        (&plain, "get", "", "nodes/log", "web", false),
+        (&named, "get", "", "pods/log", "web", true),
+        (&named, "get", "", "pods/log", "other", false),
+        (&lists, "get", "", "pods/log", "web", false),
+        (&whole_group, "get", "", "pods/log", "web", true),
+        (&other_group, "get", "", "pods/log", "web", false),
+        (&below, "get", "", "pods/log", "web", false),
+    ] {
+        let mut index = RuleIndex::new();
+        index.set_role("dev", "looks", vec![rule(fields.clone())]);
+        let role = RoleRef { api_group: None, kind: "Role".to_owned(), name: "looks".to_owned() };
+        let alice = Subject { kind: "User".to_owned(), name: "alice".to_owned(), ..Subject::default() };
+        index.set_binding("dev", "b", role, vec![alice]);
+        let asked = ask(&user, verb, group, resource, "dev", name);
+        assert_eq!(index.decide(&asked).is_allowed(), want, "{fields}: {verb} {group}/{resource} {name}");
+        let elsewhere = Attributes { namespace: "prod".to_owned(), ..asked };
+        assert!(!index.decide(&elsewhere).is_allowed(), "where the binding is, and not elsewhere");
+    }
+}
+
+#[test]
 fn a_rule_grants_what_upstream_says() {
     let nobody = UserInfo::default();
     let cases = [
