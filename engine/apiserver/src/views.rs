@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::select_all;
-use gantry_kube_types::{Attributes, Authorizer, Decision, UserInfo, Visibility, groups};
+use gantry_kube_types::{Attributes, Authorizer, Decision, Explanation, UserInfo, Visibility, groups};
 use gantry_store::{Revision, Store};
 use tokio::sync::watch;
 
@@ -190,6 +190,10 @@ impl Authorizer for ViewAuthorizer {
     fn decisions_version(&self, user: &UserInfo) -> Option<u64> {
         let shown: u64 = self.views.sources.iter().map(|source| source.generation()).sum();
         Some(self.views.authorizer.decisions_version(user)? + shown)
+    }
+
+    fn explain(&self, attributes: &Attributes, listener: &UserInfo) -> Option<Explanation> {
+        self.views.authorizer.explain(attributes, listener)
     }
 }
 

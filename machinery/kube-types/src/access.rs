@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::{RequestInfo, StatusError, UserInfo};
+use crate::{Explanation, RequestInfo, StatusError, UserInfo};
 
 /// What is known of the connection a request came over.
 #[derive(Clone, Debug, Default)]
@@ -115,6 +115,15 @@ pub trait Authorizer: Send + Sync {
     /// While this number stays, a question of this user that was answered has the same answer. `None`: answers depend
     /// on more, and each question has to be asked.
     fn decisions_version(&self, _user: &UserInfo) -> Option<u64> {
+        None
+    }
+
+    /// Why, told to `listener`, where the right does not come from RBAC's bindings alone. `None`: it does, or somebody
+    /// else knows. Asked by people now and then, so it may cost more than a decision; it names nothing that `listener`
+    /// may not see.
+    ///
+    /// Whoever stands around another authoriser passes on what is not theirs.
+    fn explain(&self, _attributes: &Attributes, _listener: &UserInfo) -> Option<Explanation> {
         None
     }
 }

@@ -5,6 +5,7 @@
 mod access;
 mod admission;
 mod audit;
+mod explanation;
 mod request;
 mod resource;
 mod session;
@@ -20,6 +21,7 @@ pub use audit::{
     AuditBody, AuditClosed, AuditEvent, AuditLevel, AuditLike, AuditNotes, AuditObject, AuditOwn, AuditPlace,
     AuditPlan, AuditSink, AuditStage, AuditStatus, SecurityEvent, WhenFull, annotations as audit_annotations,
 };
+pub use explanation::{EXPLAINED_MAX, Explanation, Grants, Missing, Place};
 pub use request::{RequestId, RequestInfo};
 pub use resource::{GroupVersionKind, GroupVersionResource, ResourceInfo, Scope};
 pub use session::{SESSION_NOTICE, SessionRecorder, SessionStart, SessionTape};

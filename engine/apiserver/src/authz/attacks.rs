@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gantry_kube_logic::rbac::GROUP;
-use gantry_kube_types::{Attributes, Authorizer, Decision, UserInfo};
+use gantry_kube_types::{Attributes, Authorizer, Decision, Explanation, Missing, UserInfo};
 use gantry_store::Store;
 use serde_json::{Value, json};
 
@@ -408,4 +408,55 @@ async fn explanations_are_for_those_they_are_about() {
     let other = api.explain(&master, json!({"spec": {"user": "dev", "resourceAttributes": pods("create")}}));
     let told = other.expect("answered")["status"]["nearest"].to_string();
     assert!(told.contains("secret-project"), "{told}");
+}
+
+/// Decides as RBAC does, and knows more of repositories.
+struct Component(Arc<RbacAuthorizer>);
+
+impl Authorizer for Component {
+    fn authorize(&self, asked: &Attributes) -> Decision {
+        self.0.authorize(asked)
+    }
+
+    fn explain(&self, asked: &Attributes, listener: &UserInfo) -> Option<Explanation> {
+        let missing = Missing { role: format!("for {}", listener.username), ..Missing::default() };
+        let note = "not yours".to_owned();
+        (asked.resource == "repositories").then(|| Explanation {
+            nearest: vec![missing],
+            note,
+            ..Explanation::default()
+        })
+    }
+}
+
+/// A role that every cluster has would do, bound to the whole cluster: that is not what is missing.
+#[tokio::test]
+async fn what_is_missing_is_the_components_to_say() {
+    let world = World::new().await;
+    let everything = json!({"rules": [rule(&["pull"], "registry.gantry.dev", &["repositories"])]});
+    put(&world.store, GROUP, "clusterroles", "", "gantry:reader", everything).await;
+    let component = Arc::new(Component(world.rbac.clone()));
+    let explain = |authorizer: Arc<dyn Authorizer>, resource: &str| {
+        let asked =
+            json!({"verb": "pull", "group": "registry.gantry.dev", "resource": resource, "name": "a/b/c"});
+        let api = ExplainApi::new(authorizer, world.rbac.clone());
+        let said = api.explain(&user("dev"), json!({"spec": {"resourceAttributes": asked}}));
+        said.expect("answered")["status"].take()
+    };
+    let status = explain(world.rbac.clone(), "repositories");
+    assert_eq!(status["nearest"][0]["role"], "gantry:reader", "RBAC alone knows no better: {status}");
+    let status = explain(component.clone(), "repositories");
+    let roles: Vec<&str> =
+        status["nearest"].as_array().into_iter().flatten().filter_map(|m| m["role"].as_str()).collect();
+    assert_eq!((roles, &status["reason"]), (vec!["for dev"], &json!("not yours")), "{status}");
+    let binding =
+        json!({"roleRef": role_ref("ClusterRole", "gantry:reader"), "subjects": subject("User", "dev")});
+    put(&world.store, GROUP, "clusterrolebindings", "", "all", binding).await;
+    let status = explain(component, "repositories");
+    assert_eq!(
+        (&status["allowed"], &status["grants"][0]["binding"]),
+        (&json!(true), &json!("all")),
+        "{status}"
+    );
+    assert_eq!(status["nearest"], json!([]), "{status}");
 }

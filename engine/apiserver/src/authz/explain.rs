@@ -3,6 +3,10 @@
 //! Takes a SubjectAccessReview-shaped object. Everybody may ask about themselves; about others, who may
 //! create SubjectAccessReviews, and about others' rights in a namespace, who may create
 //! LocalSubjectAccessReviews there.
+//!
+//! What is a component's to decide (repositories, identity's own kinds) the component explains; see
+//! [`Authorizer::explain`]. To that come RBAC's bindings, which grant such things, too; but what is missing is the
+//! component's to say: a binding for the whole cluster would do, and would do far more.
 
 use std::sync::Arc;
 
@@ -11,7 +15,7 @@ use axum::body::Body;
 use axum::extract::State;
 use gantry_kube_logic::rbac::GROUP as RBAC_GROUP;
 use gantry_kube_types::{
-    Attributes, Authorizer, Decision, RequestInfo, ResourceInfo, Scope, StatusError, UserInfo,
+    Attributes, Authorizer, Decision, Explanation, RequestInfo, ResourceInfo, Scope, StatusError, UserInfo,
 };
 use http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
@@ -70,9 +74,9 @@ impl ExplainApi {
             Decision::Deny(reason) => (false, true, reason),
             Decision::NoOpinion(reason) => (false, false, reason),
         };
-        let all = self.may(caller, "list", RBAC_GROUP, "clusterroles", "");
+        let explanation = self.explanation(caller, &asked, allowed);
         let mut status = json!({ "allowed": allowed });
-        let explanation = self.rbac.explain(&asked, all, &KNOWN_ROLES);
+        let reason = if reason.is_empty() { explanation.note.clone() } else { reason };
         let explanation = serde_json::to_value(explanation).map_err(StatusError::internal)?;
         for (key, value) in explanation.as_object().into_iter().flatten() {
             status[key] = value.clone();
@@ -89,6 +93,21 @@ impl ExplainApi {
         review["kind"] = KIND.into();
         review["status"] = status;
         Ok(review)
+    }
+
+    fn explanation(&self, caller: &UserInfo, asked: &Attributes, allowed: bool) -> Explanation {
+        let all = self.may(caller, "list", RBAC_GROUP, "clusterroles", "");
+        let mut explanation = self.rbac.explain_bindings(asked, all, &KNOWN_ROLES);
+        if let Some(mut theirs) = self.authorizer.explain(asked, caller) {
+            explanation.nearest.clear();
+            theirs.add(explanation);
+            explanation = theirs;
+        }
+        if allowed || !explanation.grants.is_empty() {
+            explanation.nearest.clear();
+            explanation.held_verbs.clear();
+        }
+        explanation
     }
 
     fn may_ask_about_others(&self, caller: &UserInfo, spec: &Value) -> bool {

@@ -1,7 +1,7 @@
 //! RBAC over the stored roles and bindings.
 
-use gantry_kube_logic::rbac::{Explanation, GROUP, PolicyRule, RbacKind, RuleIndex};
-use gantry_kube_types::{Attributes, Authorizer, Decision, UserInfo, Visibility, groups};
+use gantry_kube_logic::rbac::{GROUP, PolicyRule, RbacKind, RuleIndex};
+use gantry_kube_types::{Attributes, Authorizer, Decision, Explanation, UserInfo, Visibility, groups};
 use gantry_store::{Key, Prefix, Store};
 
 use super::derived::{Derive, Derived};
@@ -33,7 +33,7 @@ impl RbacAuthorizer {
 
     /// Why, or what is missing. Roles are named that the asker knows anyway: `all`, those in `known`, those
     /// bound where the question is about, and the Roles of a namespace that is the user's.
-    pub(crate) fn explain(&self, asked: &Attributes, all: bool, known: &[&str]) -> Explanation {
+    pub(crate) fn explain_bindings(&self, asked: &Attributes, all: bool, known: &[&str]) -> Explanation {
         let index = self.index.read();
         let theirs = index.is_bound(&asked.user, &asked.namespace);
         index.explain(asked, &|kind, _, name| {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gantry_kube_types::{Attributes, Authorizer, Decision, UserInfo};
+use gantry_kube_types::{Attributes, Authorizer, Decision, Explanation, UserInfo};
 
 /// Asked in order: the first that allows or denies decides.
 pub struct Union(pub Vec<Arc<dyn Authorizer>>);
@@ -22,5 +22,9 @@ impl Authorizer for Union {
 
     fn decisions_version(&self, user: &UserInfo) -> Option<u64> {
         self.0.iter().map(|authorizer| authorizer.decisions_version(user)).sum()
+    }
+
+    fn explain(&self, attributes: &Attributes, listener: &UserInfo) -> Option<Explanation> {
+        self.0.iter().find_map(|authorizer| authorizer.explain(attributes, listener))
     }
 }

@@ -1,58 +1,11 @@
 //! Why a caller may or may not: every binding that grants, or the roles that would and how they would
 //! have to be bound.
 
-use gantry_kube_types::{Attributes, UserInfo};
-use serde::Serialize;
+use gantry_kube_types::{Attributes, EXPLAINED_MAX, Explanation, Grants, Missing, UserInfo};
 
 use super::grants::Grant;
 use super::matching::{allows, list};
 use super::{PolicyRule, RuleIndex};
-
-/// Bindings and roles in an explanation.
-const LISTED_MAX: usize = 16;
-
-/// One binding that grants what was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Grants {
-    /// `RoleBinding` or `ClusterRoleBinding`.
-    pub binding_kind: &'static str,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub namespace: String,
-    pub binding: String,
-    pub role_kind: String,
-    pub role: String,
-    pub subject_kind: String,
-    pub subject: String,
-}
-
-/// A role that grants what was asked for, and the binding the caller lacks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Missing {
-    pub role_kind: &'static str,
-    pub role: String,
-    /// The kind that would be enough.
-    pub binding_kind: &'static str,
-    /// Where it would have to be; empty for the whole cluster.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub namespace: String,
-    /// Where the caller is bound to this very role, if it is somewhere.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub bound_in: Vec<String>,
-}
-
-/// What RBAC has to say to one question.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Explanation {
-    /// Every binding that grants it.
-    pub grants: Vec<Grants>,
-    /// Where none does: the roles that would, the narrowest first.
-    pub nearest: Vec<Missing>,
-    /// Where none does: what the caller may do with the same objects.
-    pub held_verbs: Vec<String>,
-}
 
 impl RuleIndex {
     /// Explains [`RuleIndex::decide`]. `tells`: which roles (kind, namespace, name) may be named to whom
@@ -68,7 +21,7 @@ impl RuleIndex {
                 held.extend(rules.iter().flat_map(|rule| verbs_on_same(rule, attributes)));
             }
         }
-        explanation.grants.truncate(LISTED_MAX);
+        explanation.grants.truncate(EXPLAINED_MAX);
         if explanation.grants.is_empty() {
             held.sort();
             held.dedup();
@@ -96,6 +49,7 @@ impl RuleIndex {
                     binding_kind: if namespace.is_empty() { "ClusterRoleBinding" } else { "RoleBinding" },
                     namespace: namespace.clone(),
                     bound_in,
+                    ..Missing::default()
                 };
                 // What parts of the cluster have is given to no person.
                 let parts_own = name.starts_with("system:");
@@ -103,7 +57,7 @@ impl RuleIndex {
             }
         }
         found.sort_by(|a, b| (a.0, &a.1.role).cmp(&(b.0, &b.1.role)));
-        found.into_iter().map(|(_, missing)| missing).take(LISTED_MAX).collect()
+        found.into_iter().map(|(_, missing)| missing).take(EXPLAINED_MAX).collect()
     }
 
     /// Namespaces in which the user is bound to the role.
@@ -116,7 +70,7 @@ impl RuleIndex {
             .collect();
         places.sort();
         places.dedup();
-        places.truncate(LISTED_MAX);
+        places.truncate(EXPLAINED_MAX);
         places
     }
 }
@@ -131,6 +85,7 @@ fn describe(grant: &Grant) -> Grants {
         role: binding.role.name.clone(),
         subject_kind: grant.who().kind().to_owned(),
         subject: grant.who().to_string(),
+        ..Grants::default()
     }
 }
 
@@ -139,11 +94,10 @@ fn verbs_on_same<'a>(
     rule: &'a PolicyRule,
     attributes: &Attributes,
 ) -> impl Iterator<Item = String> + use<'a> {
-    let same = rule.verbs.first().is_some_and(|verb| {
-        let asked = Attributes { verb: verb.clone(), ..attributes.clone() };
-        allows(rule, &asked)
-    });
-    rule.verbs.iter().filter(move |_| same).cloned()
+    // Each by itself: a rule on logs grants one of its verbs on pods' logs and not the others.
+    let asked = attributes.clone();
+    let same = move |verb: &&String| allows(rule, &Attributes { verb: (*verb).clone(), ..asked.clone() });
+    rule.verbs.iter().filter(same).cloned()
 }
 
 /// How much a role grants, roughly: roles that grant less are named first.

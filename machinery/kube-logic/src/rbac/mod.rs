@@ -6,14 +6,13 @@ pub mod aggregation;
 mod compact;
 pub mod defaults;
 pub mod escalation;
-pub mod explain;
+mod explain;
 mod grants;
 mod index;
 pub mod matching;
 mod role;
 
 pub use escalation::{confirm_no_escalation, covers, parts};
-pub use explain::Explanation;
 pub use index::{RbacKind, RuleIndex};
 pub use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
 
