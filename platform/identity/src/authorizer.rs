@@ -4,12 +4,15 @@
 //! RBAC's. Everything else is the engine's decision, with one condition: a right that comes from a binding of the
 //! component must still be assigned. So a right ends when its assignment ends, also while the binding still stands
 //! (a reconciler that is slow, or a process that was killed between the two).
+//!
+//! A decision's sentence names the role and where it holds. By which of the assignments it is there is looked up when
+//! somebody asks why ([`crate::explain`]): a list of repositories makes a decision for each, and each would search.
 
 use std::sync::Arc;
 
 use gantry_identity_api::{GROUP, Named, roles};
 use gantry_kube_logic::rbac::matching::allows;
-use gantry_kube_types::{Attributes, Authorizer, Decision, UserInfo};
+use gantry_kube_types::{Attributes, Authorizer, Decision, Explanation, UserInfo};
 use gantry_registry_api::Owner;
 
 use crate::directory::State;
@@ -37,6 +40,11 @@ impl IdentityAuthorizer {
     /// Of the engine's part; identity's own is the directory's and the namespaces'.
     pub(crate) fn decisions_version(&self, user: &UserInfo) -> Option<u64> {
         self.engine.decisions_version(user)
+    }
+
+    /// Of the engine's part, too.
+    pub(crate) fn explain(&self, asked: &Attributes, listener: &UserInfo) -> Option<Explanation> {
+        self.engine.explain(asked, listener)
     }
 
     /// `caller` is who asks, as the directory knows them.
@@ -103,7 +111,10 @@ pub(crate) fn own_kinds(state: &State, caller: &Caller, asked: &Attributes) -> O
     let everything = |role: &str| who.grants.system.contains(role);
     let of = |act: Act| {
         let allowed = subject(state, &asked.resource, &asked.name).is_some_and(|s| may(state, who, act, &s));
-        allowed.then(|| format!("identity: {:?} may {act:?} {} {:?}", who.user, asked.resource, asked.name))
+        allowed.then(|| {
+            let (user, verb) = (&asked.user.username, &asked.verb);
+            format!("identity: {user:?} may {verb} {} {:?}", asked.resource, asked.name)
+        })
     };
     match asked.verb.as_str() {
         "get" | "list" | "watch" if everything(roles::READER) => ends("sees everything"),
@@ -171,33 +182,64 @@ pub(crate) fn record_subject(spec: &gantry_identity_api::KeystoneRecordSpec) -> 
 /// Why the caller may do it with a repository: by a role where the repository belongs. The registry says whose it is in
 /// the place of a namespace (see [`Owner`]); where nobody says it, the name does.
 pub(crate) fn repository(state: &State, caller: &Caller, asked: &Attributes) -> Option<String> {
-    if (asked.group.as_str(), asked.resource.as_str()) != REPOSITORIES || !asked.is_resource_request {
-        return None;
-    }
-    let owner = match asked.namespace.as_str() {
-        "" => Owner::of_project(named_after(state, &asked.name)?),
-        said => said.parse().ok()?,
-    };
+    let owner = owner(state, asked)?;
     let grants = &caller.authority.grants;
-    let allowed = |has: &Roles| {
-        let mut rules = has.iter().filter_map(|id| state.roles.get(id)).flat_map(|r| r.spec.rules.iter());
-        rules.any(|rule| allows(rule, asked))
+    let allowing = |has: &Roles| has.iter().find(|id| role_allows(state, id, asked)).cloned();
+    let by = |role: &str, place: &str, name: Option<String>| {
+        let name = name.unwrap_or_default();
+        Some(format!("identity: role {:?} in {place} {name:?}", role_name(state, role).unwrap_or_default()))
     };
     if let Some(id) = &owner.project {
-        let project = state.projects.get(id)?;
-        let has = grants.projects.get(id).is_some_and(allowed);
-        return has.then(|| format!("identity: a role in project {:?}", project.display_name()));
+        let role = allowing(grants.projects.get(id)?)?;
+        return by(&role, "project", project_name(state, id));
     }
     let id = owner.domain.as_ref()?;
     let domain = state.domains.get(id)?;
-    if grants.domains.get(id).is_some_and(allowed) {
-        return Some(format!("identity: a role in domain {:?}", domain.display_name()));
+    if let Some(role) = grants.domains.get(id).and_then(allowing) {
+        return by(&role, "domain", Some(domain.display_name()));
     }
     // What belongs to an organisation is there for all its projects to read.
     let inside = |project: &str| state.projects.get(project).is_some_and(|p| p.spec.domain == *id);
-    let mut projects = grants.projects.iter().filter(|(project, _)| inside(project));
-    (asked.verb == "pull" && projects.any(|(_, has)| allowed(has)))
-        .then(|| format!("identity: a role in a project of domain {:?}", domain.display_name()))
+    let mut projects = grants.projects.iter().filter(|(project, _)| asked.verb == "pull" && inside(project));
+    let (project, role) = projects.find_map(|(project, has)| Some((project, allowing(has)?)))?;
+    by(&role, "project", project_name(state, project))
+}
+
+/// Does one of the role's own rules allow it?
+fn role_allows(state: &State, id: &str, asked: &Attributes) -> bool {
+    state.roles.get(id).is_some_and(|role| role.spec.rules.iter().any(|rule| allows(rule, asked)))
+}
+
+/// Whose the repository is that is asked about; `None`: it is about something else, or nobody's.
+pub(crate) fn owner(state: &State, asked: &Attributes) -> Option<Owner> {
+    if !is_repository(asked) {
+        return None;
+    }
+    match asked.namespace.as_str() {
+        "" => Some(Owner::of_project(named_after(state, &asked.name)?)),
+        said => said.parse().ok(),
+    }
+}
+
+/// Is it about a repository, and not about something in a namespace?
+pub(crate) fn is_repository(asked: &Attributes) -> bool {
+    asked.is_resource_request
+        && (asked.group.as_str(), asked.resource.as_str()) == REPOSITORIES
+        && (asked.namespace.is_empty() || asked.namespace.parse::<Owner>().is_ok())
+}
+
+/// `acme/web`, as users write it.
+pub(crate) fn project_name(state: &State, id: &str) -> Option<String> {
+    let project = state.projects.get(id)?;
+    let domain = state.domains.get(&project.spec.domain)?;
+    Some(format!("{}/{}", domain.display_name(), project.display_name()))
+}
+
+/// `member`, or `acme/deployer` for a domain's role.
+pub(crate) fn role_name(state: &State, id: &str) -> Option<String> {
+    let role = state.roles.get(id)?;
+    let Some(domain) = &role.spec.domain else { return Some(role.display_name()) };
+    Some(format!("{}/{}", state.domains.get(domain)?.display_name(), role.display_name()))
 }
 
 /// The project that a repository is named after: `<domain>/<project>/<repository>`.

@@ -11,6 +11,7 @@ mod component;
 pub mod core;
 pub mod directory;
 pub mod errors;
+mod explain;
 pub mod issuer;
 pub mod keys;
 pub mod keystone;

@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use gantry_identity_api::{GROUP, Role};
 use gantry_kube_logic::rbac::matching::allows;
-use gantry_kube_types::{Attributes, Authorizer, Decision, UserInfo};
+use gantry_kube_types::{Attributes, Authorizer, Decision, Explanation, UserInfo};
 
 use crate::authorizer::{IdentityAuthorizer, own_kinds, repository};
 use crate::bootstrap::system_rules;
 use crate::directory::State;
 use crate::directory::assignments::Target;
 use crate::pull;
+use crate::explain;
 use crate::tenancy::World;
 use crate::tenancy::callers::{self, Caller, Scope};
 use crate::tenancy::namespaces::Namespaces;
@@ -51,6 +52,10 @@ impl Authorizer for Narrowed {
     /// Both only grow, and so does their sum.
     fn decisions_version(&self, user: &UserInfo) -> Option<u64> {
         Some(self.whole.decisions_version(user)? + self.world.generation())
+    }
+
+    fn explain(&self, asked: &Attributes, listener: &UserInfo) -> Option<Explanation> {
+        explain::explain(&self.world, asked, listener).or_else(|| self.whole.explain(asked, listener))
     }
 }
 

@@ -31,6 +31,16 @@ impl Grants {
         }
     }
 
+    /// Puts more roles into one scope.
+    pub fn add(&mut self, target: &Target, roles: Roles) {
+        let there = match target {
+            Target::System => &mut self.system,
+            Target::Domain(id) => self.domains.entry(id.to_string()).or_default(),
+            Target::Project(id) => self.projects.entry(id.to_string()).or_default(),
+        };
+        there.extend(roles);
+    }
+
     /// These grants cut down to one scope, and there to `roles` where they are given.
     pub fn narrowed(&self, target: &Target, roles: Option<&Roles>) -> Self {
         let kept = self.in_scope(target).cloned().unwrap_or_default();
@@ -101,8 +111,13 @@ impl State {
 
     /// The user's roles in every scope. Disabled projects and domains have none.
     pub fn grants(&self, user: &User) -> Grants {
+        self.grants_by(self.assigned(user).map(Arc::as_ref))
+    }
+
+    /// What comes of these assignments alone.
+    pub fn grants_by<'a>(&self, assignments: impl IntoIterator<Item = &'a Assignment>) -> Grants {
         let mut found = Grants::default();
-        for assignment in self.assigned(user) {
+        for assignment in assignments {
             let role = assignment.role.to_string();
             match (&*assignment.target, assignment.inherited) {
                 (Target::System, _) => drop(found.system.insert(role)),

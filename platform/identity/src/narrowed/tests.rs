@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
-use gantry_identity_api::{ApplicationCredential, ApplicationCredentialSpec, extra};
+use gantry_identity_api::{ApplicationCredential, ApplicationCredentialSpec, RoleSpec, extra};
 use gantry_kube_types::{Attributes, UserInfo};
 
 use super::*;
-use crate::directory::tests::{put, show};
+use crate::directory::tests::{assign, put, show};
+use crate::rights::rule;
 use crate::tenancy::Tenancy;
 use crate::tenancy::tests::{Engine, ask, info, organisations, world};
 
@@ -97,6 +98,39 @@ fn a_credential_is_good_for_its_scope_and_its_roles_alone() {
         let user = info(&world, "alice", extras);
         let decided = authorizer.authorize(&ask(&user, asked));
         assert_eq!(decided.is_allowed(), want, "{extras:?}: {asked}: {decided:?}");
+    }
+}
+
+/// A role of nothing but logs reads them, where it is assigned; a credential that has the role reads them, and one
+/// that lacks it does not, whatever its user may.
+#[test]
+fn a_right_on_logs_reads_the_logs_of_pods() {
+    let mut state =
+        organisations(&["looker bob project:web", "admin alice project:web", "looker alice project:web"]);
+    let rules = vec![rule(&["get"], "logs.gantry.dev", &["logs"])];
+    put(&mut state, Role::new("looker", RoleSpec { rules, ..RoleSpec::default() }));
+    let blind = vec![rule(&["get"], "", &["pods"])];
+    put(&mut state, Role::new("blind", RoleSpec { rules: blind, ..RoleSpec::default() }));
+    assign(&mut state, "blind alice project:web");
+    let world = world(state);
+    let authorizer = Tenancy(world.clone()).wrap(Arc::new(Engine::of(&world)));
+    let looks: &[(&str, &str)] = &[(extra::PROJECT, "web"), (extra::ROLES, "looker")];
+    let blind: &[(&str, &str)] = &[(extra::PROJECT, "web"), (extra::ROLES, "blind")];
+    for (who, extras, asked, want) in [
+        ("bob", &[][..], "get -/pods/log web-dev p", true),
+        ("bob", &[], "get -/pods web-dev p", false),
+        ("bob", &[], "list -/pods web-dev", false),
+        ("bob", &[], "create -/pods/exec web-dev p", false),
+        ("bob", &[], "get -/pods/attach web-dev p", false),
+        ("bob", &[], "get -/pods/log ops-dev p", false),
+        ("alice", looks, "get -/pods/log web-dev p", true),
+        ("alice", looks, "get -/pods web-dev p", false),
+        ("alice", looks, "get -/pods/log ops-dev p", false),
+        ("alice", blind, "get -/pods/log web-dev p", false),
+        ("alice", blind, "get -/pods web-dev p", true),
+    ] {
+        let decided = authorizer.authorize(&ask(&info(&world, who, extras), asked));
+        assert_eq!(decided.is_allowed(), want, "{who} {extras:?}: {asked}: {decided:?}");
     }
 }
 

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 
 use crate::directory::State;
 use crate::directory::assignments::Target;
-use crate::directory::resolve::Roles;
+use crate::directory::resolve::{Grants, Roles};
 use crate::policy::Authority;
 use crate::rights::OWN_USER;
 use crate::tenancy::decisions::Decisions;
@@ -63,12 +63,7 @@ impl Caller {
         };
         let mut authority = Authority::whole(&user.name_any(), Default::default());
         if state.user_active(user) && user.metadata.deletion_timestamp.is_none() {
-            let grants = state.grants(user);
-            authority.grants = match &scope {
-                Scope::Whole => grants,
-                Scope::At(target) => grants.narrowed(target, limited(state, info).as_ref()),
-                Scope::Nothing => Default::default(),
-            };
+            authority.grants = narrowed(state, info, &scope, state.grants(user));
         }
         authority.restricted = restricted(state, info);
         Self { authority, scope, of_platform: true }
@@ -123,6 +118,15 @@ pub fn scope(info: &UserInfo) -> Scope {
         [(key, [id])] if *key == extra::SCOPE_DOMAIN => Scope::At(Target::Domain(id.as_str().into())),
         [(_, [_])] => Scope::At(Target::System),
         _ => Scope::Nothing,
+    }
+}
+
+/// What is left of the grants with the caller's credential.
+pub fn narrowed(state: &State, info: &UserInfo, scope: &Scope, grants: Grants) -> Grants {
+    match scope {
+        Scope::Whole => grants,
+        Scope::At(target) => grants.narrowed(target, limited(state, info).as_ref()),
+        Scope::Nothing => Grants::default(),
     }
 }
 
