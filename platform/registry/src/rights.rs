@@ -5,10 +5,15 @@
 
 use std::sync::{Arc, OnceLock};
 
-use gantry_kube_types::{Attributes, Authorizer, Decision, UserInfo, Visibility as Seen, groups};
+use gantry_kube_types::{
+    Attributes, Authorizer, Decision, Explanation, UserInfo, Visibility as Seen, groups,
+};
 use gantry_registry_api::{Access, GROUP, Owner, RESOURCE, Visibility};
 
 use crate::catalogue::{Catalogue, Facts};
+
+/// What may be done with a repository, as rules name it.
+const VERBS: [&str; 4] = ["delete", "pull", "push", "update"];
 
 /// Answers questions about repositories, and passes all others on.
 pub struct RepositoryRights {
@@ -26,39 +31,48 @@ impl RepositoryRights {
 
 impl Authorizer for RepositoryRights {
     fn authorize(&self, asked: &Attributes) -> Decision {
-        let ours = asked.is_resource_request && asked.group == GROUP && asked.resource == RESOURCE;
-        if !ours || asked.name.is_empty() || !asked.namespace.is_empty() || !asked.subresource.is_empty() {
+        if !is_ours(asked) {
             return self.inner.authorize(asked);
         }
-        let verb = match asked.verb.as_str() {
-            // Who may pull sees the object, and nobody else but who may see all of them.
-            "get" | "list" | "watch" => {
-                let all = self.inner.authorize(&Attributes { namespace: platform(), ..asked.clone() });
-                if !matches!(all, Decision::NoOpinion(_)) {
-                    return all;
-                }
-                "pull"
+        let verb = meant(&asked.verb);
+        if verb != asked.verb {
+            let all = self.inner.authorize(&Attributes { namespace: platform(), ..asked.clone() });
+            if !matches!(all, Decision::NoOpinion(_)) {
+                return all;
             }
-            other => other,
-        };
-        let found = match verb == asked.verb && matches!(verb, "pull" | "push") {
-            true => self.catalogue.facts(&asked.name),
-            // The name is an object's, or, for `delete`, perhaps a repository's.
-            false => {
-                self.catalogue.facts_of_object(&asked.name).or_else(|| self.catalogue.facts(&asked.name))
-            }
-        };
-        let Some(facts) = found else {
+        }
+        match self.facts(asked) {
+            Some(facts) => self.decide(asked, verb, &facts),
             // Before the registry knows owners, names do not stand for them.
-            return self.inner.authorize(&Attributes { namespace: platform(), ..asked.clone() });
-        };
-        self.decide(asked, verb, &facts)
+            None => self.inner.authorize(&Attributes { namespace: platform(), ..asked.clone() }),
+        }
     }
 
     /// Both only grow, and so does their sum.
     fn decisions_version(&self, user: &UserInfo) -> Option<u64> {
         Some(self.inner.decisions_version(user)? + self.catalogue.version())
     }
+
+    fn explain(&self, asked: &Attributes, listener: &UserInfo) -> Option<Explanation> {
+        if !is_ours(asked) {
+            return self.inner.explain(asked, listener);
+        }
+        match self.facts(asked) {
+            Some(facts) => Some(self.explained(asked, &facts, listener)),
+            None => self.inner.explain(&Attributes { namespace: platform(), ..asked.clone() }, listener),
+        }
+    }
+}
+
+/// Is it about one repository?
+fn is_ours(asked: &Attributes) -> bool {
+    let ours = asked.is_resource_request && asked.group == GROUP && asked.resource == RESOURCE;
+    ours && !asked.name.is_empty() && asked.namespace.is_empty() && asked.subresource.is_empty()
+}
+
+/// Who may pull sees the object, and nobody else but who may see all of them.
+fn meant(verb: &str) -> &str {
+    if matches!(verb, "get" | "list" | "watch") { "pull" } else { verb }
 }
 
 fn platform() -> String {
@@ -66,6 +80,43 @@ fn platform() -> String {
 }
 
 impl RepositoryRights {
+    /// `None` before the registry is started.
+    fn facts(&self, asked: &Attributes) -> Option<Facts> {
+        match asked.verb.as_str() {
+            "pull" | "push" => self.catalogue.facts(&asked.name),
+            // The name is an object's, or, for `delete`, perhaps a repository's.
+            _ => self.catalogue.facts_of_object(&asked.name).or_else(|| self.catalogue.facts(&asked.name)),
+        }
+    }
+
+    /// What identity says of each place that the right may come from. With whom it is shared hears who may pull it.
+    fn explained(&self, asked: &Attributes, facts: &Facts, listener: &UserInfo) -> Explanation {
+        let verb = meant(&asked.verb);
+        let question = Attributes { verb: verb.to_owned(), name: facts.name.clone(), ..asked.clone() };
+        let pull = Attributes { verb: "pull".to_owned(), user: listener.clone(), ..question.clone() };
+        let sees = self.decide(&pull, "pull", facts).is_allowed();
+        let mut all = Explanation::default();
+        for (number, place) in places(facts, verb).into_iter().enumerate() {
+            let there = Attributes { namespace: place.to_string(), ..question.clone() };
+            let Some(mut part) = self.inner.explain(&there, listener) else { continue };
+            if number > 0 {
+                let because = || "the repository is shared with it".to_owned();
+                part.grants.iter_mut().for_each(|grant| grant.because = because());
+                if !sees {
+                    part.nearest.clear();
+                }
+            }
+            all.add(part);
+        }
+        // What a role has in the place of a share is more than the share lets through.
+        let may = |verb: &&str| {
+            let asked = Attributes { verb: (*verb).to_owned(), ..question.clone() };
+            self.decide(&asked, verb, facts).is_allowed()
+        };
+        all.held_verbs = VERBS.into_iter().filter(may).map(str::to_owned).collect();
+        all
+    }
+
     fn decide(&self, asked: &Attributes, verb: &str, facts: &Facts) -> Decision {
         if verb == "pull" && facts.visibility == Visibility::Public && self.everybody(&asked.user) {
             return Decision::Allow(format!("registry: {} is public", facts.name));
@@ -167,6 +218,7 @@ impl Seen for RepositoryVisibility {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gantry_kube_types::{Grants, Missing};
     use gantry_registry_api::Share;
 
     /// Knows one user per role: `OWNER VERB`.
@@ -187,6 +239,70 @@ mod tests {
 
         fn decisions_version(&self, _: &UserInfo) -> Option<u64> {
             Some(7)
+        }
+
+        /// Names the place: as a grant, or as what is missing.
+        fn explain(&self, asked: &Attributes, _: &UserInfo) -> Option<Explanation> {
+            let place = asked.namespace.clone();
+            Some(match self.authorize(asked).is_allowed() {
+                true => Explanation {
+                    grants: vec![Grants { binding: place, ..Grants::default() }],
+                    ..Explanation::default()
+                },
+                false => Explanation {
+                    nearest: vec![Missing { role: place, ..Missing::default() }],
+                    ..Explanation::default()
+                },
+            })
+        }
+    }
+
+    /// Owner and shares are explained in turn; whom it is shared with hears only who may pull.
+    #[test]
+    fn what_is_missing_and_what_grants_it_by_owner_and_share() {
+        let share = Share { project: Some("shop".to_owned()), domain: None, access: Access::Pull };
+        let facts = Facts {
+            name: "acme/web/x".to_owned(),
+            owner: Owner::of_project("web"),
+            visibility: Visibility::Private,
+            shares: vec![share],
+            rules: gantry_registry_api::Rules::default(),
+        };
+        let rights = RepositoryRights::new(Catalogue::default(), Arc::new(Roles), false);
+        let user = |name: &str| UserInfo::authenticated(name, &[]);
+        for (about, listener, verb, grants, nearest) in [
+            ("web", "web", "pull", "project:web()", "project:shop"),
+            (
+                "shop-reader",
+                "shop-reader",
+                "pull",
+                "project:shop(the repository is shared with it)",
+                "project:web",
+            ),
+            (
+                "shop-reader",
+                "shop-reader",
+                "get",
+                "project:shop(the repository is shared with it)",
+                "project:web",
+            ),
+            ("shop-reader", "shop-reader", "push", "", "project:web"),
+            ("stranger", "stranger", "pull", "", "project:web"),
+            ("stranger", "web", "pull", "", "project:web project:shop"),
+            ("stranger", "web", "push", "", "project:web"),
+        ] {
+            let asked = Attributes { user: user(about), verb: verb.to_owned(), ..Attributes::default() };
+            let told = rights.explained(&asked, &facts, &user(listener));
+            let granted: Vec<String> =
+                told.grants.iter().map(|grant| format!("{}({})", grant.binding, grant.because)).collect();
+            let missing: Vec<&str> = told.nearest.iter().map(|missing| missing.role.as_str()).collect();
+            let pulls = told.held_verbs.contains(&"pull".to_owned());
+            assert_eq!(pulls, about != "stranger", "{about} {verb}: {:?}", told.held_verbs);
+            assert_eq!(
+                (granted.join(" "), missing.join(" ")),
+                (grants.to_owned(), nearest.to_owned()),
+                "{about} {verb}, told to {listener}"
+            );
         }
     }
 

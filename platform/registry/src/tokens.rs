@@ -11,7 +11,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use gantry_kube_types::{
-    Attributes, Authenticator, Authorizer, ConnectionInfo, Decision, StatusError, UserInfo,
+    Attributes, Authenticator, Authorizer, ConnectionInfo, Decision, Explanation, StatusError, UserInfo,
 };
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
@@ -246,6 +246,10 @@ impl Authorizer for NotBeyondRegistry {
 
     fn decisions_version(&self, user: &UserInfo) -> Option<u64> {
         self.0.decisions_version(user)
+    }
+
+    fn explain(&self, attributes: &Attributes, listener: &UserInfo) -> Option<Explanation> {
+        self.0.explain(attributes, listener)
     }
 }
 
