@@ -1,7 +1,7 @@
 //! `gantry can VERB RESOURCE`: may I, or may they, and by which binding.
 
 use anyhow::bail;
-use gantry_identity_api::{Group, User};
+use gantry_identity_api::{Group, Project, Role, User};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResource;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
@@ -15,7 +15,8 @@ const EXPLAIN: &str = "/apis/authorization.gantry.dev/v1alpha1/explain";
 pub struct CanArgs {
     /// get, list, watch, create, update, patch, delete, … or any verb of a virtual resource (pull, push)
     verb: String,
-    /// pods, pods/NAME, deployments.apps, repositories.registry.gantry.dev, or a path such as /healthz
+    /// pods, pods/NAME, deployments.apps, repositories.registry.gantry.dev/DOMAIN/PROJECT/NAME, or a path such as
+    /// /healthz
     #[arg(value_name = "RESOURCE[/NAME]")]
     resource: String,
     /// The subresource: log, exec, scale, status, …
@@ -44,7 +45,7 @@ pub struct CanArgs {
 pub async fn run(arguments: CanArgs, context: &Context) -> anyhow::Result<()> {
     let client = context.kube()?;
     let question = question(&arguments, context.default_namespace(), &client).await?;
-    let body = serde_json::to_vec(&json!({ "spec": question }))?;
+    let body = serde_json::to_vec(&json!({ "spec": by_id(&question, &client).await }))?;
     let request = http::Request::post(EXPLAIN).header("content-type", "application/json").body(body)?;
     let answer: Value = client.request(request).await.map_err(plain)?;
     let status = &answer["status"];
@@ -125,6 +126,31 @@ async fn question(arguments: &CanArgs, default: &str, client: &kube::Client) -> 
     Ok(spec)
 }
 
+/// The question with the id in the place of a name, where it is about an object of identity that the caller sees by
+/// that name. Every other name is taken as it is: it may be an id.
+async fn by_id(question: &Value, client: &kube::Client) -> Value {
+    let mut question = question.clone();
+    let asked = &question["resourceAttributes"];
+    let text = |field: &str| asked[field].as_str().unwrap_or_default();
+    let (resource, name) = (text("resource"), text("name"));
+    if text("group") != gantry_identity_api::GROUP || name.is_empty() {
+        return question;
+    }
+    let lookup = Lookup::new(client.clone());
+    let found = match resource {
+        "domains" => lookup.domain(name).await.map(|found| found.name_any()),
+        "projects" => lookup.find::<Project>(name).await.map(|found| found.name_any()),
+        "users" => lookup.find::<User>(name).await.map(|found| found.name_any()),
+        "groups" => lookup.find::<Group>(name).await.map(|found| found.name_any()),
+        "roles" => lookup.find::<Role>(name).await.map(|found| found.name_any()),
+        _ => return question,
+    };
+    if let Ok(id) = found {
+        question["resourceAttributes"]["name"] = id.into();
+    }
+    question
+}
+
 fn implied_groups(user: &str) -> Vec<String> {
     let mut groups = vec!["system:authenticated".to_owned()];
     if let Some((namespace, _)) =
@@ -196,26 +222,50 @@ async fn resolve(kind: &str, client: &kube::Client) -> anyhow::Result<Resolved> 
     Ok(Resolved { group: wanted.to_owned(), plural: name.to_owned(), namespaced: true })
 }
 
+/// Where an assignment of identity holds; `None`: it is a binding in a namespace, or in the cluster.
+fn scope(said: &Value) -> Option<String> {
+    let text = |field: &str| said["scope"][field].as_str();
+    Some(match (text("kind")?, text("name").unwrap_or_default()) {
+        ("System", _) => "on the whole platform".to_owned(),
+        (kind, name) => format!("in {} {name:?}", kind.to_ascii_lowercase()),
+    })
+}
+
+/// One binding or assignment that grants it.
+fn granted(grant: &Value) -> String {
+    let text = |field: &str| grant[field].as_str().unwrap_or_default();
+    let place = match (scope(grant), text("namespace")) {
+        (Some(scope), _) if grant["inherited"] == true => format!(" inherited by every project {scope}"),
+        (Some(scope), _) => format!(" {scope}"),
+        (None, "") => String::new(),
+        (None, namespace) => format!(" in namespace {namespace:?}"),
+    };
+    // An assignment's name says nothing to anybody: it is undone by role, actor and scope.
+    let name = if grant["scope"].is_null() { format!(" {:?}", text("binding")) } else { String::new() };
+    let implied = match text("implied") {
+        "" => String::new(),
+        role => format!(", with {role:?} in it,"),
+    };
+    let because = match text("because") {
+        "" => String::new(),
+        why => format!(" ({why})"),
+    };
+    format!(
+        "granted by {}{name}{place}: {} {:?}{implied} to {} {:?}{because}",
+        text("bindingKind"),
+        text("roleKind"),
+        text("role"),
+        text("subjectKind"),
+        text("subject")
+    )
+}
+
 /// What `--why` adds, a line each.
 fn explained(status: &Value) -> String {
     let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
     let list = |field: &str| status[field].as_array().cloned().unwrap_or_default();
     let mut lines = Vec::new();
-    for grant in list("grants") {
-        let place = match text(&grant, "namespace").as_str() {
-            "" => String::new(),
-            namespace => format!(" in namespace {namespace:?}"),
-        };
-        lines.push(format!(
-            "granted by {} {:?}{place}: {} {:?} to {} {:?}",
-            text(&grant, "bindingKind"),
-            text(&grant, "binding"),
-            text(&grant, "roleKind"),
-            text(&grant, "role"),
-            text(&grant, "subjectKind"),
-            text(&grant, "subject")
-        ));
-    }
+    lines.extend(list("grants").iter().map(granted));
     let reason = text(status, "reason");
     if lines.is_empty() && !reason.is_empty() {
         lines.push(reason);
@@ -225,9 +275,10 @@ fn explained(status: &Value) -> String {
         lines.push(format!("allowed on the same: {}", held.join(", ")));
     }
     for missing in list("nearest").iter().take(5) {
-        let place = match text(missing, "namespace").as_str() {
-            "" => "for the whole cluster".to_owned(),
-            namespace => format!("in namespace {namespace:?}"),
+        let place = match (scope(missing), text(missing, "namespace").as_str()) {
+            (Some(scope), _) => scope,
+            (None, "") => "for the whole cluster".to_owned(),
+            (None, namespace) => format!("in namespace {namespace:?}"),
         };
         let bound: Vec<String> = missing["boundIn"]
             .as_array()
@@ -267,6 +318,25 @@ mod tests {
             explained(&refused),
             "  allowed on the same: get, list\n  missing: a RoleBinding in namespace \"prod\" to ClusterRole \
              \"edit\" (held in dev)\n"
+        );
+        assert_eq!(
+            explained(&json!({"allowed": true, "grants": [
+                {"bindingKind": "RoleAssignment", "scope": {"kind": "Domain", "name": "acme"}, "inherited": true,
+                 "binding": "0a1b", "roleKind": "Role", "role": "admin", "implied": "reader", "subjectKind": "User",
+                 "subject": "acme/alice"},
+                {"bindingKind": "RoleAssignment", "scope": {"kind": "Project", "name": "acme/shop"}, "binding": "2c",
+                 "roleKind": "Role", "role": "reader", "subjectKind": "Group", "subject": "acme/devs",
+                 "because": "the repository is shared with it"}]})),
+            "  granted by RoleAssignment inherited by every project in domain \"acme\": Role \"admin\", with \
+             \"reader\" in it, to User \"acme/alice\"\n  granted by RoleAssignment in project \"acme/shop\": Role \
+             \"reader\" to Group \"acme/devs\" (the repository is shared with it)\n"
+        );
+        assert_eq!(
+            explained(
+                &json!({"allowed": false, "nearest": [{"roleKind": "Role", "role": "member", "bindingKind":
+                "RoleAssignment", "scope": {"kind": "Project", "name": "acme/web"}, "boundIn": ["project acme/cart"]}]})
+            ),
+            "  missing: a RoleAssignment in project \"acme/web\" to Role \"member\" (held in project acme/cart)\n"
         );
         let question = json!({"resourceAttributes": {"verb": "create", "group": "apps", "resource": "deployments",
             "subresource": "scale", "name": "web", "namespace": "prod"}});

@@ -17,7 +17,7 @@ where it has one; * is everything. Services without objects have resources too:
   pods,pods/log:get,list,watch
   apps/deployments:get,list,patch
   registry.gantry.dev/repositories:pull,push
-  logs.gantry.dev/logs:get
+  logs.gantry.dev/logs:get    the logs of pods, as pods/log:get
 
 Examples:
   gantry role create deployer --rule 'apps/deployments:*' --rule 'registry.gantry.dev/repositories:pull' --implies reader
