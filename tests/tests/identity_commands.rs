@@ -232,6 +232,82 @@ fn reasons_are_told(gantry: &Instance) {
     let others = bob.gantry(&["can", "get", "pods", "-n", "web-dev", "--as", "acme/alice"]).fails();
     has_all(&others, &["cannot create resource \"subjectaccessreviews\""]);
     assert!(!others.contains("ApiError"), "{others}");
+    reasons_of_assignments_are_told(gantry, &bob);
+    logs_are_a_right_of_their_own(gantry);
+}
+
+/// What assignments grant and bindings do not: repositories and identity's own kinds. Nothing for the whole cluster is
+/// ever what is missing.
+fn reasons_of_assignments_are_told(gantry: &Instance, bob: &Person) {
+    let front = "repositories.registry.gantry.dev/acme/web/front";
+    let refused = bob.gantry(&["can", "pull", front, "--why"]);
+    let missing = "no\n  missing: a RoleAssignment in project \"acme/web\" to Role \"reader\"\n";
+    assert_eq!(refused.stdout, missing, "{refused}");
+    gantry.gantry(&["assign", "member", "--group", "acme/devs", "--project", "acme/web"]).ok();
+    eventually("the assignment is in effect", SOON, || bob.gantry(&["can", "push", front]).succeeded());
+    let by_member =
+        "granted by RoleAssignment in project \"acme/web\": Role \"member\" to Group \"acme/devs\"\n";
+    assert_eq!(bob.gantry(&["can", "push", front, "--why"]).ok(), format!("yes\n  {by_member}"));
+    let by_reader = by_member.replace("\"member\"", "\"member\", with \"reader\" in it,");
+    let pulls = gantry.gantry(&["can", "pull", front, "--as", "acme/bob", "--why"]).ok();
+    assert_eq!(pulls, format!("yes\n  {by_reader}"));
+    let refused = bob.gantry(&["can", "delete", front, "--why"]);
+    assert_eq!(
+        refused.stdout,
+        "no\n  allowed on the same: pull, push\n  missing: a RoleAssignment in project \"acme/web\" to Role \
+         \"manager\"\n",
+        "{refused}"
+    );
+    let refused = bob.gantry(&["can", "update", "projects.identity.gantry.dev/acme/web", "--why"]);
+    assert_eq!(
+        refused.stdout,
+        "no\n  allowed on the same: get\n  missing: a RoleAssignment in project \"acme/web\" to Role \"manager\"\n  \
+         missing: a RoleAssignment in domain \"acme\" to Role \"manager\"\n",
+        "{refused}"
+    );
+    has_all(&refused.stderr, &["you may not update projects.identity.gantry.dev acme/web"]);
+    // What is another's, and what is nobody's, look the same.
+    gantry.gantry(&["domain", "create", "globex"]).ok();
+    gantry.gantry(&["project", "create", "globex/lab"]).ok();
+    let [others, nobodys] = ["globex/lab/x", "nobody/lab/x"].map(|name| {
+        let refused =
+            bob.gantry(&["can", "pull", &format!("repositories.registry.gantry.dev/{name}"), "--why"]);
+        assert_eq!(refused.code, 1, "{refused}");
+        refused.stdout
+    });
+    assert_eq!(others, "no\n  identity: no role that you can see grants it\n");
+    assert_eq!(others, nobodys);
+    gantry.gantry(&["unassign", "member", "--group", "acme/devs", "--project", "acme/web"]).ok();
+}
+
+/// `logs.gantry.dev/logs:get` is `get` on the logs of pods, and no more of them.
+fn logs_are_a_right_of_their_own(gantry: &Instance) {
+    let can = |verb: &str, resource: &str, more: &[&str]| {
+        let asked = ["can", verb, resource, "-n", "web-dev", "--as", "acme/alice", "--why"];
+        gantry.gantry(&[&asked[..], more].concat())
+    };
+    gantry.gantry(&["role", "create", "acme/looker", "--rule", "logs.gantry.dev/logs:get"]).ok();
+    let id = json(gantry.gantry(&["role", "get", "acme/looker", "-o", "json"]))["metadata"]["name"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    gantry.gantry(&["assign", "acme/looker", "--user", "acme/alice", "--project", "acme/web"]).ok();
+    eventually("the binding is there", SOON, || can("get", "pods/p", &["--subresource", "log"]).succeeded());
+    let granted = format!(
+        "yes\n  granted by RoleBinding \"gantry:{id}\" in namespace \"web-dev\": ClusterRole \"gantry:{id}\" to User \
+         \"acme/alice\"\n"
+    );
+    assert_eq!(can("get", "pods/p", &["--subresource", "log"]).ok(), granted);
+    assert_eq!(can("get", "logs.logs.gantry.dev", &[]).ok(), granted);
+    for (verb, resource, more) in [
+        ("get", "pods/p", &[][..]),
+        ("list", "pods", &[]),
+        ("create", "pods/p", &["--subresource", "exec"]),
+        ("get", "pods/p", &["--subresource", "attach"]),
+    ] {
+        assert_eq!(can(verb, resource, more).code, 1, "{verb} {resource} {more:?}");
+    }
+    gantry.gantry(&["role", "delete", "acme/looker"]).ok();
 }
 
 /// The right with its assignment, an object by its name, and a domain with all that is in it.

@@ -7,7 +7,7 @@ use gantry_testkit::{Instance, eventually, eventually_some, run_with_input, spaw
 use serde_json::{Value, json};
 
 use crate::people::Person;
-use crate::support::{SOON, has_all};
+use crate::support::{IDLE, SOON, has_all, tools_pod};
 
 /// Repairs begin when the edit is seen; the rest is for a busy machine.
 const REPAIR: Duration = Duration::from_secs(15);
@@ -399,4 +399,45 @@ fn rights_are_no_way_to_more(alice: &Person) {
         });
         has_all(&alice.make(&role).fails(), &["orbidden"]);
     }
+}
+
+/// By the log itself: `kubectl logs` reads the pod first, which is another right.
+#[test]
+fn a_role_of_logs_alone_reads_logs_and_nothing_else() {
+    let Some(gantry) = Instance::start() else { return };
+    gantry.push_tools();
+    gantry.gantry(&["repository", "set", "demo/tools", "--visibility", "public"]).ok();
+    gantry.gantry(&["domain", "create", "acme"]).ok();
+    gantry.gantry(&["project", "create", "acme/web", "--environment", "dev"]).ok();
+    let [bob, una] = ["acme/bob", "acme/una"].map(|name| Person::signed_in(&gantry, name));
+    gantry.gantry(&["assign", "member", "--user", "acme/bob", "--project", "acme/web"]).ok();
+    gantry.gantry(&["role", "create", "acme/looker", "--rule", "logs.gantry.dev/logs:get"]).ok();
+    eventually_some("the pod is made", SOON, || {
+        let mut pod = tools_pod("talker", &format!("echo to be read; {IDLE}"));
+        pod["metadata"]["namespace"] = "web-dev".into();
+        let out = bob.make(&pod);
+        if out.succeeded() { Ok(()) } else { Err(out.stderr) }
+    });
+    bob.kubectl(&["wait", "-n", "web-dev", "--for=condition=Ready", "pod/talker", "--timeout=60s"]).ok();
+    let pods = "/api/v1/namespaces/web-dev/pods";
+    let (log, exec) = (format!("{pods}/talker/log"), format!("{pods}/talker/exec?command=true"));
+    has_all(&una.kubectl(&["get", "--raw", &log]).fails(), &["forbidden"]);
+    gantry.gantry(&["assign", "acme/looker", "--user", "acme/una", "--project", "acme/web"]).ok();
+    let read = eventually_some("una reads the log", SOON, || {
+        let out = una.kubectl(&["get", "--raw", &log]);
+        if out.succeeded() { Ok(out.stdout) } else { Err(out.stderr) }
+    });
+    assert_eq!(read, "to be read\n");
+    for more in [
+        &["get", "pods", "-n", "web-dev"][..],
+        &["get", "pod", "talker", "-n", "web-dev"],
+        &["get", "--raw", &exec],
+        &["exec", "-n", "web-dev", "talker", "--", "true"],
+        &["get", "--raw", "/api/v1/namespaces/kube-system/pods/talker/log"],
+    ] {
+        has_all(&una.kubectl(more).fails(), &["orbidden"]);
+    }
+    gantry.gantry(&["unassign", "acme/looker", "--user", "acme/una", "--project", "acme/web"]).ok();
+    eventually("the right is gone", SOON, || !una.kubectl(&["get", "--raw", &log]).succeeded());
+    bob.kubectl(&["delete", "pod", "talker", "-n", "web-dev", "--now"]).ok();
 }
