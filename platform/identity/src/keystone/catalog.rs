@@ -152,7 +152,7 @@ pub(crate) static ENDPOINTS: Records = Records {
     check: check_endpoint,
     keeps: kept_by_nothing,
     brings: region_of_endpoint,
-    takes: takes_nothing,
+    takes: endpoint_filter::of_endpoint,
     not_found,
     conflict: duplicate,
     shown: as_is,
@@ -285,11 +285,16 @@ pub(crate) fn catalog(state: &State, project: Option<&str>, user: &str) -> Value
     Value::Array(services)
 }
 
-/// The endpoints of a service that goes.
+/// The endpoints of a service that goes, each after the projects that are limited to it.
 fn endpoints_of_service(state: &State, service: &KeystoneRecord) -> Vec<String> {
     let endpoints = all(state, "endpoints", None);
     let of = endpoints.filter(|e| text(&e.spec.attributes, "service_id") == Some(&service.spec.id));
-    of.map(|e| object_name("endpoints", None, &e.spec.id)).collect()
+    let with = |endpoint: &std::sync::Arc<KeystoneRecord>| {
+        let mut taken = endpoint_filter::of_endpoint(state, endpoint);
+        taken.push(object_name("endpoints", None, &endpoint.spec.id));
+        taken
+    };
+    of.flat_map(with).collect()
 }
 
 #[cfg(test)]

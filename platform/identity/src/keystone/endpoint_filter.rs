@@ -14,7 +14,7 @@ use super::errors::ApiError;
 use super::projects::Projects;
 use super::records::{
     Naming, Readers, Records, Scope, all, as_is, brings_nothing, duplicate, find, kept_by_nothing,
-    new_object, no_defaults, not_found, object_name, takes_nothing,
+    new_object, no_defaults, not_found, object_name,
 };
 use super::schema::{Form, Json, Shape, may, must, null};
 use super::typed::list_of;
@@ -23,9 +23,9 @@ use crate::directory::State;
 use crate::policy::{Act, Subject};
 
 /// Endpoint and project; the project stands where others have the parent.
-const BY_ENDPOINT: &str = "project_endpoints";
+pub(super) const BY_ENDPOINT: &str = "project_endpoints";
 /// Endpoint group and project.
-const BY_GROUP: &str = "project_endpoint_groups";
+pub(super) const BY_GROUP: &str = "project_endpoint_groups";
 
 /// `/OS-EP-FILTER/endpoint_groups`
 pub(crate) static ENDPOINT_GROUPS: Records = Records {
@@ -48,11 +48,22 @@ pub(crate) static ENDPOINT_GROUPS: Records = Records {
     check: check_group,
     keeps: kept_by_nothing,
     brings: brings_nothing,
-    takes: takes_nothing,
+    takes: |state, group| associations(state, BY_GROUP, &group.spec.id),
     not_found,
     conflict: duplicate,
     shown: as_is,
 };
+
+/// Names of the associations of projects with what goes.
+fn associations(state: &State, collection: &'static str, id: &str) -> Vec<String> {
+    let of = all(state, collection, None).filter(|r| r.spec.id == id);
+    of.map(|r| object_name(collection, r.spec.parent.as_deref(), id)).collect()
+}
+
+/// Names of the associations that go with an endpoint.
+pub(super) fn of_endpoint(state: &State, endpoint: &KeystoneRecord) -> Vec<String> {
+    associations(state, BY_ENDPOINT, &endpoint.spec.id)
+}
 
 fn check_group(
     _: &State,
@@ -74,14 +85,22 @@ fn in_group(group: &KeystoneRecord, endpoint: &KeystoneRecord) -> bool {
     filters.iter().all(|(name, wanted)| endpoint.spec.attributes.get(name) == Some(wanted))
 }
 
-/// Ids of the endpoints a project is limited to; `None`: it is not limited.
+/// Is there the endpoint, and the service it is of?
+fn is_there(state: &State, endpoint: &str) -> bool {
+    let found = find(state, "endpoints", None, endpoint);
+    let service = found.and_then(|e| text(&e.spec.attributes, "service_id"));
+    service.is_some_and(|service| find(state, "services", None, service).is_some())
+}
+
+/// Ids of the endpoints a project is limited to; `None`: it is not limited. What is associated with something that
+/// is gone (deleted as an object, by whoever) counts for nothing: it would empty the project's catalogue for good.
 pub(crate) fn endpoints_of(state: &State, project: &str) -> Option<BTreeSet<String>> {
-    let mut ids: BTreeSet<String> =
-        all(state, BY_ENDPOINT, Some(project)).map(|r| r.spec.id.clone()).collect();
+    let associated = all(state, BY_ENDPOINT, Some(project)).filter(|r| is_there(state, &r.spec.id));
+    let mut ids: BTreeSet<String> = associated.map(|r| r.spec.id.clone()).collect();
     let mut limited = !ids.is_empty();
     for association in all(state, BY_GROUP, Some(project)) {
-        limited = true;
         let Some(group) = find(state, ENDPOINT_GROUPS.plural, None, &association.spec.id) else { continue };
+        limited = true;
         let members = all(state, "endpoints", None).filter(|e| in_group(group, e));
         ids.extend(members.map(|e| e.spec.id.clone()));
     }
@@ -125,24 +144,30 @@ impl Link {
             })
     }
 
-    /// Project and id of what it is associated with; both must be there.
-    fn ends(self, call: &Call, path: (String, String), act: Act) -> Result<(String, String), ApiError> {
-        let state = call.state();
+    /// Project and id of what it is associated with, in this order.
+    fn order(self, path: (String, String)) -> (String, String) {
+        if self.project_first { path } else { (path.1, path.0) }
+    }
+
+    fn require(self, call: &Call, state: &State, act: Act) -> Result<(), ApiError> {
         let verb = match act {
             Act::Read => "check",
             Act::Delete => "remove",
             _ => "add",
         };
-        call.require(&state, act, &Subject::Private, &format!("{verb}_{}_in_project", self.action))?;
-        let (project, id) = if self.project_first { path } else { (path.1, path.0) };
-        if find(&state, self.of, None, &id).is_none() {
+        call.require(state, act, &Subject::Private, &format!("{verb}_{}_in_project", self.action))
+    }
+
+    /// Both ends must be there.
+    fn check_ends(self, state: &State, project: &str, id: &str) -> Result<(), ApiError> {
+        if find(state, self.of, None, id).is_none() {
             let word = if self.project_first { "endpoint" } else { ENDPOINT_GROUPS.word };
-            return Err(ApiError::not_found(word, &id));
+            return Err(ApiError::not_found(word, id));
         }
-        if state.projects.get(&project).is_none() {
-            return Err(ApiError::not_found("project", &project));
+        if state.projects.get(project).is_none() {
+            return Err(ApiError::not_found("project", project));
         }
-        Ok((project, id))
+        Ok(())
     }
 
     fn missing(self, project: &str, id: &str) -> ApiError {
@@ -154,7 +179,12 @@ impl Link {
     }
 
     async fn add(self, call: &Call, path: (String, String)) -> Answer {
-        let (project, id) = self.ends(call, path, Act::Create)?;
+        let (project, id) = self.order(path);
+        {
+            let state = call.state();
+            self.require(call, &state, Act::Create)?;
+            self.check_ends(&state, &project, &id)?;
+        }
         // With the project's id among the attributes it goes away with the project.
         let attributes = object(json!({ "project_id": project }));
         let record = new_object(self.collection, Some(&project), &id, attributes);
@@ -165,8 +195,10 @@ impl Link {
     }
 
     fn get(self, call: &Call, path: (String, String)) -> Answer {
-        let (project, id) = self.ends(call, path, Act::Read)?;
+        let (project, id) = self.order(path);
         let state = call.state();
+        self.require(call, &state, Act::Read)?;
+        self.check_ends(&state, &project, &id)?;
         if find(&state, self.collection, Some(&project), &id).is_none() {
             return Err(self.missing(&project, &id));
         }
@@ -180,10 +212,15 @@ impl Link {
     }
 
     async fn remove(self, call: &Call, path: (String, String)) -> Answer {
-        let (project, id) = self.ends(call, path, Act::Delete)?;
+        let (project, id) = self.order(path);
         {
             let state = call.state();
-            find(&state, self.collection, Some(&project), &id).ok_or_else(|| self.missing(&project, &id))?;
+            self.require(call, &state, Act::Delete)?;
+            // One whose other end is gone is still there to be taken away.
+            if find(&state, self.collection, Some(&project), &id).is_none() {
+                self.check_ends(&state, &project, &id)?;
+                return Err(self.missing(&project, &id));
+            }
         }
         let name = object_name(self.collection, Some(&project), &id);
         call.core.objects.delete::<KeystoneRecord>(&name).await?;
@@ -259,19 +296,22 @@ fn require(call: &Call, state: &State, action: &str) -> Result<(), ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::tests::{put, two_organisations};
+    use crate::directory::tests::{forget, put, two_organisations};
+    use crate::keystone::tests::{Platform, Said};
+    use crate::tenancy::tests::organisations;
+    use crate::token::TokenScope;
+
+    fn record(collection: &str, parent: Option<&str>, id: &str, attributes: Value) -> KeystoneRecord {
+        new_object(collection, parent, id, object(attributes))
+    }
 
     #[test]
     fn a_project_is_limited_by_endpoints_and_by_groups() {
         let mut state = two_organisations();
-        let record = |collection: &str, parent: Option<&str>, id: &str, attributes: Value| {
-            new_object(collection, parent, id, object(attributes))
-        };
+        put(&mut state, record("services", None, "s", json!({})));
         for (id, interface) in [("e1", "public"), ("e2", "internal"), ("e3", "public")] {
-            put(
-                &mut state,
-                record("endpoints", None, id, json!({ "interface": interface, "region_id": "R" })),
-            );
+            let attributes = json!({ "interface": interface, "region_id": "R", "service_id": "s" });
+            put(&mut state, record("endpoints", None, id, attributes));
         }
         assert_eq!(endpoints_of(&state, "web"), None);
         put(&mut state, record(BY_ENDPOINT, Some("web"), "e2", json!({})));
@@ -287,5 +327,82 @@ mod tests {
         put(&mut state, record("endpoint_groups", None, "h", json!({ "filters": { "region_id": "Q" } })));
         put(&mut state, record(BY_GROUP, Some("ops"), "h", json!({})));
         assert_eq!(endpoints_of(&state, "ops"), Some(BTreeSet::new()));
+    }
+
+    /// A platform with a service, and who administers it; the project web is associated with the endpoint `e` of two,
+    /// and with a group of none.
+    async fn associated() -> (Platform, String) {
+        let mut state = organisations(&["admin alice system", "member bob project:web"]);
+        put(&mut state, record("services", None, "s", json!({ "type": "compute" })));
+        for (id, interface) in [("e", "public"), ("f", "internal")] {
+            let url = format!("http://{id}");
+            let attributes = json!({ "interface": interface, "service_id": "s", "url": url });
+            put(&mut state, record("endpoints", None, id, attributes));
+        }
+        put(&mut state, record("endpoint_groups", None, "g", json!({ "filters": { "region_id": "Q" } })));
+        let platform = Platform::of(state);
+        let root = platform.token("alice", TokenScope::System);
+        for what in ["endpoint_groups/g/projects/web", "projects/web/endpoints/e"] {
+            let said = platform.call(&root, &format!("PUT /OS-EP-FILTER/{what}"), Value::Null).await;
+            assert_eq!(said.status, 204, "{what}: {said:?}");
+        }
+        (platform, root)
+    }
+
+    /// The URLs in the catalogue of the project web.
+    async fn urls(platform: &Platform) -> Vec<String> {
+        let scope = TokenScope::Project { id: "web".to_owned(), domain: "acme".to_owned() };
+        let said = platform.call(&platform.token("bob", scope), "GET /auth/catalog", Value::Null).await;
+        let services = said.body["catalog"].as_array().cloned().unwrap_or_default();
+        let endpoints = services.iter().flat_map(|s| s["endpoints"].as_array().cloned().unwrap_or_default());
+        endpoints.map(|e| e["url"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    async fn deletes(platform: &Platform, root: &str, path: &str) -> Said {
+        platform.call(root, &format!("DELETE {path}"), Value::Null).await
+    }
+
+    #[tokio::test]
+    async fn what_a_project_is_associated_with_takes_the_association_along() {
+        let (platform, root) = associated().await;
+        assert_eq!(urls(&platform).await, ["http://e"]);
+        assert_eq!(deletes(&platform, &root, "/endpoints/e").await.status, 204);
+        assert_eq!(urls(&platform).await, [""; 0], "the group is still there, and has nothing");
+        assert_eq!(deletes(&platform, &root, "/OS-EP-FILTER/endpoint_groups/g").await.status, 204);
+        let mut all = urls(&platform).await;
+        all.sort();
+        assert_eq!(all, ["http://f"], "not limited any more");
+        let said = deletes(&platform, &root, "/OS-EP-FILTER/projects/web/endpoints/e").await;
+        assert_eq!(said.status, 404, "{said:?}");
+        assert_eq!(all_of(&platform), 0);
+
+        let (platform, root) = associated().await;
+        assert_eq!(deletes(&platform, &root, "/services/s").await.status, 204);
+        assert_eq!(all_of(&platform), 1, "only the one with the group");
+    }
+
+    fn all_of(platform: &Platform) -> usize {
+        let state = platform.core.directory.read();
+        all(&state, BY_ENDPOINT, None).chain(all(&state, BY_GROUP, None)).count()
+    }
+
+    #[tokio::test]
+    async fn an_association_with_what_is_gone_counts_for_nothing_and_can_be_removed() {
+        for gone in [("endpoints", "e"), ("services", "s")] {
+            let (platform, root) = associated().await;
+            // As kubectl deletes it: the object and nothing else.
+            for (collection, id) in [gone, ("endpoint_groups", "g")] {
+                forget::<KeystoneRecord>(&platform.core.directory, &object_name(collection, None, id));
+            }
+            let limited = endpoints_of(&platform.core.directory.read(), "web");
+            assert_eq!(limited, None, "{gone:?}");
+            for what in ["projects/web/endpoints/e", "endpoint_groups/g/projects/web"] {
+                let path = format!("/OS-EP-FILTER/{what}");
+                let said = deletes(&platform, &root, &path).await;
+                assert_eq!(said.status, 204, "{gone:?} {what}: {said:?}");
+                assert_eq!(deletes(&platform, &root, &path).await.status, 404, "{gone:?} {what}");
+            }
+            assert_eq!(all_of(&platform), 0, "{gone:?}");
+        }
     }
 }

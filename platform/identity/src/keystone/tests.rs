@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use axum::body::Body;
 use gantry_identity_api::{
     ApplicationCredential, Domain, Group, IdentityProvider, KeystoneRecord, Project, Role, RoleAssignment,
-    Trust, User,
+    RoleAssignmentSpec, Trust, User,
 };
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -140,7 +140,16 @@ fn stored(directory: &Directory, state: &State) -> kube::Client {
             }
         )*};
     }
-    keep!("users": users, "roles": roles, "projects": projects, "trusts": trusts);
+    keep!(
+        "domains": domains, "projects": projects, "users": users, "groups": groups, "roles": roles,
+        "applicationcredentials": application_credentials, "identityproviders": providers, "trusts": trusts,
+        "keystonerecords": records
+    );
+    for assignment in state.assignments.iter() {
+        // Only deleted: the directory has what it says.
+        let object = RoleAssignment::new(&assignment.id, RoleAssignmentSpec::default());
+        all.insert(path("roleassignments", &assignment.id), serde_json::to_value(object).expect("JSON"));
+    }
     let (objects, directory): (Objects, _) = (Arc::new(Mutex::new((1, all))), directory.clone());
     let service = tower::service_fn(move |request: Request<kube::client::Body>| {
         let (objects, directory) = (objects.clone(), directory.clone());
