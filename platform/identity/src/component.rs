@@ -14,6 +14,7 @@ use kube::{Api, Client};
 
 use crate::access_rules;
 use crate::admin::Admin;
+use crate::admission::DisabledTokens;
 use crate::authenticator::{PasswordAuthenticator, TokenAuthenticator};
 use crate::bootstrap::{self, BootstrapError};
 use crate::core::{Config, Core, OpenError};
@@ -95,7 +96,10 @@ impl Identity {
     }
 
     pub fn admission(&self) -> Vec<Arc<dyn Admission>> {
-        self.tenancy.admission()
+        let mut all = self.tenancy.admission();
+        // Last: what is refused by the others ends nothing.
+        all.push(Arc::new(DisabledTokens::new(self.core.clone())));
+        all
     }
 
     pub fn visibility(&self) -> Arc<dyn Visibility> {

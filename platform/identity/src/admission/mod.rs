@@ -5,6 +5,7 @@ mod assignments;
 #[cfg(test)]
 mod attacks;
 mod credentials;
+mod disabled;
 mod identity;
 mod membership;
 mod names;
@@ -20,6 +21,7 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 
+pub use disabled::DisabledTokens;
 pub use identity::IdentityKinds;
 pub use membership::{may_join, outranks, signs_in_otherwise};
 pub use names::{domain_name_problem, name_problem};

@@ -46,6 +46,23 @@ impl State {
         self.projects.iter().filter(move |p| p.spec.parent.as_deref() == Some(project))
     }
 
+    /// All projects below a project, nearest first.
+    pub fn below(&self, project: &str) -> Vec<Arc<Project>> {
+        let mut found: Vec<Arc<Project>> = self.children(project).cloned().collect();
+        let mut at = 0;
+        while at < found.len() {
+            let next = found[at].id();
+            for child in self.children(&next) {
+                // A cycle, which the API refuses to make, would have no end.
+                if !found.iter().any(|seen| seen.id() == child.id()) && child.id() != project {
+                    found.push(child.clone());
+                }
+            }
+            at += 1;
+        }
+        found
+    }
+
     /// Enabled and not being deleted, with its domain and every project above it.
     pub fn project_enabled(&self, project: &Project) -> bool {
         let domain = self.domains.get(&project.spec.domain).is_some_and(|d| d.spec.enabled);

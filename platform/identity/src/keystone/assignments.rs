@@ -82,7 +82,7 @@ impl Filter {
         };
         let mut projects = BTreeSet::from([project.clone()]);
         if subtree {
-            projects.extend(super::projects::below(state, &project).iter().map(|p| p.id()));
+            projects.extend(state.below(&project).iter().map(|p| p.id()));
         }
         Ok(Self { projects: Some(projects), ..filter })
     }

@@ -267,29 +267,12 @@ fn relatives(call: &Call, state: &State, project: &Project, all: &mut Json) -> R
         all.insert("parents".to_owned(), tree);
     }
     if call.query.flag("subtree_as_list") {
-        let below = below(state, &id);
+        let below = state.below(&id);
         all.insert("subtree".to_owned(), below.iter().filter(|p| seen(p)).map(one).collect());
     } else if call.query.flag("subtree_as_ids") {
         all.insert("subtree".to_owned(), ids_below(state, &id, DEPTH_MAX));
     }
     Ok(())
-}
-
-/// The projects below a project, nearest first.
-pub(crate) fn below(state: &State, id: &str) -> Vec<Arc<Project>> {
-    let mut found: Vec<Arc<Project>> = state.children(id).cloned().collect();
-    let mut at = 0;
-    while at < found.len() {
-        let next = found[at].id();
-        for child in state.children(&next) {
-            // A cycle, which the API refuses to make, would have no end.
-            if !found.iter().any(|seen| seen.id() == child.id()) && child.id() != id {
-                found.push(child.clone());
-            }
-        }
-        at += 1;
-    }
-    found
 }
 
 fn ids_below(state: &State, id: &str, depth: usize) -> Value {

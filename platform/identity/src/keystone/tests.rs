@@ -1,5 +1,6 @@
 //! Calls through the real handlers, over an API that stores what it is given and shows it in the directory.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -8,6 +9,9 @@ use gantry_identity_api::{
     ApplicationCredential, Domain, Group, IdentityProvider, KeystoneRecord, Project, Role, RoleAssignment,
     RoleAssignmentSpec, Trust, User,
 };
+use gantry_kube_types::{
+    Admission, AdmissionAttributes, AdmissionOperation, AdmissionOutcome, AdmissionPhase, OutcomeListener,
+};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
@@ -15,6 +19,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::router;
+use crate::admission::DisabledTokens;
 use crate::core::{Config, Core, Settings};
 use crate::directory::tests::{fill, forget, show};
 use crate::directory::{Directory, State, Stored};
@@ -62,7 +67,7 @@ impl Platform {
         };
         let core = Arc::new(Core::open(config).expect("a component"));
         fill(&core.directory, state.clone());
-        core.objects.connect(stored(&core.directory, &state));
+        core.objects.connect(stored(&core, &state));
         let router = router(core.clone());
         Self { core, router, _files: files }
     }
@@ -128,7 +133,7 @@ impl Platform {
 type Objects = Arc<Mutex<(u64, BTreeMap<String, Value>)>>;
 
 /// A client of an API that keeps objects by their paths.
-fn stored(directory: &Directory, state: &State) -> kube::Client {
+fn stored(core: &Arc<Core>, state: &State) -> kube::Client {
     let mut all = BTreeMap::new();
     let path =
         |plural: &str, id: &str| format!("/apis/{}/v1alpha1/{plural}/{id}", gantry_identity_api::GROUP);
@@ -150,18 +155,59 @@ fn stored(directory: &Directory, state: &State) -> kube::Client {
         let object = RoleAssignment::new(&assignment.id, RoleAssignmentSpec::default());
         all.insert(path("roleassignments", &assignment.id), serde_json::to_value(object).expect("JSON"));
     }
-    let (objects, directory): (Objects, _) = (Arc::new(Mutex::new((1, all))), directory.clone());
+    // The core holds the client.
+    let (objects, core): (Objects, _) = (Arc::new(Mutex::new((1, all))), Arc::downgrade(core));
     let service = tower::service_fn(move |request: Request<kube::client::Body>| {
-        let (objects, directory) = (objects.clone(), directory.clone());
+        let (objects, core) = (objects.clone(), core.upgrade());
         async move {
+            let core = core.ok_or("the platform is gone")?;
             let (head, body) = request.into_parts();
             let body = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
-            let (status, object) = answer(&objects, &directory, head.method.as_str(), head.uri.path(), &body);
+            let path = head.uri.path();
+            let admitted = admit(&core, &objects, head.method.as_str(), path, &body).await;
+            let (status, object) = answer(&objects, &core.directory, head.method.as_str(), path, &body);
+            let written =
+                if status.is_success() { AdmissionOutcome::Written } else { AdmissionOutcome::Abandoned };
+            admitted.into_iter().for_each(|listener| listener(written));
             let response = Response::builder().status(status).header("content-type", "application/json");
             response.body(Body::from(object.to_string())).map_err(|e| e.to_string())
         }
     });
     kube::Client::new(service, "default")
+}
+
+/// What a replacement is admitted by that is more than a refusal.
+async fn admit(
+    core: &Arc<Core>,
+    objects: &Objects,
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> Vec<OutcomeListener> {
+    let old = objects.lock().expect("no panic").1.get(path).cloned();
+    let (Some(old), "PUT") = (old, method) else { return Vec::new() };
+    let user = crate::component::own_user();
+    let mut words = path.split('/').skip(4);
+    let mut attributes = AdmissionAttributes {
+        phase: AdmissionPhase::Validate,
+        user: &user,
+        operation: AdmissionOperation::Update,
+        group: gantry_identity_api::GROUP,
+        version: "v1alpha1",
+        resource: words.next().unwrap_or_default(),
+        kind: "",
+        subresource: "",
+        namespace: "",
+        name: words.next().unwrap_or_default(),
+        object: Cow::Owned(serde_json::from_slice(body).expect("an object")),
+        old_object: Some(&old),
+        dry_run: false,
+        warnings: Vec::new(),
+        audit_annotations: Vec::new(),
+        outcome_listeners: Vec::new(),
+    };
+    DisabledTokens::new(core.clone()).review(&mut attributes).await.expect("admitted");
+    attributes.outcome_listeners
 }
 
 fn answer(

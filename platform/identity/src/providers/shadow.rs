@@ -8,6 +8,7 @@ use gantry_identity_api::{
 };
 use gantry_identity_sources::{ExternalUser, Named};
 use gantry_kube_types::{AuditEvent, SecurityEvent, UserInfo};
+use jiff::Timestamp;
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
@@ -21,7 +22,7 @@ use crate::login::{Origin, user_object};
 use crate::revocation::{Cause, Event, Target};
 use crate::rights::OWN_USER;
 
-/// The source, and no operator, has disabled the user: it may enable it again.
+/// The source, and no operator, has disabled the user: it may enable it again. The value is when that was.
 pub(crate) const DISABLED_BY_SOURCE: &str = "identity.gantry.dev/source-disabled";
 /// The groups the source has put the user into, so that others stay.
 const GIVEN_GROUPS: &str = "identity.gantry.dev/source-groups";
@@ -55,6 +56,11 @@ fn given(user: &User) -> BTreeSet<String> {
 
 fn disabled_by_source(user: &User) -> bool {
     user.annotations().contains_key(DISABLED_BY_SOURCE)
+}
+
+/// When the source disabled the user; `None`: it has not.
+fn disabled_at(user: &User) -> Option<Timestamp> {
+    user.annotations().get(DISABLED_BY_SOURCE)?.parse().ok()
 }
 
 /// The provider's own groups: nobody else puts users into them.
@@ -222,7 +228,7 @@ pub(super) async fn update_user(
     external: &ExternalUser,
     enable: bool,
 ) -> Result<(), IdentityError> {
-    let (target, own) = {
+    let (target, own, disabled_at) = {
         let state = core.directory.read();
         let own = own_groups(&state, &built.id());
         let target = usable(&state, built, external);
@@ -231,8 +237,14 @@ pub(super) async fn update_user(
         if had.shape == target && (had.enabled || !enable) {
             return Ok(());
         }
-        (target, own)
+        (target, own, disabled_at(user).filter(|_| enable))
     };
+    if let Some(at) = disabled_at {
+        // Once more, should the platform have been killed before it was recorded. Not until now: whoever signs in has
+        // begun to before.
+        let target = Target::User(id.to_owned());
+        core.revoke(Event { issued_before: at, ..Event::new(target, Cause::Disabled, core.now()) }).await?;
+    }
     let update = core.objects.update::<User>(id, |user| {
         shape(user, &target, &own);
         if enable && disabled_by_source(user) {
@@ -249,7 +261,7 @@ pub(super) async fn disable_user(core: &Core, id: &str, origin: &Origin) -> Resu
     let disabled = core.objects.update::<User>(id, |user| {
         if user.spec.enabled {
             user.spec.enabled = false;
-            user.annotations_mut().insert(DISABLED_BY_SOURCE.to_owned(), "true".to_owned());
+            user.annotations_mut().insert(DISABLED_BY_SOURCE.to_owned(), core.now().to_string());
         }
         Ok(())
     });

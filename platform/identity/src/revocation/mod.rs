@@ -105,7 +105,8 @@ impl Revocations {
         self.ask(|reply| Request::Keep { event, reply }).await
     }
 
-    /// An event of another server that keeps it: it counts here too.
+    /// An event that is kept elsewhere, by another server or by what the objects say: it counts here too, until this
+    /// process ends.
     pub fn apply(&self, event: Event) {
         let event = Arc::new(event);
         self.0.set.write().unwrap_or_else(PoisonError::into_inner).insert((*event).clone());
