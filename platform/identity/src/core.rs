@@ -25,7 +25,7 @@ use crate::revocation::{Cause, Event, Facts, RevocationConfig, Revocations, Targ
 use crate::session::Session;
 use crate::sessions::{Last, Sessions, Versions};
 use crate::token::{Checks, Claims, Tokens, TokensConfig};
-use crate::vault::Vault;
+use crate::vault::{SecretKey, Vault};
 
 /// Who our tokens are for: every service of this platform.
 const AUDIENCE: &str = "gantry";
@@ -339,6 +339,10 @@ impl Core {
 
 #[async_trait::async_trait]
 impl crate::tenancy::Secrets for Core {
+    async fn forget(&self, key: &SecretKey) -> Result<(), String> {
+        self.vault.delete(key.clone()).await.map(drop).map_err(|error| error.to_string())
+    }
+
     async fn forget_user(&self, id: &str) -> Result<(), String> {
         self.vault.delete_owner(id).await.map_err(|error| error.to_string())?;
         self.passwords.lockout().unlock(id);
@@ -349,6 +353,20 @@ impl crate::tenancy::Secrets for Core {
     async fn forget_application_credential(&self, id: &str) -> Result<(), String> {
         self.vault.delete_owner(id).await.map_err(|error| error.to_string())?;
         let event = Event::new(Target::ApplicationCredential(id.to_owned()), Cause::Deleted, self.now());
+        self.revocations.record(event).await.map_err(|error| error.to_string())
+    }
+
+    async fn forget_project(&self, id: &str) -> Result<(), String> {
+        let event = Event::new(Target::Project(id.to_owned()), Cause::Deleted, self.now());
+        self.revocations.record(event).await.map_err(|error| error.to_string())
+    }
+
+    async fn forget_domain(&self, id: &str) -> Result<(), String> {
+        // By their keys: what else has this id as its owner is not the domain's.
+        for key in crate::keystone::domain_secrets(id) {
+            self.forget(&key).await?;
+        }
+        let event = Event::new(Target::Domain(id.to_owned()), Cause::Deleted, self.now());
         self.revocations.record(event).await.map_err(|error| error.to_string())
     }
 }

@@ -12,6 +12,7 @@ pub mod core;
 pub mod directory;
 pub mod errors;
 mod explain;
+pub mod hanging;
 pub mod issuer;
 pub mod keys;
 pub mod keystone;

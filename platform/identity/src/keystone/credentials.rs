@@ -66,6 +66,13 @@ fn key(user: &str, id: &str) -> SecretKey {
     SecretKey::new(SecretKind::Credential, user, id)
 }
 
+/// The blob, and the seed that a sign-in asks.
+pub(super) fn secrets(record: &KeystoneRecord) -> Vec<SecretKey> {
+    let (user, id) = (owner(record), record.spec.id.as_str());
+    let seed = (kind(record) == TOTP).then(|| SecretKey::new(SecretKind::Totp, user, id));
+    std::iter::once(key(user, id)).chain(seed).collect()
+}
+
 /// The attributes with the blob.
 async fn full(call: &Call, record: &KeystoneRecord) -> Result<Json, ApiError> {
     let id = &record.spec.id;

@@ -230,6 +230,11 @@ fn secret_key(domain: &str, group: &str, option: &str) -> SecretKey {
     SecretKey::new(SecretKind::Provider, domain, &format!("{group}/{option}"))
 }
 
+/// All sensitive options of a domain.
+pub(crate) fn secrets(domain: &str) -> Vec<SecretKey> {
+    SENSITIVE.iter().map(|(group, option)| secret_key(domain, group, option)).collect()
+}
+
 /// `PUT /domains/{id}/config`: this and nothing else.
 async fn replace(call: Call, Path(path): Path<Vec<String>>, body: Body) -> Answer {
     let part = Part::of(&call, path, Act::Create, "create_domain_config")?;

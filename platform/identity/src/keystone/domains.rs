@@ -10,6 +10,7 @@ use super::schema::{Form, Json, Shape, bad, may, must, null, python};
 use super::typed::{Collection, check_immutable, check_options, immutable, merge_options, unknown};
 use crate::directory::State;
 use crate::directory::table::{Entry, Table};
+use crate::hanging;
 use crate::policy::{Act, Subject};
 
 pub(crate) struct Domains;
@@ -93,7 +94,7 @@ impl Collection for Domains {
     }
 
     async fn cascade(call: &Call, domain: &Domain) -> Result<(), ApiError> {
-        let doomed = cascade::of_domain(&call.state(), &domain.id());
+        let doomed = hanging::of_whole_domain(&call.state(), &domain.id());
         cascade::act(call, doomed).await
     }
 }

@@ -15,7 +15,9 @@ use super::records::{
 use super::schema::{Form, Json, Shape, may, must, null};
 use crate::directory::State;
 
-const PROVIDERS: &str = "identity_providers";
+pub(super) const PROVIDERS: &str = "identity_providers";
+/// The provider stands where others have the parent.
+pub(super) const PROTOCOL_RECORDS: &str = "protocols";
 /// The ids by which a provider is known to its users' browsers, each of one provider only.
 const REMOTE_IDS: &str = "remote_ids";
 
@@ -124,7 +126,7 @@ const PROTOCOL: &[super::schema::Field] =
     &[must("mapping_id", Form::Text), null("remote_id_attribute", Form::Text)];
 
 static PROTOCOLS: Records = Records {
-    plural: "protocols",
+    plural: PROTOCOL_RECORDS,
     word: "federated protocol",
     action: "protocol",
     path: "/OS-FEDERATION/identity_providers/{identity_provider}/protocols",

@@ -15,6 +15,7 @@ use super::users::Users;
 use crate::admission::may_join;
 use crate::directory::State;
 use crate::directory::table::{Entry, Table};
+use crate::hanging;
 use crate::policy::{Act, Authority, Subject};
 
 pub(crate) struct Groups;
@@ -64,7 +65,7 @@ impl Collection for Groups {
     }
 
     async fn cascade(call: &Call, group: &Group) -> Result<(), ApiError> {
-        let doomed = cascade::of_group(&call.state(), &group.id());
+        let doomed = hanging::of_group(&call.state(), &group.id());
         cascade::act(call, doomed).await
     }
 }

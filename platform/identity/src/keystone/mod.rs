@@ -10,6 +10,7 @@ mod auth;
 mod call;
 mod cascade;
 mod catalog;
+pub(crate) mod collections;
 mod credentials;
 mod domain_config;
 mod domains;
@@ -51,6 +52,7 @@ use call::{Api, PREFIX, base_url};
 use errors::ApiError;
 #[cfg(test)]
 pub(crate) use records::new_object as new_record;
+pub(crate) use domain_config::secrets as domain_secrets;
 pub(crate) use records::{find as find_record, object_name as record_name};
 use routes::Routes;
 use typed::{Collection, create, delete, list, update};

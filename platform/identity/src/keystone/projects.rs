@@ -18,6 +18,7 @@ use super::typed::{Collection, check_immutable, check_options, find, full, store
 use crate::admission::given_from_above;
 use crate::directory::State;
 use crate::directory::table::{Entry, Table};
+use crate::hanging;
 use crate::policy::{Act, Authority, Subject};
 
 pub(crate) struct Projects;
@@ -141,7 +142,7 @@ impl Collection for Projects {
     }
 
     async fn cascade(call: &Call, project: &Project) -> Result<(), ApiError> {
-        let doomed = cascade::of_project(&call.state(), &project.id());
+        let doomed = hanging::of_project(&call.state(), &project.id());
         cascade::act(call, doomed).await
     }
 }

@@ -15,6 +15,7 @@ use super::errors::ApiError;
 use super::schema::{Json, Shape};
 use super::typed::store_change;
 use crate::directory::State;
+use crate::hanging;
 use crate::policy::{Act, Subject};
 
 /// Checks attributes against other objects: the new attributes, and the record that is there already.
@@ -297,9 +298,10 @@ impl Records {
             if let Some(why) = (self.keeps)(&state, found) {
                 return Err(why);
             }
-            (self.takes)(&state, found)
+            let taken = (self.takes)(&state, found);
+            taken.iter().filter_map(|name| state.records.get(name)).map(|r| hanging::record(r)).collect()
         };
-        super::cascade::act(call, taken.into_iter().map(super::cascade::Doomed::Record).collect()).await?;
+        super::cascade::act(call, taken).await?;
         let name = object_name(self.plural, scope.parent, scope.id);
         call.core.objects.delete::<KeystoneRecord>(&name).await?;
         done()

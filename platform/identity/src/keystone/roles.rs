@@ -18,6 +18,7 @@ use super::typed::{
 use crate::bootstrap::is_immutable;
 use crate::directory::State;
 use crate::directory::table::{Entry, Table};
+use crate::hanging;
 use crate::policy::{Act, Subject};
 
 pub(crate) struct Roles;
@@ -94,7 +95,7 @@ impl Collection for Roles {
     }
 
     async fn cascade(call: &Call, role: &Role) -> Result<(), ApiError> {
-        let doomed = cascade::of_role(&call.state(), &role.id());
+        let doomed = hanging::of_role(&call.state(), &role.id());
         cascade::act(call, doomed).await
     }
 }

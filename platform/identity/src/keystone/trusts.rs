@@ -21,6 +21,7 @@ use crate::directory::State;
 use crate::directory::assignments::Target;
 use crate::directory::resolve;
 use crate::directory::table::Entry;
+use crate::hanging::Hanging;
 use crate::policy::{Act, Authority, Subject};
 
 /// How often a trust can be handed on at most, as Keystone has it by default.
@@ -266,7 +267,7 @@ async fn delete(call: Call, Path(id): Path<String>) -> Answer {
         below(&state, &id)
     };
     // The last made first: none is ever left without the one it comes from.
-    let doomed = doomed.into_iter().rev().map(super::cascade::Doomed::Trust);
+    let doomed = doomed.into_iter().rev().map(Hanging::Trust);
     super::cascade::act(&call, doomed.collect()).await?;
     call.record(SecurityEvent::CredentialDeleted, "trusts", &id).await?;
     done()

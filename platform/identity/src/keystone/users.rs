@@ -20,6 +20,7 @@ use crate::admission::{outranks, signs_in_otherwise};
 use crate::core::whole_seconds;
 use crate::directory::State;
 use crate::directory::table::{Entry, Table};
+use crate::hanging;
 use crate::password::{Password, PasswordOptions};
 use crate::policy::{Act, Authority, Subject};
 
@@ -142,8 +143,10 @@ impl Collection for Users {
     }
 
     async fn cascade(call: &Call, user: &User) -> Result<(), ApiError> {
-        let doomed = cascade::of_user(&call.state(), &user.id());
-        cascade::act(call, doomed).await
+        let doomed = hanging::of_user(&call.state(), &user.id());
+        cascade::act(call, doomed).await?;
+        call.core.vault.delete_owner(&user.id()).await?;
+        Ok(())
     }
 }
 

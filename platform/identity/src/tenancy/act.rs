@@ -104,6 +104,20 @@ pub async fn set_pull_secrets(
     }
 }
 
+/// Changes the object as it is now; one that is gone is fine. When somebody else is quicker the reconciler comes again.
+pub async fn change<K>(api: &Api<K>, name: &str, change: impl FnOnce(&mut K)) -> Result<()>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+{
+    let what = || format!("changing {} {name:?}", K::plural(&()));
+    let Some(mut object) = api.get_opt(name).await.map_err(failed(what()))? else { return Ok(()) };
+    change(&mut object);
+    match api.replace(name, &PostParams::default(), &object).await {
+        Err(error) if code(&error) == 404 => Ok(()),
+        other => other.map(drop).map_err(failed(what())),
+    }
+}
+
 /// Creates the namespace of the project or brings its labels back; labels that others put on it stay.
 pub async fn apply_namespace(
     client: &Client,

@@ -107,12 +107,14 @@ impl Reconcilers {
         }
         let hanging = cascade::hanging(&self.world.directory.read(), key);
         if !hanging.is_empty() {
-            cascade::delete_all(&self.client, hanging).await?;
+            cascade::delete_all(&self.client, self.secrets.as_ref(), hanging).await?;
             return Ok(Again::After(LOOK_AGAIN));
         }
         let forgotten = match key {
             Key::User(id) => self.secrets.forget_user(id).await,
             Key::Credential(id) => self.secrets.forget_application_credential(id).await,
+            Key::Project(id) => self.secrets.forget_project(id).await,
+            Key::Domain(id) => self.secrets.forget_domain(id).await,
             _ => Ok(()),
         };
         forgotten.map_err(|why| ActError::Secrets { owner: format!("{key:?}"), why })?;

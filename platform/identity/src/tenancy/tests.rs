@@ -15,7 +15,7 @@ use kube::ResourceExt;
 use proptest::prelude::*;
 
 use super::bindings::{self, Bound};
-use super::cascade::{Hanging, hanging};
+use super::cascade::hanging;
 use super::diff::Seen;
 use super::namespaces::{Known, Namespaces};
 use super::reconcile::Key;
@@ -26,6 +26,7 @@ use crate::directory::assignments::{Actor, Target};
 use crate::directory::table::Entry;
 use crate::directory::tests::{assign, directory_of, put, two_organisations};
 use crate::pull::{PullCredentials, period_begin};
+use crate::hanging::Hanging;
 use crate::rights::rule;
 
 /// [`two_organisations`] with the rules of the default roles, and an environment `dev` in every project.
@@ -472,7 +473,7 @@ fn what_hangs_on_something_goes_with_it() {
     };
     put(&mut state, ApplicationCredential::new("robot", spec));
     let assignment = |id: &str| Hanging::Assignment(id.to_owned());
-    let credential = Hanging::Credential("robot".to_owned());
+    let credential = Hanging::ApplicationCredential("robot".to_owned());
     let of = |key: Key| {
         let mut all = hanging(&state, &key);
         all.sort();

@@ -36,9 +36,11 @@ use crate::policy::{Act, Subject};
 use crate::vault::{SecretBytes, SecretKey, SecretKind};
 use signature::Parameters;
 
-const REQUEST_TOKENS: &str = "oauth_request_tokens";
+pub(super) const REQUEST_TOKENS: &str = "oauth_request_tokens";
 /// The user stands where others have the parent.
-const ACCESS_TOKENS: &str = "access_tokens";
+pub(super) const ACCESS_TOKENS: &str = "access_tokens";
+/// Which of a request token's secrets the user tells the consumer.
+const VERIFIER: &str = "verifier";
 const REQUEST_LIFETIME: SignedDuration = SignedDuration::from_hours(8);
 const ACCESS_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
 /// How far the client's clock may be from ours, either way.
@@ -94,6 +96,16 @@ fn consumer(id: &str) -> Scope<'_> {
 
 fn key(owner: &str, id: &str) -> SecretKey {
     SecretKey::new(SecretKind::OAuth, owner, id)
+}
+
+/// The secrets of an access token, or of a request token.
+pub(super) fn secrets(token: &KeystoneRecord) -> Vec<SecretKey> {
+    let (id, parent) = (&token.spec.id, token.spec.parent.as_deref());
+    match text(&token.spec.attributes, "consumer_id") {
+        _ if token.spec.collection == ACCESS_TOKENS => parent.map(|user| key(user, id)).into_iter().collect(),
+        Some(consumer) => vec![key(consumer, id), key(id, VERIFIER)],
+        None => vec![key(id, VERIFIER)],
+    }
 }
 
 async fn create_consumer(call: Call, body: Body) -> Answer {
@@ -228,7 +240,7 @@ async fn authorize(call: Call, Path(id): Path<String>, body: Body) -> Answer {
         })?
     };
     let verifier = fresh_id();
-    call.core.vault.put(key(&id, "verifier"), SecretBytes::from(verifier.as_str())).await?;
+    call.core.vault.put(key(&id, VERIFIER), SecretBytes::from(verifier.as_str())).await?;
     let user = call.user().to_owned();
     let change = |_: &State, record: &mut KeystoneRecord| {
         record.spec.attributes.extend(object(json!({ "authorizing_user_id": user, "role_ids": roles })));
@@ -247,7 +259,7 @@ async fn access_token(visit: Visit) -> Answer {
     let vault = &visit.core.vault;
     let secret = vault.get(key(&consumer, &id)).await?.ok_or_else(ApiError::unauthorized)?;
     let signed_by = check_signature(&visit, &parameters, &String::from_utf8_lossy(secret.expose())).await?;
-    let verifier = vault.get(key(&id, "verifier")).await?.ok_or_else(ApiError::unauthorized)?;
+    let verifier = vault.get(key(&id, VERIFIER)).await?.ok_or_else(ApiError::unauthorized)?;
     let shown = parameters.get("oauth_verifier").unwrap_or_default();
     // Digests, so that the time of the comparison says nothing of the verifier.
     let same = Sha256::digest(verifier.expose()) == Sha256::digest(shown.as_bytes());
