@@ -49,10 +49,10 @@ use http::header::{HeaderName, HeaderValue, VARY, WWW_AUTHENTICATE};
 
 use crate::core::Core;
 use call::{Api, PREFIX, base_url};
+pub(crate) use domain_config::secrets as domain_secrets;
 use errors::ApiError;
 #[cfg(test)]
 pub(crate) use records::new_object as new_record;
-pub(crate) use domain_config::secrets as domain_secrets;
 pub(crate) use records::{find as find_record, object_name as record_name};
 use routes::Routes;
 use typed::{Collection, create, delete, list, update};
@@ -185,6 +185,8 @@ mod attacks;
 mod attacks_signin;
 #[cfg(test)]
 mod attacks_tokens;
+#[cfg(test)]
+mod clients;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -12,7 +12,7 @@ use gantry_identity_api::{
 use gantry_kube_types::{
     Admission, AdmissionAttributes, AdmissionOperation, AdmissionOutcome, AdmissionPhase, OutcomeListener,
 };
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -37,6 +37,9 @@ pub(crate) struct Platform {
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+    /// Null where it is no JSON.
     pub(crate) body: Value,
 }
 
@@ -124,9 +127,14 @@ impl Platform {
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Said {
         let response = self.answer(request).await;
-        let status = response.status().as_u16();
-        let bytes = response.into_body().collect().await.expect("a body").to_bytes();
-        Said { status, body: serde_json::from_slice(&bytes).unwrap_or_default() }
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await.expect("a body").to_bytes();
+        Said {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+            body: serde_json::from_slice(&bytes).unwrap_or_default(),
+        }
     }
 }
 

@@ -61,7 +61,8 @@ pub struct Origin {
 }
 
 impl Core {
-    /// Signs somebody in. The answer to a failure never says what was wrong.
+    /// Signs somebody in. The answer to a failure never says what was wrong with what was shown; who has proved who they
+    /// are is told that a trust is not there.
     pub async fn login(&self, request: LoginRequest, origin: &Origin) -> Result<Issued, IdentityError> {
         let asked = request.methods.iter().find_map(Method::who).unwrap_or_default();
         let methods: Vec<&str> = request.methods.iter().map(Method::word).collect();

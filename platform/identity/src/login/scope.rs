@@ -96,7 +96,8 @@ fn of_credential(state: &State, id: &str, asked: &ScopeRequest) -> Result<Chosen
 }
 
 fn of_trust(state: &State, user: &User, id: &str) -> Result<Chosen, IdentityError> {
-    let trust = state.trusts.get(id).ok_or(IdentityError::Unauthorized)?;
+    // Who asks has proved who they are: this is no way to learn of trusts, whose ids are not to be guessed.
+    let trust = state.trusts.get(id).ok_or_else(|| IdentityError::not_found("trust", id))?;
     let used_up = trust.spec.uses_max.is_some_and(|max| trust.status.as_ref().is_some_and(|s| s.uses >= max));
     if trust.spec.trustee != user.id() || used_up {
         return Err(IdentityError::Forbidden("Trust can not be used by this user.".to_owned()));
