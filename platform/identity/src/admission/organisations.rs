@@ -93,7 +93,9 @@ pub(super) fn delete_domain(write: &Write<'_>) -> Verdict {
 
 pub(super) fn delete_project(write: &Write<'_>) -> Verdict {
     mutable(write, write.state.projects.get(write.id).map(|p| &p.spec.extra), None)?;
-    let below: Vec<String> = write.state.children(write.id).map(|p| p.display_name()).collect();
+    // What is below it and on its way out goes before it: the reconciler waits for that.
+    let below = write.state.children(write.id).filter(|p| p.metadata.deletion_timestamp.is_none());
+    let below: Vec<String> = below.map(|p| p.display_name()).collect();
     if below.is_empty() {
         return Ok(());
     }

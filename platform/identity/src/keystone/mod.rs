@@ -30,6 +30,7 @@ mod roles;
 mod routes;
 mod schema;
 mod sources;
+mod subtree;
 mod timestamps;
 mod trusts;
 mod typed;
@@ -110,6 +111,7 @@ fn typed_routes() -> Routes {
         .merge(collection::<Roles>("role"))
         .route("/projects", get(projects::list).post(create::<Projects>))
         .route("/projects/{project}", get(projects::get).patch(update::<Projects>).delete(delete::<Projects>))
+        .route("/projects/{project}/cascade", axum::routing::patch(subtree::update).delete(subtree::delete))
         .route(
             "/projects/{project}/tags",
             get(projects::list_tags).put(projects::set_tags).delete(projects::delete_tags),

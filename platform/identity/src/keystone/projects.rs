@@ -125,7 +125,9 @@ impl Collection for Projects {
         if let Err(why) = check_immutable("project", &id, project.spec.extra.get("options"), None) {
             return Some(why);
         }
-        state.children(&id).next().map(|_| {
+        // What is below it and on its way out goes before it.
+        let mut below = state.children(&id).filter(|p| p.metadata.deletion_timestamp.is_none());
+        below.next().map(|_| {
             ApiError::refused(format!(
                 "Cannot delete the project {id} since it is not a leaf in the hierarchy. Use the cascade option if \
                  you want to delete a whole subtree."
