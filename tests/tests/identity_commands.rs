@@ -133,6 +133,15 @@ fn tokens_end(gantry: &Instance, bob: &Person) {
     let token = bob.gantry(&["token", "--raw"]).ok().trim().to_owned();
     gantry.gantry(&["user", "set", "acme/bob", "--disable"]).ok();
     assert!(!usable(&token), "a token lives on after its user");
+
+    // Killed before anybody is enabled again: nothing depends on what was only remembered.
+    gantry.kill9();
+    gantry.restart();
+    gantry.gantry(&["user", "set", "acme/bob", "--enable"]).ok();
+    assert!(!usable(&token), "a token comes back with its user");
+    bob.login(gantry, &[]).ok();
+    let token = bob.gantry(&["token", "--raw"]).ok().trim().to_owned();
+    eventually("a new sign-in is good", SOON, || usable(&token));
 }
 
 #[test]

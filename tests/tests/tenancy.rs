@@ -7,7 +7,7 @@ use gantry_testkit::{Instance, eventually, eventually_some, run_with_input, spaw
 use serde_json::{Value, json};
 
 use crate::people::Person;
-use crate::support::{IDLE, SOON, has_all, tools_pod};
+use crate::support::{IDLE, SOON, has_all, identity_object, tools_pod};
 
 /// Repairs begin when the edit is seen; the rest is for a busy machine.
 const REPAIR: Duration = Duration::from_secs(15);
@@ -440,4 +440,51 @@ fn a_role_of_logs_alone_reads_logs_and_nothing_else() {
     gantry.gantry(&["unassign", "acme/looker", "--user", "acme/una", "--project", "acme/web"]).ok();
     eventually("the right is gone", SOON, || !una.kubectl(&["get", "--raw", &log]).succeeded());
     bob.kubectl(&["delete", "pod", "talker", "-n", "web-dev", "--now"]).ok();
+}
+
+#[test]
+fn what_goes_by_kubectl_takes_along_what_hangs_on_it() {
+    let Some(gantry) = Instance::builder().no_node().start() else { return };
+    let credential = json!({ "user_id": "shop-ann", "type": "cert", "project_id": null });
+    let objects = [
+        identity_object("Domain", "shop", json!({ "name": "shop", "enabled": false })),
+        identity_object("Project", "till", json!({ "name": "till", "domain": "shop" })),
+        identity_object("Group", "tellers", json!({ "name": "tellers", "domain": "shop" })),
+        identity_object("Role", "counts", json!({ "name": "counts" })),
+        identity_object("Role", "tells", json!({ "name": "tells", "implies": ["counts"] })),
+        identity_object("User", "shop-ann", json!({ "domain": "shop", "groups": ["tellers"] })),
+        record("credentials", None, "of-ann", credential),
+        record("access_tokens", Some("shop-ann"), "by-ann", json!({ "project_id": "till" })),
+        record("limits", None, "of-till", json!({ "project_id": "till" })),
+        record("limits", None, "of-shop", json!({ "domain_id": "shop" })),
+        record("project_endpoints", Some("till"), "of-till-too", json!({})),
+        record("domain_config", None, "shop", json!({ "ldap": { "url": "ldap://x" } })),
+    ];
+    for object in &objects {
+        gantry.apply(&object.to_string());
+    }
+    let field = |kind: &str, name: &str, path: &str| gantry.kubectl(&["get", kind, name, "-o", path]).ok();
+    let records = || gantry.kubectl(&["get", "keystonerecords", "-o", "jsonpath={.items[*].spec.id}"]).ok();
+    let gone = |id: &str| !records().split_whitespace().any(|there| there == id);
+
+    gantry.kubectl(&["delete", "groups.identity.gantry.dev", "tellers", "--wait"]).ok();
+    gantry.apply(&objects[2].to_string());
+    assert_eq!(field("users.identity.gantry.dev", "shop-ann", "jsonpath={.spec.groups[*]}"), "");
+    gantry.kubectl(&["delete", "roles.identity.gantry.dev", "counts", "--wait"]).ok();
+    assert_eq!(field("roles.identity.gantry.dev", "tells", "jsonpath={.spec.implies[*]}"), "");
+    for (kind, name, ids) in [
+        ("users.identity.gantry.dev", "shop-ann", vec!["of-ann", "by-ann"]),
+        ("projects.identity.gantry.dev", "till", vec!["of-till", "of-till-too"]),
+        ("domains.identity.gantry.dev", "shop", vec!["of-shop", "shop"]),
+    ] {
+        assert!(ids.iter().all(|id| !gone(id)), "{kind} {name}: {}", records());
+        gantry.kubectl(&["delete", kind, name, "--wait"]).ok();
+        eventually(&format!("nothing of {kind} {name} is left"), SOON, || ids.iter().all(|id| gone(id)));
+    }
+}
+
+/// A record of the Keystone API, under a name of our own.
+fn record(collection: &str, parent: Option<&str>, id: &str, attributes: Value) -> Value {
+    let spec = json!({ "collection": collection, "parent": parent, "id": id, "attributes": attributes });
+    identity_object("KeystoneRecord", &format!("{collection}-{id}").replace('_', "-"), spec)
 }
