@@ -292,6 +292,8 @@ rules:
             (&node, Method::GET, pod, "None"),
             (&node, Method::PATCH, "/api/v1/namespaces/a/pods/p/status", "Metadata"),
             (&scheduler, Method::GET, "/api/v1/pods?watch=1", "None"),
+            (&node, Method::GET, "/api/v1/namespaces/a/secrets/s", "Metadata"),
+            (&scheduler, Method::GET, "/api/v1/secrets?watch=1", "Metadata"),
             (&scheduler, Method::POST, "/api/v1/namespaces/a/pods/p/binding", "Metadata"),
             (&alice, Method::GET, pod, "Metadata"),
             (&alice, Method::GET, "/v2/acme/web/manifests/1", "Metadata"),
