@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use futures::FutureExt;
 use gantry_kube_types::{
-    Attributes, ConnectionInfo, Decision, RequestId, RequestInfo, StatusError, UserInfo, groups,
+    AUDIT_ID, Attributes, ConnectionInfo, Decision, RequestId, RequestInfo, StatusError, UserInfo, groups,
 };
 use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{HeaderMap, Request, Response, StatusCode, Version};
@@ -25,7 +25,6 @@ use crate::responses::{forbidden, status_response};
 use crate::unread::lend;
 
 const REQUEST_ID: &str = "x-request-id";
-const AUDIT_ID: &str = "audit-id";
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
 /// Where a request comes from.

@@ -127,6 +127,28 @@ async fn who_gets_an_answer_is_on_record_already() {
 }
 
 #[tokio::test]
+async fn a_record_says_how_the_caller_proved_who_it_is() {
+    let kept = Kept::new(1000, AuditLevel::Metadata);
+    let harness = Harness::start_audited(Limits::default(), Some(kept.clone())).await;
+    for (certified, header, want) in [
+        (true, None, "client-certificate"),
+        (false, None, "none"),
+        (false, Some(("authorization", "Bearer bob-token")), "bearer"),
+        // What is shown in the request goes before what the connection showed.
+        (true, Some(("authorization", "bearer bob-token")), "bearer"),
+        (false, Some(("authorization", "Basic YWNtZS9hbGljZTpwYXNzd29yZA==")), "password"),
+        (false, Some(("x-auth-token", "keystone's")), "token"),
+        (false, Some(("authorization", "Negotiate xyz")), "other"),
+    ] {
+        let headers: Vec<(&str, &str)> = header.into_iter().collect();
+        harness.get(certified, "/open/x", &headers).await;
+        let event = kept.events().pop().expect("a record");
+        assert_eq!(event.credential, want, "{certified} {header:?}");
+    }
+    harness.stop().await;
+}
+
+#[tokio::test]
 async fn a_refusals_words_are_on_record() {
     let kept = Kept::new(1000, AuditLevel::Metadata);
     let harness = Harness::start_audited(Limits::default(), Some(kept.clone())).await;

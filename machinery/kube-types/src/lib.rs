@@ -22,7 +22,7 @@ pub use audit::{
     AuditPlan, AuditSink, AuditStage, AuditStatus, SecurityEvent, WhenFull, annotations as audit_annotations,
 };
 pub use explanation::{EXPLAINED_MAX, Explanation, Grants, Missing, Place};
-pub use request::{RequestId, RequestInfo};
+pub use request::{AUDIT_ID, RequestId, RequestInfo};
 pub use resource::{GroupVersionKind, GroupVersionResource, ResourceInfo, Scope};
 pub use session::{SESSION_NOTICE, SessionRecorder, SessionStart, SessionTape};
 pub use status::{FieldError, FieldErrorKind, StatusCause, StatusDetails, StatusError};

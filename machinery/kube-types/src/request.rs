@@ -7,6 +7,9 @@ use std::borrow::Cow;
 
 use http::Method;
 
+/// The header in which the front door puts the [`RequestId`], also for authenticators, which see headers alone.
+pub const AUDIT_ID: &str = "audit-id";
+
 /// One request's id: `X-Request-Id` of the client where it is well-formed, else a new UUID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(pub String);
