@@ -49,6 +49,9 @@ impl Scope {
     }
 }
 
+/// Records that name one recording: of its request, at both ends, and of its own end.
+const OF_SESSION_MAX: usize = 8;
+
 /// A record that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hit {
@@ -104,8 +107,8 @@ pub(crate) fn by_id(catalog: &Catalog, id: &str, scope: &Scope, count: usize) ->
     Ok(wanted.run(catalog, count)?.hits)
 }
 
-/// Whether a record in the scope names a recording.
-pub(crate) fn by_session(catalog: &Catalog, session: &str, scope: &Scope) -> io::Result<bool> {
+/// The records in the scope that name a recording.
+pub(crate) fn by_session(catalog: &Catalog, session: &str, scope: &Scope) -> io::Result<Vec<Hit>> {
     let decide = |record: &Record<'_>| {
         record.annotation(audit_annotations::SESSION) == session && scope.admits(record)
     };
@@ -119,7 +122,7 @@ pub(crate) fn by_session(catalog: &Catalog, session: &str, scope: &Scope) -> io:
         kind: Kind::Record,
         decide: &decide,
     };
-    Ok(!wanted.run(catalog, 1)?.hits.is_empty())
+    Ok(wanted.run(catalog, OF_SESSION_MAX)?.hits)
 }
 
 /// The newest checkpoints before a sequence number.

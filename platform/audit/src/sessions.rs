@@ -5,13 +5,14 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gantry_audit_api::cast::{CastEvent, CastHeader, take_text};
 use gantry_audit_api::files;
+use gantry_audit_api::sessions::{Closed, SHA256_KEY, is_id, recording_name, sha256};
 use gantry_base::fs as durable;
 use gantry_kube_types::{
     AuditEvent, AuditObject, SecurityEvent, SessionRecorder, SessionStart, SessionTape, UserInfo,
@@ -96,8 +97,7 @@ impl Sessions {
     }
 
     fn file(&self, id: &str) -> Option<PathBuf> {
-        let plain = !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-        plain.then(|| self.directory.join(format!("{id}.{FINISHED}")))
+        is_id(id).then(|| self.directory.join(recording_name(id)))
     }
 
     /// Removes recordings that ended before a time.
@@ -114,17 +114,35 @@ impl Sessions {
     }
 }
 
+/// What is found of a recording.
+pub(crate) enum Recording {
+    /// It never was, has expired, or is not the caller's to see.
+    Absent,
+    Whole(File),
+    /// It is not the one whose hash is in the trail.
+    Changed,
+}
+
 impl Inner {
     /// A recording that the caller may see, by the records that name it.
-    pub(crate) fn session_file(&self, id: &str, scope: &Scope) -> io::Result<Option<File>> {
-        let Some(path) = self.sessions.file(id) else { return Ok(None) };
-        if !by_session(&self.catalog, id, scope)? {
-            return Ok(None);
+    pub(crate) fn session_file(&self, id: &str, scope: &Scope) -> io::Result<Recording> {
+        let Some(path) = self.sessions.file(id) else { return Ok(Recording::Absent) };
+        if by_session(&self.catalog, id, scope)?.is_empty() {
+            return Ok(Recording::Absent);
         }
-        match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            other => other.map(Some),
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Recording::Absent),
+            other => other?,
+        };
+        let found = sha256(&file)?;
+        // The record of its end may be another's to see than that of the request.
+        let named = by_session(&self.catalog, id, &Scope::All)?;
+        let closed = named.iter().find_map(|hit| Closed::of(&hit.payload));
+        if closed.is_some_and(|closed| closed.sha256 != found) {
+            return Ok(Recording::Changed);
         }
+        file.rewind()?;
+        Ok(Recording::Whole(file))
     }
 }
 
@@ -204,22 +222,11 @@ impl Finished for Inner {
 
 /// The event with what ties the file to the trail.
 fn with_file(event: AuditEvent, id: &str, path: &Path) -> io::Result<AuditEvent> {
-    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-    let mut file = File::open(path)?;
-    let mut piece = vec![0; 64 << 10];
-    let mut bytes = 0;
-    loop {
-        let count = io::Read::read(&mut file, &mut piece)?;
-        if count == 0 {
-            break;
-        }
-        context.update(&piece[..count]);
-        bytes += count;
-    }
+    let file = File::open(path)?;
     Ok(event
         .with(audit_annotations::SESSION, id)
-        .with("audit.gantry.dev/session-sha256", hex::encode(context.finish().as_ref()))
-        .with("audit.gantry.dev/session-bytes", bytes.to_string()))
+        .with(SHA256_KEY, hex::encode(sha256(&file)?))
+        .with("audit.gantry.dev/session-bytes", file.metadata()?.len().to_string()))
 }
 
 type Encoder = zstd::Encoder<'static, BufWriter<File>>;

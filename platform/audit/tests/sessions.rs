@@ -1,13 +1,15 @@
 //! Recorded terminal sessions.
 
-use gantry_audit::{Config, RecordSessions, SessionPolicy};
+use std::path::Path;
+
+use gantry_audit::{Audit, Config, RecordSessions, SessionPolicy};
 use gantry_audit_api::cast::{CastEvent, CastHeader};
 use gantry_kube_types::{AuditEvent, AuditObject, AuditStatus, SessionStart, UserInfo};
 use http_body_util::BodyExt;
 use tempfile::TempDir;
 
 use crate::api::{ask, request};
-use crate::support::{config, eventually, open};
+use crate::support::{check, config, eventually, open};
 
 fn start() -> SessionStart {
     SessionStart {
@@ -88,7 +90,33 @@ async fn a_session_is_recorded_linked_and_replayed() {
     let path = directory.path().join(format!("sessions/{id}.cast.zst"));
     let hash = ring::digest::digest(&ring::digest::SHA256, &std::fs::read(path).expect("read"));
     assert_eq!(closed["annotations"]["audit.gantry.dev/session-sha256"], hex::encode(hash.as_ref()));
+    audit.flush().await.expect("durable");
+    is_whole_until_somebody_changes_it(&audit, directory.path(), &id).await;
     audit.close().await;
+}
+
+#[expect(clippy::disallowed_methods, reason = "the intruder needs no durability")]
+async fn is_whole_until_somebody_changes_it(audit: &Audit, directory: &Path, id: &str) {
+    let path = directory.join(format!("sessions/{id}.cast.zst"));
+    let report = check(directory);
+    assert!(report.intact && report.recordings == 1, "{report:?}");
+    let whole = std::fs::read(&path).expect("read");
+    let mut changed = whole.clone();
+    changed[whole.len() / 2] ^= 1;
+    std::fs::write(&path, &changed).expect("written");
+    let (status, said) = ask(audit, "acme/alice", &format!("sessions/{id}")).await;
+    assert_eq!(status, 500);
+    assert!(said["message"].as_str().is_some_and(|text| text.contains("was changed")), "{said}");
+    let bad = check(directory).first_bad.expect("found");
+    assert!(bad.what.contains(&format!("sessions/{id}.cast.zst")), "{bad:?}");
+    assert_eq!(bad.audit_id, "exec-1");
+    // What has expired is no damage.
+    std::fs::remove_file(&path).expect("removed");
+    assert_eq!(ask(audit, "acme/alice", &format!("sessions/{id}")).await.0, 404);
+    let report = check(directory);
+    assert!(report.intact && report.recordings == 0, "{report:?}");
+    std::fs::write(&path, &whole).expect("written");
+    assert_eq!(request(audit, "acme/alice", &format!("sessions/{id}")).await.status(), 200);
 }
 
 #[tokio::test]

@@ -62,6 +62,9 @@ fn text(report: &Report) -> String {
         ),
         format!("Checkpoints:  {checkpoints}, signed through {signed_through}"),
     ];
+    if report.recordings > 0 {
+        lines.push(format!("Recordings:   {} as they were closed", report.recordings));
+    }
     if report.removed_through > 0 {
         lines.push(format!("Expired:      up to {}, by tombstone", report.removed_through));
     }

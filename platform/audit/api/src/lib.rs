@@ -26,6 +26,7 @@ pub mod like;
 pub mod query;
 pub mod record;
 pub mod segment;
+pub mod sessions;
 pub mod signed;
 pub mod verify;
 

@@ -10,6 +10,7 @@ use crate::files;
 use crate::frame::Kind;
 use crate::record::Record;
 use crate::segment::{self, Segment, SegmentError};
+use crate::sessions::{Closed, recording_name, sha256};
 use crate::signed::{Checkpoint, PublicKeys, Tombstone};
 
 /// The answer of a verification.
@@ -30,6 +31,9 @@ pub struct Report {
     pub signed_through: u64,
     /// Older segments were removed by policy, up to this sequence number.
     pub removed_through: u64,
+    /// Recordings of sessions that are there and are as their records say.
+    #[serde(default)]
+    pub recordings: u64,
     /// Bytes after the last whole frame: a write that a crash cut off, or one in progress.
     pub torn_bytes: u64,
     /// The first thing that is wrong.
@@ -95,13 +99,13 @@ pub fn verify(directory: &Path, witness: &Witness) -> Result<Report, VerifyError
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .ok_or_else(|| VerifyError::Keys(directory.join(files::KEYS)))?,
     };
-    let mut walk = Walk::new(keys);
+    let mut walk = Walk::new(keys, directory.join(files::SESSIONS));
     let walked = walk.expectations(head, witness).and_then(|()| walk.segments(directory));
     let bad = match walked {
         Err(Stop::Bad(bad)) => Some(bad),
         Err(Stop::Io(path, source)) => return Err(VerifyError::Io { path, source }),
         // Read once more: a server that writes meanwhile replaces it before it appends a checkpoint.
-        Ok(()) => walk.conclude().or(walk.head_is_newest(read(files::HEAD)?)),
+        Ok(()) => walk.conclude().or(walk.head_is_newest(read(files::HEAD)?)).or(walk.recording.take()),
     };
     walk.report.intact = bad.is_none();
     walk.report.first_bad = bad;
@@ -132,12 +136,17 @@ struct Walk {
     newest_checkpoint: u64,
     /// How many of `expected` are passed.
     at: usize,
+    sessions: PathBuf,
+    /// The first recording that is not as its record says. What is wrong with the records themselves goes first.
+    recording: Option<Bad>,
 }
 
 impl Walk {
-    fn new(keys: PublicKeys) -> Self {
+    fn new(keys: PublicKeys, sessions: PathBuf) -> Self {
         Self {
             keys,
+            sessions,
+            recording: None,
             report: Report::default(),
             last: GENESIS,
             next: 1,
@@ -217,7 +226,10 @@ impl Walk {
             };
             let (kind, length) = (frame.kind, frame.len_bytes() as u64);
             match kind {
-                Kind::Record => self.report.records += 1,
+                Kind::Record => {
+                    self.report.records += 1;
+                    self.recording(frame.payload)?;
+                }
                 Kind::Like => {
                     let entry = segment.entry_at(place).ok().flatten();
                     if entry.is_none_or(|entry| entry.kind != Kind::Record) {
@@ -290,6 +302,31 @@ impl Walk {
         Ok(())
     }
 
+    /// Where the record closes a recording: is the file as it was then? One that is gone has expired.
+    fn recording(&mut self, payload: &[u8]) -> Result<(), Stop> {
+        let Some(closed) = Closed::of(payload).filter(|_| self.recording.is_none()) else { return Ok(()) };
+        let name = recording_name(&closed.id);
+        let path = self.sessions.join(&name);
+        match std::fs::File::open(&path).and_then(|file| sha256(&file)) {
+            Ok(found) if found == closed.sha256 => self.report.recordings += 1,
+            Ok(_) => {
+                let what =
+                    format!("the recording {}/{name} is not the one that was closed here", files::SESSIONS);
+                let record = Record::parse(payload).unwrap_or_default();
+                self.recording = Some(Bad {
+                    sequence: self.next,
+                    segment: self.segment,
+                    what,
+                    audit_id: record.audit_id.into_owned(),
+                    time: record.request_received_timestamp.into_owned(),
+                });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Stop::Io(path, error)),
+        }
+        Ok(())
+    }
+
     fn checkpoint(&mut self, payload: &[u8], previous: &Hash) -> Result<(), Stop> {
         let wrong = |what: &str| bad(self.next, self.segment, what);
         let checkpoint: Checkpoint =
@@ -300,7 +337,12 @@ impl Walk {
         // The first frame of a segment follows the segment's header, which follows the frame before.
         let vouched = chain::parse(&checkpoint.hash);
         if checkpoint.sequence + 1 != self.next || vouched != Some(*previous) {
-            return Err(wrong("the checkpoint vouches for another record"));
+            let what = format!(
+                "the checkpoint vouches for other records: one of {} to {} was changed, and the chain made again",
+                self.newest_checkpoint + 1,
+                checkpoint.sequence
+            );
+            return Err(wrong(&what));
         }
         self.report.checkpoints += 1;
         self.newest_checkpoint = checkpoint.sequence;
