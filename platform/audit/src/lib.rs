@@ -31,6 +31,7 @@ mod search;
 mod sessions;
 mod streams;
 mod syslog;
+mod torn;
 mod watch;
 mod writer;
 
@@ -132,6 +133,10 @@ pub fn build(config: Config, authorizer: Arc<dyn Authorizer>) -> Result<Audit, O
         tracing::error!(damage, "the audit trail is damaged; run `gantry audit verify`");
         let event = AuditEvent::security(SecurityEvent::TrailChanged, own_user());
         audit.put(event.failed(500, "Damaged", &damage));
+    }
+    if let Some(bytes) = recovered.lost_bytes {
+        let event = AuditEvent::security(SecurityEvent::TrailChanged, own_user());
+        audit.put(event.with("audit.gantry.dev/lost-bytes", bytes.to_string()));
     }
     interrupted.into_iter().for_each(|event| audit.put(event));
     Ok(audit)

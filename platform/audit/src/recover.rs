@@ -1,11 +1,12 @@
 //! Opening a trail that a process left, however it ended.
 //!
-//! A frame that a crash cut off is removed: nobody was told that it is durable. Everything a signature
-//! vouches for must still be there. Where it is not, the trail goes on in a new segment whose first record
-//! says so; the damaged segment stays as it is, as evidence.
+//! What a crash kept from the disk is removed: nobody was told that it is durable ([`crate::torn`] says what that
+//! can be). Everything a signature vouches for must still be there, and everything else must continue the chain.
+//! Where it does not, the trail goes on in a new segment whose first record says so; the damaged segment stays as
+//! it is, as evidence.
 
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, Read, Seek};
 use std::sync::Arc;
 
 use gantry_audit_api::files;
@@ -18,6 +19,7 @@ use crate::catalog::{Catalog, Position, State, follow, segments_directory};
 use crate::config::Config;
 use crate::errors::OpenError;
 use crate::index::{IndexFile, MemoryIndex};
+use crate::torn::{End, LOOK_BYTES_MAX};
 
 /// What was found.
 pub(crate) struct Recovered {
@@ -25,6 +27,8 @@ pub(crate) struct Recovered {
     pub(crate) position: Position,
     /// A sentence for the trail and for the operator.
     pub(crate) damage: Option<String>,
+    /// Bytes of several records that did not reach the disk before a loss of power.
+    pub(crate) lost_bytes: Option<u64>,
 }
 
 pub(crate) fn open(config: &Config) -> Result<Recovered, OpenError> {
@@ -45,7 +49,7 @@ pub(crate) fn open(config: &Config) -> Result<Recovered, OpenError> {
                 head.time, head.sequence
             )
         });
-        return Ok(Recovered { catalog, position, damage });
+        return Ok(Recovered { catalog, position, damage, lost_bytes: None });
     };
     for file in &listed[..listed.len() - 1] {
         admit(&catalog, file.number, file.sealed)?;
@@ -57,25 +61,60 @@ pub(crate) fn open(config: &Config) -> Result<Recovered, OpenError> {
     let mut position = follow(&mut last).map_err(OpenError::io(&newest.path))?;
     let torn = last.bytes_after(position.place).map_err(OpenError::io(&newest.path))?;
     let vouched = head.as_ref().map_or(0, |head| head.sequence);
-    if position.next_sequence > vouched && !newest.sealed {
+    let offset = last.file_offset(position.place);
+    let end = match torn {
+        0 => None,
+        // It was durable before it was named so.
+        _ if newest.sealed => Some(End::Changed),
+        _ => Some(End::of(&read_end(&newest.path, offset).map_err(OpenError::io(&newest.path))?, offset)),
+    };
+    let is_changed = position.next_sequence <= vouched || end == Some(End::Changed);
+    if !is_changed && !newest.sealed {
         if torn > 0 {
-            tracing::warn!(bytes = torn, "a record that was cut off is removed from the audit trail");
-            let length = last.file_offset(position.place);
-            truncate(&newest.path, length).map_err(OpenError::io(&newest.path))?;
+            tracing::warn!(bytes = torn, "what a crash cut off is removed from the audit trail");
+            truncate(&newest.path, offset).map_err(OpenError::io(&newest.path))?;
         }
         catalog.push(newest.number, last.header().header.first_sequence, State::Open(MemoryIndex::default()));
-        return Ok(Recovered { catalog, position, damage: None });
+        let lost_bytes = (end == Some(End::Hole)).then_some(torn);
+        return Ok(Recovered { catalog, position, damage: None, lost_bytes });
     }
-    let damage = (position.next_sequence <= vouched).then(|| {
-        format!(
-            "the chain breaks at record {}, a checkpoint vouches for record {vouched}",
-            position.next_sequence
-        )
-    });
+    let damage = is_changed.then(|| damage(position.next_sequence, vouched, torn));
     admit(&catalog, newest.number, newest.sealed)?;
-    let next = position.next_sequence.max(vouched + 1);
+    // Searches number what is behind the break, too: no number stands for two records.
+    let behind = frames_from(&mut last, position.place);
+    let next = (position.next_sequence + behind).max(vouched + 1);
     position = begin_segment(&catalog, newest.number + 1, next, &position.last)?;
-    Ok(Recovered { catalog, position, damage })
+    Ok(Recovered { catalog, position, damage, lost_bytes: None })
+}
+
+fn damage(breaks_at: u64, vouched: u64, bytes: u64) -> String {
+    if breaks_at <= vouched {
+        return format!("the chain breaks at record {breaks_at}, a checkpoint vouches for record {vouched}");
+    }
+    format!(
+        "the chain breaks at record {breaks_at}, behind the last checkpoint (record {vouched}), and no crash leaves \
+         the {bytes} bytes that follow: they stay as they are"
+    )
+}
+
+/// How many frames can be read from a place on, whether they chain or not.
+fn frames_from(segment: &mut Segment, mut place: u64) -> u64 {
+    let mut count = 0;
+    // Where a block of a closed segment does not decompress, there is nothing to be read.
+    while let Ok(Some(frame)) = segment.frame_at(place) {
+        place += frame.len_bytes() as u64;
+        count += 1;
+    }
+    count
+}
+
+/// What follows the last frame that chains, as far as it is looked at.
+fn read_end(path: &std::path::Path, offset: u64) -> io::Result<Vec<u8>> {
+    let mut file = std::fs::File::open(path)?;
+    file.seek(io::SeekFrom::Start(offset))?;
+    let mut rest = Vec::new();
+    file.take(LOOK_BYTES_MAX as u64).read_to_end(&mut rest)?;
+    Ok(rest)
 }
 
 fn check_format(config: &Config) -> Result<(), OpenError> {

@@ -3,16 +3,22 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use gantry_audit_api::frame::Frame;
+use gantry_audit::Config;
+use gantry_audit_api::frame::{Frame, Kind};
 use gantry_audit_api::segment::Segment;
 use gantry_audit_api::signed::{Checkpoint, PublicKeys};
 use gantry_audit_api::verify::{Report, Witness, verify};
+use http_body_util::BodyExt;
 use proptest::prelude::*;
+use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::api::{ask, request};
 use crate::support::{check, config, eventually, files, fill, open};
 
 const RECORDS: u64 = 400;
+/// Of a trail without a signature: enough for some pages, and one segment.
+const UNSIGNED: u64 = 40;
 
 /// A trail of closed segments and an open one, made once.
 fn original() -> &'static Path {
@@ -37,10 +43,14 @@ fn original() -> &'static Path {
 }
 
 fn copy() -> TempDir {
+    copy_of(original())
+}
+
+fn copy_of(trail: &Path) -> TempDir {
     let directory = TempDir::new().expect("a directory");
     std::fs::create_dir(directory.path().join("segments")).expect("a folder");
     for from in ["", "segments"] {
-        for entry in std::fs::read_dir(original().join(from)).expect("a folder") {
+        for entry in std::fs::read_dir(trail.join(from)).expect("a folder") {
             let path = entry.expect("an entry").path();
             if path.is_file() {
                 let name = path.file_name().expect("a name");
@@ -217,6 +227,125 @@ fn an_end_cut_off_together_with_the_head_is_found_by_who_kept_a_checkpoint() {
     let report =
         verify(original(), &Witness { keys: Some(keys), checkpoints: vec![forged] }).expect("readable");
     assert!(report.first_bad.expect("found").what.contains("not signed"));
+}
+
+/// Who has the disk and not the key can make the chain again, and no signature.
+#[test]
+fn a_chain_that_was_made_again_is_found_by_the_next_checkpoint() {
+    let directory = copy();
+    let (path, bytes, frames) = open_segment(directory.path());
+    let header = Segment::open(&path).expect("a segment").header().clone();
+    let kind = |(from, to): &(usize, usize)| Frame::decode(&bytes[*from..*to]).map(|frame| frame.kind);
+    let records = frames.iter().map(kind).take(frames.len() / 2 + 1);
+    let changed = records.enumerate().filter(|(_, kind)| *kind == Some(Kind::Record)).last();
+    let (changed, _) = changed.expect("a record");
+    let mut forged = bytes[..frames[0].0].to_vec();
+    let (mut last, mut signed) = (header.start(), Vec::new());
+    for (index, (from, to)) in frames.iter().enumerate() {
+        let frame = Frame::decode(&bytes[*from..*to]).expect("a frame");
+        let mut payload = frame.payload.to_vec();
+        if index == changed {
+            payload[30] ^= 1;
+        }
+        let sequence = header.header.first_sequence + index as u64;
+        if frame.kind == Kind::Checkpoint {
+            signed.push((index, sequence));
+        }
+        last = Frame::append(&mut forged, &last, sequence, frame.kind, &payload);
+    }
+    put(&path, &forged);
+    let bad = found(directory.path()).first_bad.expect("found");
+    let (_, next) = *signed.iter().find(|(index, _)| *index > changed).expect("a checkpoint");
+    let before = signed.iter().rev().find(|(index, _)| *index < changed).map(|(_, sequence)| sequence - 1);
+    assert_eq!(bad.sequence, next);
+    // Between which signatures the change is.
+    assert!(bad.what.contains(&format!("to {} was changed", next - 1)), "{bad:?}");
+    if let Some(before) = before {
+        assert!(bad.what.contains(&format!("one of {} to", before + 1)), "{bad:?}");
+    }
+
+    // Without that checkpoint, the newest one beside the chain still vouches.
+    let (index, _) = *signed.last().expect("a checkpoint");
+    assert_eq!(index, frames.len() - 1, "what the close signed for is the last frame");
+    let cut = forged.len() - (frames[index].1 - frames[index].0);
+    put(&path, &forged[..cut]);
+    let bad = found(directory.path()).first_bad.expect("found");
+    assert!(bad.what.contains("vouches for"), "{bad:?}");
+}
+
+/// A trail as a kill leaves it: nothing of its newest segment is signed for.
+fn unsigned() -> TempDir {
+    let directory = TempDir::new().expect("a directory");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let hour = std::time::Duration::from_secs(3600);
+        let audit = open(Config { checkpoint_interval: hour, ..config(directory.path()) });
+        fill(&audit, 0..UNSIGNED).await;
+        let killed = copy_of(directory.path());
+        audit.close().await;
+        killed
+    })
+}
+
+/// Opens the trail again, and gives what its newest records say of itself.
+fn reopened(directory: &Path) -> Vec<Value> {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let audit = open(config(directory));
+        fill(&audit, 900..905).await;
+        let (_, page) = ask(&audit, "auditor", "records?event=trail-changed").await;
+        let after = request(&audit, "auditor", "export?since=2026-01-01T00:15:00Z").await.into_body();
+        let after = after.collect().await.expect("a body").to_bytes();
+        let after = String::from_utf8_lossy(&after).lines().filter(|line| line.contains("\"id-90")).count();
+        assert_eq!(after, 5, "what came afterwards is all there");
+        audit.close().await;
+        page["items"].as_array().cloned().unwrap_or_default()
+    })
+}
+
+#[test]
+fn what_no_crash_leaves_is_evidence() {
+    let killed = unsigned();
+    assert!(check(killed.path()).intact && check(killed.path()).checkpoints == 0);
+    let change = |at: usize, value: u8| {
+        let directory = copy_of(killed.path());
+        let (path, mut bytes, frames) = open_segment(directory.path());
+        bytes[frames[9].0 + at] = value;
+        put(&path, &bytes);
+        (directory, path, bytes)
+    };
+    // A byte of the tenth record; its length, so that it swallows all that follow; its kind.
+    for (at, value) in [(20, b'!'), (2, 7), (4, 9)] {
+        let (directory, path, bytes) = change(at, value);
+        let told = reopened(directory.path());
+        let message = told[0]["responseStatus"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains("the chain breaks at record 10"), "{at}: {told:?}");
+        assert_eq!(std::fs::read(&path).expect("still there"), bytes, "evidence stays as it is");
+        assert_eq!(found(directory.path()).first_bad.expect("found").sequence, 10);
+    }
+}
+
+#[test]
+fn what_a_crash_leaves_goes() {
+    let killed = unsigned();
+    let (_, _, frames) = open_segment(killed.path());
+    for cut in [1, 4, 5, 40] {
+        let directory = copy_of(killed.path());
+        let (path, bytes, _) = open_segment(directory.path());
+        put(&path, &bytes[..frames[9].0 + cut]);
+        assert!(reopened(directory.path()).is_empty(), "one record that was cut off: {cut}");
+        assert!(check(directory.path()).intact);
+    }
+    // A loss of power: a page is missing, those behind it are there.
+    let directory = copy_of(killed.path());
+    let (path, mut bytes, _) = open_segment(directory.path());
+    assert!(bytes.len() > 3 * 4096);
+    bytes[4096..8192].fill(0);
+    put(&path, &bytes);
+    let told = reopened(directory.path());
+    let lost = told[0]["annotations"]["audit.gantry.dev/lost-bytes"].as_str();
+    assert!(lost.and_then(|n| n.parse::<usize>().ok()).is_some_and(|n| n > 4096), "{told:?}");
+    assert!(check(directory.path()).intact);
 }
 
 #[test]
