@@ -32,6 +32,8 @@ pub struct Config {
     pub checkpoint_interval: Duration,
     /// A segment is closed when it has this many bytes.
     pub segment_bytes_max: u64,
+    /// A segment is closed this long after its first record: only closed ones expire.
+    pub segment_age_max: Duration,
     pub retention: Retention,
     pub sessions: SessionPolicy,
     /// Where records are sent on to.
@@ -52,6 +54,7 @@ impl Config {
             sync_interval: Duration::from_millis(250),
             checkpoint_interval: Duration::from_secs(30),
             segment_bytes_max: 32 << 20,
+            segment_age_max: Duration::from_secs(SECONDS_PER_DAY),
             retention: Retention::default(),
             sessions: SessionPolicy::default(),
             syslog: None,

@@ -73,6 +73,8 @@ pub(crate) struct Writer {
     durable_sequence: u64,
     checkpointed: Checkpointed,
     indexed: u64,
+    /// When the first record came into the segment; what the trail puts there itself lets none grow old.
+    first_at: Option<Timestamp>,
     waiting: Vec<oneshot::Sender<()>>,
 }
 
@@ -90,7 +92,7 @@ struct Checkpointed {
 
 impl Writer {
     pub(crate) fn new(inner: Arc<Inner>, key: SigningKey, position: Position) -> Result<Self, OpenError> {
-        let (file, frames_at) = open_log(&inner, position.segment)?;
+        let (file, frames_at, created) = open_log(&inner, position.segment)?;
         let entry = inner.catalog.newest();
         let renderer = Renderer::new(inner.alike.clone());
         let checkpointed = Checkpointed { sequence: position.next_sequence, at: Instant::now() };
@@ -113,6 +115,8 @@ impl Writer {
             durable_sequence: position.next_sequence,
             checkpointed,
             indexed: position.next_sequence,
+            // When that was is not kept; the segment is older.
+            first_at: (position.place > 0).then_some(created),
             waiting: Vec::new(),
         };
         // Before anybody can search: what was there at the start is found at once.
@@ -150,6 +154,14 @@ impl Writer {
             || self.place() >= self.inner.config.segment_bytes_max
     }
 
+    /// For how long the segment goes on, where it has records.
+    fn life_left(&self) -> Option<Duration> {
+        let age = Timestamp::now().duration_since(self.first_at?);
+        // A clock that went back makes it young.
+        let age = Duration::try_from(age).unwrap_or_default();
+        Some(self.inner.config.segment_age_max.saturating_sub(age))
+    }
+
     /// How long to wait for items: until the next thing that is due.
     fn patience(&self) -> Duration {
         let config = &self.inner.config;
@@ -158,7 +170,7 @@ impl Writer {
         let checkpoint = (self.position.next_sequence > self.checkpointed.sequence)
             .then(|| left(self.checkpointed.at, config.checkpoint_interval));
         // Without anything due: for as long as it takes.
-        [sync, checkpoint].into_iter().flatten().min().unwrap_or(Duration::from_secs(3600))
+        [sync, checkpoint, self.life_left()].into_iter().flatten().min().unwrap_or(Duration::from_secs(3600))
     }
 
     fn keep_promises(&mut self) {
@@ -172,6 +184,9 @@ impl Writer {
         {
             self.checkpoint();
             self.write();
+        }
+        if self.life_left().is_some_and(|left| left.is_zero()) {
+            self.rotate();
         }
         if self.position.next_sequence >= self.indexed + INDEX_EVERY {
             self.indexed = self.position.next_sequence;
@@ -231,6 +246,7 @@ impl Writer {
             }
         };
         self.owed.0 += 1;
+        self.first_at.get_or_insert_with(Timestamp::now);
         self.append(kind, &payload);
         self.fresh.begin_row();
         self.fresh.push(terms::of_id(id));
@@ -252,6 +268,7 @@ impl Writer {
             (small.request, small.response) = (gantry_kube_types::AuditBody::TooLarge, Default::default());
             shared = renderer.render(&mut payload, fresh, &small, namespaces, None);
         }
+        self.first_at.get_or_insert_with(Timestamp::now);
         self.append(Kind::Record, &payload);
         self.fresh.end_row(FRAME_BYTES + payload.len(), event.received.as_microsecond(), shared);
         self.payload = payload;
@@ -358,8 +375,9 @@ impl Writer {
             },
             RETRY,
         );
-        if let Some((position, (file, frames_at))) = begun {
+        if let Some((position, (file, frames_at, _))) = begun {
             (self.position, self.file, self.frames_at) = (position, file, frames_at);
+            self.first_at = None;
             self.entry = self.inner.catalog.newest();
             self.bases.clear();
         }
@@ -371,14 +389,17 @@ fn now() -> String {
     format!("{:.6}", Timestamp::now())
 }
 
-fn open_log(inner: &Inner, number: u64) -> Result<(File, u64), OpenError> {
+/// The file to write to, where its frames begin, and when it was made.
+fn open_log(inner: &Inner, number: u64) -> Result<(File, u64, Timestamp), OpenError> {
     let path = inner.catalog.path(number, "log");
     let segment = inner
         .catalog
         .open(number)
         .map_err(|error| OpenError::File { path: path.clone(), why: error.to_string() })?;
     let file = std::fs::OpenOptions::new().write(true).open(&path).map_err(OpenError::io(&path))?;
-    Ok((file, segment.file_offset(0)))
+    // Only what somebody changed is not readable: it is closed soon.
+    let created = segment.header().header.created.parse().unwrap_or(Timestamp::UNIX_EPOCH);
+    Ok((file, segment.file_offset(0), created))
 }
 
 impl Inner {

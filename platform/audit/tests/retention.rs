@@ -40,6 +40,41 @@ async fn what_expires_leaves_a_tombstone() {
 }
 
 #[tokio::test]
+async fn what_a_quiet_system_recorded_expires_too() {
+    let directory = TempDir::new().expect("a directory");
+    let retention = Retention { age_max: Some(Duration::from_secs(60)), bytes_max: None };
+    let segment_age_max = Duration::from_millis(100);
+    let audit = open(Config { retention, segment_age_max, ..config(directory.path()) });
+    fill(&audit, 0..5).await;
+    eventually("the first segment goes", || {
+        ["log", "seal"]
+            .iter()
+            .flat_map(|extension| files(directory.path(), extension))
+            .all(|path| path.file_stem().is_some_and(|stem| stem != "000000000001"))
+    })
+    .await;
+    audit.flush().await.expect("durable");
+    assert_eq!(ask(&audit, "auditor", "records/id-0").await.0, 404);
+    audit.close().await;
+    let report = check(directory.path());
+    assert!(report.intact && report.removed_through >= 5, "{report:?}");
+}
+
+#[tokio::test]
+async fn a_segment_that_was_left_open_is_closed_by_its_age() {
+    let directory = TempDir::new().expect("a directory");
+    let audit = open(config(directory.path()));
+    fill(&audit, 0..5).await;
+    audit.close().await;
+    assert!(files(directory.path(), "seal").is_empty(), "it has a day");
+    let segment_age_max = Duration::from_millis(1);
+    let audit = open(Config { segment_age_max, ..config(directory.path()) });
+    eventually("it is closed", || files(directory.path(), "seal").len() == 1).await;
+    audit.close().await;
+    assert!(check(directory.path()).intact);
+}
+
+#[tokio::test]
 async fn a_bound_in_bytes_holds() {
     let directory = TempDir::new().expect("a directory");
     let bytes_max = 60_000;
