@@ -7,6 +7,35 @@ use gantry_kube_types::{Attributes, StatusError, UserInfo};
 use crate::Inner;
 use crate::search::Scope;
 
+/// Who looks at what for long.
+pub(crate) struct Viewer {
+    user: UserInfo,
+    verb: &'static str,
+    versions: Option<(u64, u64)>,
+    pub(crate) scope: Scope,
+}
+
+impl Viewer {
+    /// Brings the scope up to the rights as they are. False: nothing is left of what it began with but own deeds.
+    /// That the token by which the caller came has ended is not seen.
+    pub(crate) fn refresh(&mut self, inner: &Inner) -> bool {
+        let versions = inner.scope_versions(&self.user);
+        if versions.is_some() && versions == self.versions {
+            return true;
+        }
+        let scope = inner.scope(&self.user, self.verb);
+        let holds = match (&self.scope, &scope) {
+            (_, Scope::All) => true,
+            (Scope::All, Scope::Some { .. }) => false,
+            (Scope::Some { namespaces: before, .. }, Scope::Some { namespaces: now, .. }) => {
+                before.is_empty() || !now.is_empty()
+            }
+        };
+        (self.versions, self.scope) = (versions, scope);
+        holds
+    }
+}
+
 impl Inner {
     fn may(&self, user: &UserInfo, verb: &str, namespace: &str) -> bool {
         let attributes = Attributes {
@@ -45,6 +74,19 @@ impl Inner {
         Scope::Some { user: user.username.clone(), namespaces, projects }
     }
 
+    /// [`Inner::scope`], to be looked at again while an answer goes on.
+    pub(crate) fn viewer(&self, user: UserInfo, verb: &'static str) -> Viewer {
+        // As of before: the scope is at least as new.
+        let versions = self.scope_versions(&user);
+        let scope = self.scope(&user, verb);
+        Viewer { user, verb, versions, scope }
+    }
+
+    /// As long as they stay, so does the scope; `None`: who decides does not say.
+    fn scope_versions(&self, user: &UserInfo) -> Option<(u64, u64)> {
+        Some((self.authorizer.decisions_version(user)?, self.namespaces.version()))
+    }
+
     /// The right to the trail as a whole.
     pub(crate) fn require_all(&self, user: &UserInfo, verb: &str) -> Result<(), StatusError> {
         if self.may(user, verb, "") {
@@ -63,11 +105,13 @@ mod tests {
     use std::collections::HashMap;
     use std::sync::Arc;
 
-    use gantry_kube_types::{Authorizer, Decision};
+    use gantry_audit_api::query::Query;
+    use gantry_kube_types::{AuditEvent, Authorizer, Decision, audit_annotations};
 
     use super::*;
     use crate::Config;
     use crate::namespaces::Facts;
+    use crate::search::search;
 
     /// `manager` has the right in two of three namespaces.
     struct Rules;
@@ -110,7 +154,44 @@ mod tests {
             scope("alice"),
             Scope::Some { user: "alice".to_owned(), namespaces: Vec::new(), projects: Vec::new() }
         );
+        // What is about a project is in no namespace.
+        let sink = audit.sink();
+        for (id, project) in [("shops", "shop"), ("banks", "bank")] {
+            let event = AuditEvent { id: id.to_owned(), verb: "push".to_owned(), ..AuditEvent::default() };
+            sink.record(event.with(audit_annotations::PROJECT, project)).await.expect("recorded");
+        }
+        audit.flush().await.expect("durable");
+        let finds = |name: &str, project: &str| {
+            let query = Query { project: Some(project.to_owned()), ..Query::default() };
+            let page = search(&audit.inner.catalog, &query, &scope(name)).expect("readable");
+            page.hits.len()
+        };
+        for (name, project, want) in
+            [("auditor", "bank", 1), ("manager", "shop", 1), ("manager", "bank", 0), ("alice", "shop", 0)]
+        {
+            assert_eq!(finds(name, project), want, "{name} in {project}");
+        }
         assert!(audit.inner.require_all(&UserInfo::authenticated("manager", &[]), "list").is_err());
+        audit.close().await;
+    }
+
+    #[tokio::test]
+    async fn who_looks_on_sees_what_is_theirs_by_then() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let audit = crate::build(Config::new(directory.path()), Arc::new(Rules)).expect("a trail");
+        let inner = &audit.inner;
+        let mut viewer = inner.viewer(UserInfo::authenticated("manager", &[]), "list");
+        let mut sees = |names: &[&str]| {
+            let facts = names.iter().map(|name| ((*name).to_owned(), Facts::default()));
+            inner.namespaces.replace(facts.collect());
+            let goes_on = viewer.refresh(inner);
+            let Scope::Some { namespaces, .. } = &viewer.scope else { panic!("not all") };
+            (goes_on, namespaces.join(","))
+        };
+        assert_eq!(sees(&["default"]), (true, String::new()), "own deeds, as from the beginning");
+        assert_eq!(sees(&["shop-dev", "bank-dev"]), (true, "bank-dev,shop-dev".to_owned()));
+        assert_eq!(sees(&["shop-dev", "default"]), (true, "shop-dev".to_owned()));
+        assert_eq!(sees(&["default"]), (false, String::new()));
         audit.close().await;
     }
 }

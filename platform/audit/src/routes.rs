@@ -18,6 +18,7 @@ use serde_json::json;
 
 use crate::Inner;
 use crate::search::{self, Hit, Page};
+use crate::sessions::Recording;
 use crate::streams;
 
 /// Records of one request that are shown.
@@ -95,10 +96,11 @@ fn read(asked: Asked) -> Result<query::Query, StatusError> {
 
 async fn list(State(inner): Trail, asked: Asked, request: Request) -> Answer {
     let query = read(asked)?;
-    let scope = inner.scope(&caller(&request), "list");
     if query.follow {
-        return Ok(lines(streams::follow(inner, query, scope)));
+        let viewer = inner.viewer(caller(&request), "list");
+        return Ok(lines(streams::follow(inner, query, viewer)));
     }
+    let scope = inner.scope(&caller(&request), "list");
     let next = inner.catalog.tip.borrow().next_sequence;
     let page = inner.reading(move |inner| search::search(&inner.catalog, &query, &scope)).await?;
     Ok(event_list(&page, next))
@@ -121,8 +123,14 @@ async fn session(State(inner): Trail, Path(id): Path<String>, request: Request) 
     let wanted = id.clone();
     let cast = inner.reading(move |inner| inner.session_file(&wanted, &scope)).await?;
     match cast {
-        Some(file) => Ok(typed(streams::session(file), "application/x-asciicast")),
-        None => Err(StatusError::not_found(GROUP, "sessions", &id).into()),
+        Recording::Whole(file) => Ok(typed(streams::session(file), "application/x-asciicast")),
+        Recording::Absent => Err(StatusError::not_found(GROUP, "sessions", &id).into()),
+        Recording::Changed => {
+            tracing::error!(session = id, "a recording is not the one whose hash is in the audit trail");
+            let why =
+                format!("the recording {id} was changed: its SHA-256 is not the one in the audit trail");
+            Err(StatusError::internal(why).into())
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Inner;
+use crate::access::Viewer;
 use crate::catalog::State;
 use crate::search::{Cursor, Hit, Scope};
 
@@ -53,8 +54,8 @@ pub(crate) fn export(inner: Arc<Inner>, query: Query, scope: Scope) -> Body {
     body(receiver)
 }
 
-/// What matches from now on, or from `continue` on, until the client or the server goes.
-pub(crate) fn follow(inner: Arc<Inner>, query: Query, scope: Scope) -> Body {
+/// What matches from now on, or from `continue` on, until the client, the server or the caller's right goes.
+pub(crate) fn follow(inner: Arc<Inner>, query: Query, mut viewer: Viewer) -> Body {
     let (sender, receiver) = mpsc::channel(PIECES_MAX);
     // Before the answer begins: who has its head sees whatever comes from then on.
     let mut tip = inner.catalog.tip.subscribe();
@@ -64,10 +65,11 @@ pub(crate) fn follow(inner: Arc<Inner>, query: Query, scope: Scope) -> Body {
         let draining: CancellationToken = inner.draining.clone();
         loop {
             tip.borrow_and_update();
-            let Ok((next, lines, more)) = step(&inner, cursor, &query, &scope, u64::MAX, usize::MAX).await
-            else {
+            if !viewer.refresh(&inner) {
                 return;
-            };
+            }
+            let looked = step(&inner, cursor, &query, &viewer.scope, u64::MAX, usize::MAX).await;
+            let Ok((next, lines, more)) = looked else { return };
             cursor = next;
             if !send(&sender, &lines).await {
                 return;

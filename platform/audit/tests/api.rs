@@ -1,10 +1,12 @@
 //! The query API: who sees what, in which form.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
 use gantry_audit::Audit;
-use gantry_kube_types::{AuditEvent, AuditObject, SecurityEvent, UserInfo};
+use gantry_kube_types::{Attributes, AuditEvent, AuditObject, Authorizer, Decision, SecurityEvent, UserInfo};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -113,6 +115,40 @@ async fn followers_get_what_comes() {
     audit.close().await;
     let ended = tokio::time::timeout(PATIENCE, body.frame()).await.expect("the end");
     assert!(ended.is_none());
+}
+
+/// Everybody may see everything, until it is switched off.
+#[derive(Default)]
+struct Switch(AtomicU64);
+
+impl Authorizer for Switch {
+    fn authorize(&self, _: &Attributes) -> Decision {
+        match self.0.load(Ordering::SeqCst) {
+            0 => Decision::Allow(String::new()),
+            _ => Decision::NoOpinion(String::new()),
+        }
+    }
+
+    fn decisions_version(&self, _: &UserInfo) -> Option<u64> {
+        Some(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[tokio::test]
+async fn who_loses_the_right_follows_no_more() {
+    let directory = TempDir::new().expect("a directory");
+    let rules = Arc::new(Switch::default());
+    let audit = gantry_audit::build(config(directory.path()), rules.clone()).expect("a trail");
+    let mut body = request(&audit, "auditor", "records?follow=true").await.into_body();
+    fill(&audit, 0..1).await;
+    let frame = tokio::time::timeout(PATIENCE, body.frame()).await.expect("in time");
+    let data = frame.expect("it goes on").expect("no error").into_data().expect("data");
+    assert!(data.starts_with(b"{") && String::from_utf8_lossy(&data).contains("\"id-0\""), "{data:?}");
+    rules.0.store(1, Ordering::SeqCst);
+    fill(&audit, 1..2).await;
+    let ended = tokio::time::timeout(PATIENCE, body.frame()).await.expect("the end");
+    assert!(ended.is_none(), "{ended:?}");
+    audit.close().await;
 }
 
 #[tokio::test]

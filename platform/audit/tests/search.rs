@@ -5,7 +5,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::api::{ask, items};
-use crate::support::{config, event, eventually, files, fill, open};
+use crate::support::{config, event, eventually, files, fill, open, project};
 
 const RECORDS: u64 = 3000;
 
@@ -26,6 +26,7 @@ fn expected(query: &Query) -> Vec<u64> {
         let has: Vec<String> = text.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase).collect();
         let received = event.received;
         is(&query.user, &event.user.username)
+            && is(&query.project, &project(*number).unwrap_or_default())
             && is(&query.namespace, &event.object.namespace)
             && is(&query.verb, &event.verb)
             && is(&query.resource, &event.object.resource)
@@ -52,6 +53,9 @@ async fn every_search_finds_what_a_slow_look_finds() {
         "user=nobody".to_owned(),
         "namespace=project2-dev&verb=delete".to_owned(),
         "resource=secrets&outcome=denied&user=acme/user0".to_owned(),
+        "project=p1".to_owned(),
+        "project=p2&verb=delete&user=acme/user3".to_owned(),
+        "project=acme/web".to_owned(),
         format!("name={name}"),
         "since=2026-01-01T00:10:00Z&until=2026-01-01T00:20:00Z".to_owned(),
         "since=2026-01-01T00:10:00.5Z&until=2026-01-01T00:10:01Z".to_owned(),

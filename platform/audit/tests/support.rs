@@ -8,6 +8,7 @@ use gantry_audit::{Audit, Config};
 use gantry_audit_api::verify::{Report, Witness, verify};
 use gantry_kube_types::{
     Attributes, AuditEvent, AuditLevel, AuditObject, AuditStatus, Authorizer, Decision, UserInfo,
+    audit_annotations,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -71,8 +72,14 @@ pub(crate) fn event(number: u64) -> AuditEvent {
         },
         decision: Some((number % 5 != 2, "RBAC".to_owned())),
         credential: "bearer".into(),
+        annotations: project(number).map(|id| (audit_annotations::PROJECT.into(), id)).into_iter().collect(),
         ..AuditEvent::default()
     }
+}
+
+/// The project that the `number`th event names.
+pub(crate) fn project(number: u64) -> Option<String> {
+    (number % 13 == 5).then(|| format!("p{}", number % 3))
 }
 
 pub(crate) async fn fill(audit: &Audit, numbers: std::ops::Range<u64>) {
