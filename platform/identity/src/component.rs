@@ -175,11 +175,7 @@ fn tend(core: &Arc<Core>, host: &Host) {
         let (core, shutdown) = (core.clone(), shutdown.clone());
         async move {
             loop {
-                let keys = core.tokens.keys().clone();
-                let now = core.now();
-                // Reads and writes a few key files.
-                let maintained = tokio::task::spawn_blocking(move || keys.maintain(now)).await;
-                maintained.map_err(|panic| panic.to_string())?.map_err(|error| error.to_string())?;
+                core.tend_keys(core.now()).await?;
                 core.revocations.prune(core.now()).await.map_err(|error| error.to_string())?;
                 tokio::select! {
                     () = tokio::time::sleep(TEND_INTERVAL) => {}

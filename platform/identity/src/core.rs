@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use gantry_identity_api::User;
-use gantry_kube_types::{AuditEvent, AuditSink, SecurityEvent, UserFields, UserInfo};
+use gantry_kube_types::{AuditEvent, AuditObject, AuditSink, SecurityEvent, UserFields, UserInfo};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -275,7 +275,12 @@ impl Core {
     ) -> Result<(), IdentityError> {
         let (_, options) = self.changeable(user);
         let source = crate::login::source(origin);
+        let locked = self.passwords.lockout().locked_until(user, self.now()).is_some();
         self.passwords.set(user, source, new, options, self.now()).await.map_err(change_error)?;
+        if locked {
+            let event = AuditEvent::security(SecurityEvent::Unlocked, by.clone()).about(user_object(user));
+            self.record(event, origin).await?;
+        }
         self.password_set(user, SecurityEvent::PasswordReset, by, origin).await
     }
 
@@ -322,12 +327,40 @@ impl Core {
         self.objects.update_status(user, show).await.map(drop)
     }
 
-    /// Revokes one token; those got with it live on, as in Keystone.
-    pub async fn revoke_token(&self, session: &Session, origin: &Origin) -> Result<(), IdentityError> {
+    /// Revokes one token; those got with it live on, as in Keystone. The record says that it was `by` them; who
+    /// revokes the very token they came with logs out.
+    pub async fn revoke_token(
+        &self,
+        session: &Session,
+        by: &Session,
+        origin: &Origin,
+    ) -> Result<(), IdentityError> {
         self.revoke(Event::token(&session.claims, Cause::Revoked, self.now())).await?;
-        let event = AuditEvent::security(SecurityEvent::TokenRevoked, session.info.clone());
+        let kind = match session.claims.id == by.claims.id {
+            true => SecurityEvent::Logout,
+            false => SecurityEvent::TokenRevoked,
+        };
+        let event = AuditEvent::security(kind, by.info.clone());
         let event = event.about(user_object(&session.user.id()));
         self.record(event.with(gantry_identity_api::extra::TOKEN_ID, session.claims.id.clone()), origin).await
+    }
+
+    /// Makes and removes signing keys, where that is due; what is new is recorded.
+    pub(crate) async fn tend_keys(&self, now: Timestamp) -> Result<(), String> {
+        let keys = self.tokens.keys().clone();
+        let made = tokio::task::spawn_blocking(move || {
+            // Reads and writes a few key files.
+            let maintained = keys.maintain(now);
+            maintained.map(|_| keys.take_made())
+        });
+        for key in made.await.map_err(|panic| panic.to_string())?.map_err(|error| error.to_string())? {
+            let signs_from = Timestamp::from_second(key.signs_from()).unwrap_or(now).to_string();
+            let about = AuditObject::new(gantry_identity_api::GROUP, "signingkeys", key.id());
+            let event = AuditEvent::security(SecurityEvent::SigningKeyRotated, crate::component::own_user());
+            let event = event.about(about).with("identity.gantry.dev/signs-from", signs_from);
+            self.record(event, &Origin::default()).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 
     /// Makes tokens useless, here at once and for good once it returns.

@@ -109,17 +109,27 @@ pub struct KeyRing {
     set: ArcSwap<KeySet>,
     /// One change of the files at a time.
     changing: Mutex<()>,
+    /// Keys that were made and of which nobody was told.
+    made: Mutex<Vec<Arc<SigningKey>>>,
 }
 
 impl KeyRing {
     /// Reads the keys in `directory` (made 0700), makes the first one there, and does what is due.
     pub fn open(directory: &Path, schedule: KeySchedule, now: Timestamp) -> Result<Self, KeyError> {
         let mut keys = files::load(directory)?;
+        let mut made = Vec::new();
         if keys.is_empty() {
-            keys.push(files::make(directory, now.as_second())?);
+            let first = files::make(directory, now.as_second())?;
+            made.push(first.clone());
+            keys.push(first);
         }
-        let set = ArcSwap::from_pointee(KeySet::new(keys));
-        let ring = Self { directory: directory.to_owned(), schedule, set, changing: Mutex::new(()) };
+        let ring = Self {
+            directory: directory.to_owned(),
+            schedule,
+            set: ArcSwap::from_pointee(KeySet::new(keys)),
+            changing: Mutex::new(()),
+            made: Mutex::new(made),
+        };
         ring.maintain(now)?;
         Ok(ring)
     }
@@ -143,7 +153,9 @@ impl KeyRing {
         if plan.make.is_some() || !plan.remove.is_empty() {
             let mut keys = set.keys.clone();
             if let Some(signs_from) = plan.make {
-                keys.push(files::make(&self.directory, signs_from)?);
+                let key = files::make(&self.directory, signs_from)?;
+                self.tell_of(&key);
+                keys.push(key);
             }
             let removed: Vec<_> = plan.remove.iter().map(|at| set.keys[*at].clone()).collect();
             keys.retain(|key| !removed.iter().any(|gone| gone.id() == key.id()));
@@ -156,6 +168,15 @@ impl KeyRing {
         Ok(Timestamp::from_second(next).unwrap_or(Timestamp::MAX))
     }
 
+    /// The keys that were made since the last call, for the audit trail.
+    pub fn take_made(&self) -> Vec<Arc<SigningKey>> {
+        std::mem::take(&mut self.made.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn tell_of(&self, key: &Arc<SigningKey>) {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(key.clone());
+    }
+
     /// Makes a key that signs at once, e.g. because the one before may be known to others. Verifiers that
     /// cache the key set may not know it for a while. Gives its id.
     pub fn rotate_now(&self, now: Timestamp) -> Result<String, KeyError> {
@@ -165,6 +186,7 @@ impl KeyRing {
         let (mut keys, later): (Vec<_>, Vec<_>) =
             set.keys.iter().cloned().partition(|key| key.signs_from() <= now.as_second());
         let key = files::make(&self.directory, now.as_second())?;
+        self.tell_of(&key);
         keys.push(key.clone());
         self.set.store(Arc::new(KeySet::new(keys)));
         for key in later {

@@ -134,6 +134,8 @@ pub struct Failure {
     pub failures: u32,
     /// This failure locked the user out, until then.
     pub locked_until: Option<Timestamp>,
+    /// From this failure on the address has to wait, at first until then.
+    pub address_until: Option<Timestamp>,
 }
 
 /// The counts of one server. Cheap to clone.
@@ -261,7 +263,11 @@ impl Attempt {
         let settings = self.lockout.settings.clone();
         let forget_ms = self.lockout.forget_ms();
         let state = &mut *self.lockout.lock();
-        state.addresses.entry(self.address, now_ms, forget_ms).fail(&settings.address, now_ms);
+        let address = state.addresses.entry(self.address, now_ms, forget_ms);
+        address.fail(&settings.address, now_ms);
+        // Told once: each further failure only makes the wait longer.
+        let slowed = address.failures == settings.address.free + 1;
+        let address_until = slowed.then(|| Timestamp::from_millisecond(address.until_ms).ok()).flatten();
         let entry = state.users_of(self.known).entry(self.user, now_ms, forget_ms);
         entry.fail(&settings.user, now_ms);
         let limit = settings.lockout_failure_attempts;
@@ -271,7 +277,7 @@ impl Attempt {
             entry.until_ms = now_ms.saturating_add(millis(settings.lockout_duration));
         }
         let until = locks.then(|| Timestamp::from_millisecond(entry.until_ms).ok()).flatten();
-        Failure { failures: entry.failures, locked_until: until }
+        Failure { failures: entry.failures, locked_until: until, address_until }
     }
 }
 

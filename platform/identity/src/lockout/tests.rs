@@ -70,7 +70,7 @@ fn a_lockout_holds_for_the_right_password_too_and_then_ends() {
     assert_eq!(guess(&lockout, ALICE, "192.0.2.1", 0), Ok(1));
     assert_eq!(guess(&lockout, ALICE, "192.0.2.1", 0), Ok(2));
     let last = lockout.begin(ALICE, from("192.0.2.1"), false, at(0)).expect("the third").failed(at(0));
-    assert_eq!(last, Failure { failures: 3, locked_until: Some(at(60_000)) });
+    assert_eq!(last, Failure { failures: 3, locked_until: Some(at(60_000)), address_until: None });
     assert_eq!(lockout.locked_until("alice", at(59_999)), Some(at(60_000)));
     let refusal = lockout.begin(ALICE, from("198.51.100.9"), false, at(59_000)).err();
     assert_eq!(refusal, Some(Refusal::Locked { retry_after: Duration::from_secs(1) }), "from anywhere");
@@ -80,7 +80,11 @@ fn a_lockout_holds_for_the_right_password_too_and_then_ends() {
     let service = Subject::User("nova");
     for n in 1..=3 {
         let attempt = lockout.begin(service, from("192.0.2.2"), true, at(0)).expect("free");
-        assert_eq!(attempt.failed(at(0)), Failure { failures: n, locked_until: None }, "ignores lock-outs");
+        assert_eq!(
+            attempt.failed(at(0)),
+            Failure { failures: n, locked_until: None, address_until: None },
+            "ignores lock-outs"
+        );
     }
 }
 

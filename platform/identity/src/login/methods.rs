@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gantry_identity_api::{User, UserOptions};
-use gantry_kube_types::{AuditEvent, SecurityEvent, UserInfo};
+use gantry_kube_types::{AuditEvent, AuditObject, SecurityEvent, UserInfo};
 use jiff::Timestamp;
 
 use super::{CredentialRef, Method, Origin, Proof, UserRef, secrets, user_object};
@@ -144,6 +144,9 @@ impl Core {
     ) -> Result<IdentityError, IdentityError> {
         Ok(match error {
             LoginError::Wrong(failure) => {
+                if let Some(until) = failure.address_until {
+                    self.address_locked_out(until, origin).await?;
+                }
                 if let (Some(until), Some(user)) = (failure.locked_until, user) {
                     let event = AuditEvent::security(SecurityEvent::LockedOut, UserInfo::anonymous());
                     let event = event.about(user_object(&user.id()));
@@ -168,6 +171,14 @@ impl Core {
             LoginError::Password(PasswordError::TooLong) => IdentityError::Unauthorized,
             other => IdentityError::Unavailable(other.to_string()),
         })
+    }
+
+    /// The record of an address that has to wait from now on, whomever it tried.
+    async fn address_locked_out(&self, until: Timestamp, origin: &Origin) -> Result<(), IdentityError> {
+        let address = origin.connection.peer.map(|peer| peer.ip().to_string()).unwrap_or_default();
+        let event = AuditEvent::security(SecurityEvent::LockedOut, UserInfo::anonymous());
+        let event = event.about(AuditObject::new(gantry_identity_api::GROUP, "addresses", &address));
+        self.record(event.with("identity.gantry.dev/locked-until", until.to_string()), origin).await
     }
 
     async fn by_totp(

@@ -159,7 +159,7 @@ fn has_access_rules(call: &Call, session: &Session) -> bool {
 /// `DELETE /auth/tokens`
 async fn revoke(call: Call) -> Answer {
     let (session, _) = subject(&call, "revoke_token", false)?;
-    call.core.revoke_token(&session, &call.origin).await?;
+    call.core.revoke_token(&session, &call.session, &call.origin).await?;
     done()
 }
 
