@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use gantry_kube_types::{Authenticator, ConnectionInfo, Memory, StatusError, UserInfo};
+use gantry_kube_types::{AUDIT_ID, Authenticator, ConnectionInfo, Memory, StatusError, UserInfo};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
@@ -120,7 +120,8 @@ impl Authenticator for PasswordAuthenticator {
             None => (Method::Password { user: UserRef::parse(&name), password }, ScopeRequest::Unscoped),
         };
         let request = LoginRequest { methods: vec![method], scope, ..LoginRequest::default() };
-        let origin = Origin { connection: connection.clone(), request: String::new() };
+        let id = headers.get(AUDIT_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
+        let origin = Origin { connection: connection.clone(), request: id.to_owned() };
         match self.0.login(request, &origin).await {
             Ok(issued) => Ok(Some(issued.session.info.clone())),
             Err(error @ IdentityError::TooMany { .. }) => Err(StatusError::from(&error)),
