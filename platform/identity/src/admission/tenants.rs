@@ -136,6 +136,18 @@ mod tests {
             let refused = namespace(AdmissionOperation::Update, true, &old, &new);
             assert_eq!(refused.is_none(), good, "{new}: {refused:?}");
         }
+        // Recording a session is not a tenant's to switch off, who may otherwise annotate the namespace.
+        let annotated = |annotations: Value| json!({"metadata": {"annotations": annotations}});
+        let recorded = annotated(json!({"audit.gantry.dev/record-sessions": "all"}));
+        for (old, new, good) in [
+            (&recorded, annotated(json!({"audit.gantry.dev/record-sessions": "none"})), false),
+            (&recorded, annotated(json!({})), false),
+            (&json!({}), annotated(json!({"audit.gantry.dev/record-sessions": "none"})), false),
+            (&recorded, annotated(json!({"audit.gantry.dev/record-sessions": "all", "team": "a"})), true),
+        ] {
+            let refused = namespace(AdmissionOperation::Update, true, old, &new);
+            assert_eq!(refused.is_none(), good, "{new}: {refused:?}");
+        }
         assert!(namespace(AdmissionOperation::Create, false, &Value::Null, &json!({})).is_some());
         assert!(namespace(AdmissionOperation::Delete, true, &old, &Value::Null).is_some());
         assert!(namespace(AdmissionOperation::Delete, false, &json!({}), &Value::Null).is_none());

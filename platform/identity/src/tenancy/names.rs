@@ -70,9 +70,10 @@ pub fn is_managed_label(key: &str) -> bool {
     key == gantry_identity_api::labels::MANAGED_BY || prefixes.iter().any(|prefix| key.starts_with(prefix))
 }
 
-/// Annotations that only the component puts on namespaces.
+/// Annotations of namespaces that only the component and the platform's administrators change. That sessions are
+/// recorded goes before the label of the same name, which says what the project wants.
 pub fn is_managed_annotation(key: &str) -> bool {
-    [GIVEN_LABELS, MADE_FOR].contains(&key)
+    [GIVEN_LABELS, MADE_FOR, gantry_identity_api::labels::RECORD_SESSIONS].contains(&key)
 }
 
 #[cfg(test)]
