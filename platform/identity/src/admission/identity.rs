@@ -9,7 +9,7 @@ use gantry_identity_api::{
 };
 use gantry_kube_types::{
     Admission, AdmissionAttributes, AdmissionOperation, AdmissionOutcome, AdmissionPhase, Attributes,
-    StatusError, UserInfo, groups,
+    StatusError, UserInfo, audit_annotations, groups,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -205,6 +205,9 @@ impl Admission for IdentityKinds {
             (AdmissionPhase::Mutate, _) | (_, AdmissionOperation::Connect) => return Ok(()),
             (AdmissionPhase::Validate, _) => {}
         }
+        if let Some(project) = project_of(request) {
+            request.audit_annotations.push((audit_annotations::PROJECT.into(), project));
+        }
         let held = self.settled_check(request).await;
         let held = held.map_err(|refusal| refusal.status(request.kind, request.resource, request.name))?;
         let (world, pending) = (self.world.clone(), self.pending.clone());
@@ -218,6 +221,19 @@ impl Admission for IdentityKinds {
             }
         });
         Ok(())
+    }
+}
+
+/// The id of the project that the object is, or in which it gives rights: its managers see the record.
+fn project_of(request: &AdmissionAttributes<'_>) -> Option<String> {
+    let deleted = request.old_object.filter(|_| request.operation == AdmissionOperation::Delete);
+    match request.resource {
+        "projects" => Some(request.name.to_owned()),
+        "roleassignments" | "applicationcredentials" | "trusts" => {
+            let object = deleted.unwrap_or(&request.object);
+            object["spec"]["project"].as_str().map(str::to_owned)
+        }
+        _ => None,
     }
 }
 

@@ -7,7 +7,10 @@ use axum::Json as JsonBody;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
 use gantry_identity_api::extra::TOKEN_ID;
-use gantry_kube_types::{AuditEvent, AuditObject, ConnectionInfo, RequestId, SecurityEvent, UserInfo};
+use gantry_kube_types::{
+    AuditEvent, AuditNotes, AuditObject, ConnectionInfo, RequestId, SecurityEvent, UserInfo,
+    audit_annotations,
+};
 use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
@@ -230,8 +233,20 @@ impl Call {
         resource: &str,
         name: &str,
     ) -> Result<(), ApiError> {
+        self.record_in(None, event, resource, name).await
+    }
+
+    /// [`Call::record`] of what is in a project, so that its managers see it.
+    pub(crate) async fn record_in(
+        &self,
+        project: Option<&str>,
+        event: SecurityEvent,
+        resource: &str,
+        name: &str,
+    ) -> Result<(), ApiError> {
         let about = AuditObject::new(gantry_identity_api::GROUP, resource, name);
-        let event = AuditEvent::security(event, self.session.info.clone()).about(about);
+        let mut event = AuditEvent::security(event, self.session.info.clone()).about(about);
+        event.annotations.extend(project.map(|id| (audit_annotations::PROJECT.into(), id.to_owned())));
         Ok(self.core.record(event, &self.origin).await?)
     }
 }
@@ -287,11 +302,16 @@ impl Body {
     }
 }
 
-/// `{MEMBER: object}`
+/// `{MEMBER: object}`; of a new one, whose id the path does not have, the record says it.
 pub(crate) fn shown(status: StatusCode, member: &str, object: Json) -> Response {
+    let made = (status == StatusCode::CREATED).then(|| text(&object, "id").map(str::to_owned)).flatten();
     let mut body = Json::new();
     body.insert(member.to_owned(), Value::Object(object));
-    (status, JsonBody(body)).into_response()
+    let mut response = (status, JsonBody(body)).into_response();
+    if let Some(id) = made {
+        response.extensions_mut().insert(AuditNotes { name: Some(id), ..AuditNotes::default() });
+    }
+    response
 }
 
 /// Done, and nothing to say.

@@ -183,7 +183,7 @@ fn has_role(call: &Call, place: Place, path: Vec<String>) -> Answer {
 }
 
 async fn add_role(call: &Call, place: Place, path: Vec<String>) -> Answer {
-    let (name, spec) = {
+    let (name, spec, target) = {
         let state = call.state();
         let grant = Grant::of(call, &state, place, path, "create_grant")?;
         grant.require(call, &state, Act::Create, "create_grant")?;
@@ -191,15 +191,19 @@ async fn add_role(call: &Call, place: Place, path: Vec<String>) -> Answer {
         if grant.find(&state).is_some() {
             return done();
         }
-        (grant.name(), spec_of(&grant))
+        (grant.name(), spec_of(&grant), grant.target)
     };
     match call.core.objects.create(&RoleAssignment::new(&name, spec)).await {
         // Another was quicker, with the same assignment.
         Ok(_) | Err(crate::errors::IdentityError::Conflict(_)) => {}
         Err(error) => return Err(error.into()),
     }
-    call.record(SecurityEvent::RightChanged, "roleassignments", &name).await?;
+    call.record_in(project_of(&target), SecurityEvent::RightChanged, "roleassignments", &name).await?;
     done()
+}
+
+fn project_of(target: &Target) -> Option<&str> {
+    if let Target::Project(id) = target { Some(id) } else { None }
 }
 
 fn spec_of(grant: &Grant) -> RoleAssignmentSpec {
@@ -221,13 +225,13 @@ fn spec_of(grant: &Grant) -> RoleAssignmentSpec {
 }
 
 async fn take_role(call: &Call, place: Place, path: Vec<String>) -> Answer {
-    let name = {
+    let (name, target) = {
         let state = call.state();
         let grant = Grant::of(call, &state, place, path, "revoke_grant")?;
         grant.require(call, &state, Act::Delete, "revoke_grant")?;
-        grant.find(&state).ok_or_else(|| grant.missing())?
+        (grant.find(&state).ok_or_else(|| grant.missing())?, grant.target)
     };
     call.core.objects.delete::<RoleAssignment>(&name).await?;
-    call.record(SecurityEvent::RightChanged, "roleassignments", &name).await?;
+    call.record_in(project_of(&target), SecurityEvent::RightChanged, "roleassignments", &name).await?;
     done()
 }

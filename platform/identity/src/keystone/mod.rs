@@ -21,6 +21,7 @@ mod grants;
 mod groups;
 mod limits;
 mod mapping;
+mod noted;
 mod oauth1;
 mod projects;
 mod query;
@@ -191,6 +192,8 @@ mod attacks_tokens;
 mod clients;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod trail_tests;
 
 #[cfg(test)]
 mod table_tests {

@@ -4,6 +4,7 @@ use axum::Router;
 use axum::routing::MethodRouter;
 
 use super::call::Api;
+use super::noted::noted;
 
 /// Routes of one part of the API.
 #[derive(Default)]
@@ -34,8 +35,8 @@ impl Routes {
 
     /// A router with the paths below `prefix`.
     pub(crate) fn below(self, prefix: &str) -> Router<Api> {
-        self.0
-            .into_iter()
-            .fold(Router::new(), |router, (path, methods)| router.route(&format!("{prefix}{path}"), methods))
+        self.0.into_iter().fold(Router::new(), |router, (path, methods)| {
+            router.route(&format!("{prefix}{path}"), noted(&path, methods))
+        })
     }
 }
