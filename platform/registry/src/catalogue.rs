@@ -126,6 +126,15 @@ impl Catalogue {
         })
     }
 
+    /// The id of the project whose the repository is; less work than [`Catalogue::facts`].
+    pub(crate) fn project(&self, repository: &str) -> Option<String> {
+        let found = self.0.following.get()?.repositories.get("", &object_name(repository));
+        match found.filter(|found| found.spec.name == repository) {
+            Some(found) => found.spec.owner.project.clone(),
+            None => self.owner_by_name(repository).project,
+        }
+    }
+
     /// What is known of the repository whose object is called so.
     pub(crate) fn facts_of_object(&self, object: &str) -> Option<Facts> {
         let found = self.0.following.get()?.repositories.get("", object)?;

@@ -4,7 +4,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use gantry_kube_types::{AuditNotes, AuditObject, audit_annotations};
 use gantry_oci::{Digest, RepositoryName, Tag};
+use gantry_registry_api::{GROUP, RESOURCE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::Registry;
@@ -103,9 +105,54 @@ impl Route {
     }
 }
 
+impl Route {
+    /// For the record: which repository it is about, and what is done with it. `project` knows whose it is.
+    fn notes(&self, method: &Method, project: impl FnOnce(&str) -> Option<String>) -> Option<AuditNotes> {
+        let (name, part) = match self {
+            Self::Ping | Self::Catalog => return None,
+            Self::Blob(name, _) => (name, "blobs"),
+            Self::Uploads(name) | Self::Upload(name, _) => (name, "uploads"),
+            Self::Manifest(name, _) => (name, "manifests"),
+            Self::Tags(name) => (name, "tags"),
+            Self::Referrers(name, _) => (name, "referrers"),
+        };
+        let verb = match (self, method) {
+            // Where an upload stands, and its end without a blob, are parts of a push.
+            (Self::Uploads(_) | Self::Upload(..), _) => "push",
+            (_, &Method::GET | &Method::HEAD) => "pull",
+            (_, &Method::DELETE) => "delete",
+            _ => "push",
+        };
+        let mut object = AuditObject::new(GROUP, RESOURCE, name.as_str());
+        part.clone_into(&mut object.subresource);
+        let project = project(name.as_str()).map(|id| (audit_annotations::PROJECT.into(), id));
+        Some(AuditNotes {
+            verb: Some(verb.to_owned()),
+            object: Some(object),
+            annotations: project.into_iter().collect(),
+            ..AuditNotes::default()
+        })
+    }
+}
+
 async fn serve(State(registry): State<Registry>, request: Request) -> Response {
-    let mut response = dispatch(&registry, request).await.unwrap_or_else(IntoResponse::into_response);
+    let mut route = Route::parse(request.uri().path());
+    let mut notes = None;
+    if let Ok(route) = &mut route {
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            route.drop_library(&registry);
+        }
+        notes = route.notes(request.method(), |name| registry.inner.catalogue.project(name));
+    }
+    let answer = match route {
+        Ok(route) => dispatch(&registry, route, request).await,
+        Err(error) => Err(error),
+    };
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     response.headers_mut().insert(API_VERSION.0, API_VERSION.1);
+    if let Some(notes) = notes {
+        response.extensions_mut().insert(notes);
+    }
     response
 }
 
@@ -113,13 +160,9 @@ async fn serve_token(State(registry): State<Registry>, request: Request) -> Resp
     crate::tokens::serve(&registry, request).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn dispatch(registry: &Registry, request: Request<Body>) -> Result<Response, ApiError> {
+async fn dispatch(registry: &Registry, route: Route, request: Request<Body>) -> Result<Response, ApiError> {
     let head = request.method() == Method::HEAD;
     let reads = head || request.method() == Method::GET;
-    let mut route = Route::parse(request.uri().path())?;
-    if reads {
-        route.drop_library(registry);
-    }
     let caller = Caller::of(registry, &request);
     let verb = |method: &Method| match *method {
         Method::GET | Method::HEAD => Ok("pull"),
@@ -284,6 +327,23 @@ mod tests {
             route(&format!("/v2/a/manifests/{}", digest.to_string().replace(':', "%3A"))),
             Route::Manifest(name("a"), ManifestName::Digest(digest))
         );
+        for (method, path, want) in [
+            (Method::GET, "/v2/acme/web/manifests/1", Some("pull acme/web manifests")),
+            (Method::PUT, "/v2/acme/web/manifests/1", Some("push acme/web manifests")),
+            (Method::DELETE, "/v2/acme/web/manifests/1", Some("delete acme/web manifests")),
+            (Method::GET, "/v2/acme/web/blobs/uploads/7", Some("push acme/web uploads")),
+            (Method::GET, "/v2/acme/web/tags/list", Some("pull acme/web tags")),
+            (Method::GET, "/v2/_catalog", None),
+        ] {
+            let notes = route(path).notes(&method, |name| Some(name.replace("acme/", "id-of-")));
+            let said = notes.map(|notes| {
+                let object = notes.object.expect("an object");
+                assert_eq!(notes.annotations, [(audit_annotations::PROJECT.into(), "id-of-web".to_owned())]);
+                assert_eq!((object.group.as_str(), object.resource.as_str()), (GROUP, RESOURCE));
+                format!("{} {} {}", notes.verb.unwrap_or_default(), object.name, object.subresource)
+            });
+            assert_eq!(said.as_deref(), want, "{method} {path}");
+        }
         for bad in [
             "/v2/x",
             "/v2/A/tags/list",

@@ -11,7 +11,8 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use gantry_kube_types::{
-    Attributes, Authenticator, Authorizer, ConnectionInfo, Decision, Explanation, StatusError, UserInfo,
+    AUDIT_ID, Attributes, AuditNotes, Authenticator, Authorizer, ConnectionInfo, Decision, Explanation,
+    StatusError, UserInfo,
 };
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
@@ -228,7 +229,7 @@ impl Authenticator for PasswordIsToken {
         let text = decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let (_, password) =
             text.as_deref().and_then(|t| t.split_once(':')).ok_or_else(StatusError::unauthorized)?;
-        authenticate_password(&*self.0, password, connection).await.map(Some)
+        authenticate_password(&*self.0, password, headers.get(AUDIT_ID), connection).await.map(Some)
     }
 }
 
@@ -256,20 +257,25 @@ impl Authorizer for NotBeyondRegistry {
 async fn authenticate_password(
     authenticator: &dyn Authenticator,
     password: &str,
+    id: Option<&HeaderValue>,
     connection: &ConnectionInfo,
 ) -> Result<UserInfo, StatusError> {
-    authenticate_alone(authenticator, &format!("Bearer {password}"), connection).await
+    authenticate_alone(authenticator, &format!("Bearer {password}"), id, connection).await
 }
 
-/// By one header and nothing else of the request.
+/// By one header and nothing else of the request but its `id`, under which the sign-in is recorded.
 async fn authenticate_alone(
     authenticator: &dyn Authenticator,
     header: &str,
+    id: Option<&HeaderValue>,
     connection: &ConnectionInfo,
 ) -> Result<UserInfo, StatusError> {
     let mut value = HeaderValue::from_str(header).map_err(|_| StatusError::unauthorized())?;
     value.set_sensitive(true);
-    let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+    let mut headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+    if let Some(id) = id {
+        headers.insert(AUDIT_ID, id.clone());
+    }
     // Without the connection's certificates: the password must be good by itself.
     let connection = ConnectionInfo { peer: connection.peer, ..ConnectionInfo::default() };
     authenticator.authenticate(&headers, &connection).await?.ok_or_else(StatusError::unauthorized)
@@ -286,16 +292,17 @@ async fn grant_holder(
     access: &Access,
     name: Option<&str>,
     secret: &str,
+    id: Option<&HeaderValue>,
     connection: &ConnectionInfo,
 ) -> Result<(UserInfo, bool), ApiError> {
-    if let Ok(user) = authenticate_password(&*access.bearers, secret, connection).await {
+    if let Ok(user) = authenticate_password(&*access.bearers, secret, id, connection).await {
         return Ok((user, true));
     }
     let refused = |_| ApiError::new(ErrorCode::Unauthorized);
     let name = name.ok_or(StatusError::unauthorized()).map_err(refused)?;
     let basic = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{secret}"));
     let value = format!("Basic {basic}");
-    let user = authenticate_alone(&*access.passwords, &value, connection).await;
+    let user = authenticate_alone(&*access.passwords, &value, id, connection).await;
     user.map(|user| (user, false)).map_err(refused)
 }
 
@@ -307,6 +314,8 @@ pub(crate) async fn serve(registry: &Registry, request: Request<Body>) -> Result
     let bad = |message: &str| {
         ApiError::new(ErrorCode::Unsupported).status(http::StatusCode::BAD_REQUEST).message(message)
     };
+    let id = request.headers().get(AUDIT_ID).cloned();
+    let mut notes = None;
     let mut refresh_token = None;
     let (user, fields) = match *request.method() {
         Method::GET => (known, parse_form(request.uri().query().unwrap_or_default().as_bytes())),
@@ -325,7 +334,15 @@ pub(crate) async fn serve(registry: &Registry, request: Request<Body>) -> Result
             };
             let (name, secret) = grant.ok_or_else(|| bad("the form has no credential"))?;
             let (user, is_token) =
-                grant_holder(&registry.inner.access, name.as_deref(), &secret, &connection).await?;
+                grant_holder(&registry.inner.access, name.as_deref(), &secret, id.as_ref(), &connection)
+                    .await?;
+            // The front door saw no credential.
+            let credential = if is_token { "token" } else { "password" };
+            notes = Some(AuditNotes {
+                user: Some(user.clone()),
+                credential: Some(credential.into()),
+                ..AuditNotes::default()
+            });
             // A password is not handed back to be kept as if it were a token.
             refresh_token = is_token.then_some(secret);
             (user, fields)
@@ -354,7 +371,11 @@ pub(crate) async fn serve(registry: &Registry, request: Request<Body>) -> Result
         answer["refresh_token"] = refresh_token.into();
     }
     let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
-    Ok((headers, answer.to_string()).into_response())
+    let mut response = (headers, answer.to_string()).into_response();
+    if let Some(notes) = notes {
+        response.extensions_mut().insert(notes);
+    }
+    Ok(response)
 }
 
 /// `application/x-www-form-urlencoded` pairs, also of query strings.

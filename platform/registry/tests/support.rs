@@ -9,7 +9,7 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use gantry_base::secret::Secret;
 use gantry_kube_types::{
-    Attributes, Authenticator, Authorizer, ConnectionInfo, Decision, StatusError, UserInfo,
+    Attributes, AuditNotes, Authenticator, Authorizer, ConnectionInfo, Decision, StatusError, UserInfo,
 };
 use gantry_oci::Digest;
 use gantry_oci::client::RegistryClient;
@@ -173,6 +173,8 @@ pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
+    /// For the audit trail.
+    pub notes: Option<AuditNotes>,
 }
 
 impl Answer {
@@ -220,7 +222,8 @@ impl TestRegistry {
         let response: Response<Body> = self.registry.router().oneshot(request).await.expect("infallible");
         let (parts, body) = response.into_parts();
         let body = body.collect().await.expect("a body").to_bytes().to_vec();
-        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+        let notes = parts.extensions.get::<AuditNotes>().cloned();
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body, notes }
     }
 
     /// Listens on loopback with the authentication chain of a front door; returns `127.0.0.1:PORT`.

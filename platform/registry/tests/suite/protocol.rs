@@ -254,6 +254,43 @@ async fn rights_are_asked_and_strangers_sent_to_the_token_server() {
 }
 
 #[tokio::test]
+async fn answers_say_for_the_trail_what_was_done_with_what_and_by_whom() {
+    let test = new();
+    let digest = push_blob(&test, "demo/a", b"x").await;
+    let blob = format!("/v2/demo/a/blobs/{digest}");
+    for (user, method, path, want) in [
+        ("alice", "GET", blob.as_str(), "200 pull demo/a blobs"),
+        ("bob", "HEAD", &blob, "403 pull demo/a blobs"),
+        ("alice", "GET", "/v2/demo/a/manifests/none", "404 pull demo/a manifests"),
+        ("alice", "POST", "/v2/demo/a/blobs/uploads/", "202 push demo/a uploads"),
+        ("alice", "DELETE", &blob, "202 delete demo/a blobs"),
+    ] {
+        let answer = test.ask(user, method, path, &[], "").await;
+        let notes = answer.notes.expect("notes");
+        let object = notes.object.expect("an object");
+        let verb = notes.verb.unwrap_or_default();
+        assert_eq!(
+            format!("{} {verb} {} {}", answer.status, object.name, object.subresource),
+            want,
+            "{path}"
+        );
+        assert_eq!(
+            (object.group.as_str(), object.resource.as_str()),
+            ("registry.gantry.dev", "repositories")
+        );
+    }
+    assert!(test.ask("alice", "GET", "/v2/", &[], "").await.notes.is_none());
+    // Nobody is known before the form is read.
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let body = "grant_type=refresh_token&refresh_token=alice-token&service=gantry";
+    let notes = test.ask("", "POST", "/token", &form, body).await.notes.expect("notes");
+    assert_eq!(notes.user.expect("a user").username, "alice");
+    assert_eq!(notes.credential.as_deref(), Some("token"));
+    let refused = test.ask("", "POST", "/token", &form, "grant_type=refresh_token&refresh_token=x").await;
+    assert!(refused.status == 401 && refused.notes.is_none());
+}
+
+#[tokio::test]
 async fn garbage_goes_and_what_is_used_or_new_stays() {
     let directory = place();
     let test = open(directory.clone(), |_| {});
