@@ -20,7 +20,7 @@ pub struct ExportArgs {
 }
 
 pub async fn run(args: ExportArgs, trail: &Trail) -> anyhow::Result<()> {
-    let query = args.filter.query(&args.words);
+    let query = args.filter.query(&args.words, trail).await?;
     let mut out: Box<dyn Write> = match &args.file {
         None => Box::new(std::io::stdout().lock()),
         Some(path) => {

@@ -10,9 +10,12 @@ use anyhow::{Context as _, bail};
 use gantry_audit_api::PATH;
 use gantry_audit_api::query::Query;
 use gantry_audit_api::record::Record;
+use gantry_identity_api::Project;
 use jiff::{Span, Timestamp, Zoned};
+use kube::ResourceExt as _;
 use serde_json::value::RawValue;
 
+use super::identity::lookup::Lookup;
 use crate::{ClientFlags, Context};
 
 /// Search, follow, export and verify the audit trail
@@ -44,7 +47,7 @@ pub struct Filter {
     /// Who asked, or as whom it was asked: DOMAIN/USER
     #[arg(long)]
     user: Option<String>,
-    /// The id of a project
+    /// DOMAIN/PROJECT, a project of your own domain, or the id of one, also of one that is gone
     #[arg(long)]
     project: Option<String>,
     /// Namespace of the object
@@ -74,11 +77,15 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn query(&self, words: &[String]) -> Query {
+    async fn query(&self, words: &[String], trail: &Trail) -> anyhow::Result<Query> {
         let Self { user, project, namespace, verb, resource, name, outcome, event, since, until } =
             self.clone();
+        let project = match project {
+            Some(name) => Some(trail.project(&name).await?),
+            None => None,
+        };
         let q = (!words.is_empty()).then(|| words.join(" "));
-        Query {
+        Ok(Query {
             user,
             project,
             namespace,
@@ -91,7 +98,7 @@ impl Filter {
             until,
             q,
             ..Query::default()
-        }
+        })
     }
 }
 
@@ -120,6 +127,7 @@ pub async fn run(command: AuditCommand, flags: &ClientFlags) -> anyhow::Result<(
 struct Trail {
     server: String,
     client: reqwest::Client,
+    context: Context,
 }
 
 /// A page of records, not parsed.
@@ -141,7 +149,17 @@ struct Metadata {
 impl Trail {
     async fn of(flags: &ClientFlags) -> anyhow::Result<Self> {
         let context = Context::load(flags).await?;
-        Ok(Self { server: context.server(), client: context.http()? })
+        Ok(Self { server: context.server(), client: context.http()?, context })
+    }
+
+    /// The id of the project that is called so. What has no such name may be an id of before.
+    async fn project(&self, name: &str) -> anyhow::Result<String> {
+        let lookup = Lookup::new(self.context.kube()?);
+        match lookup.find::<Project>(name).await {
+            Ok(found) => Ok(found.name_any()),
+            Err(_) if !name.contains('/') => Ok(name.to_owned()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn get(&self, path: &str, query: &Query) -> anyhow::Result<reqwest::Response> {

@@ -20,7 +20,7 @@ pub struct SearchArgs {
 }
 
 pub async fn run(args: SearchArgs, trail: &Trail) -> anyhow::Result<()> {
-    let mut query = args.filter.query(&args.words);
+    let mut query = args.filter.query(&args.words, trail).await?;
     let mut found = Vec::new();
     loop {
         query.limit = Some((args.limit - found.len()).clamp(1, LIMIT_MAX));

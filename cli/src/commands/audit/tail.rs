@@ -25,7 +25,7 @@ pub struct TailArgs {
 }
 
 pub async fn run(args: TailArgs, trail: &Trail) -> anyhow::Result<()> {
-    let mut query = args.filter.query(&args.words);
+    let mut query = args.filter.query(&args.words, trail).await?;
     query.limit = Some(args.lines.clamp(1, 1000));
     let page = trail.page(&query).await?;
     for item in page.items.iter().take(args.lines).rev() {
