@@ -8,7 +8,7 @@ use gantry_testkit::{Instance, Output, binary, eventually, run, spawn};
 use serde_json::Value;
 
 use crate::people::Person;
-use crate::support::{SOON, has_all};
+use crate::support::{SOON, certificates, has_all};
 
 /// The records that a search as JSON finds, the newest first.
 #[track_caller]
@@ -143,6 +143,7 @@ fn deeds_are_found_followed_exported_and_vouched_for() {
         "a secret is in the trail"
     );
 
+    sessions_end(&deeds);
     follows(&deeds);
     let exported = deeds.gantry.gantry(&["audit", "export", "--user", "acme/alice", "--since", "1h"]).ok();
     let exported: Vec<Value> =
@@ -151,6 +152,54 @@ fn deeds_are_found_followed_exported_and_vouched_for() {
     assert!(numbers.len() > 5 && numbers.is_sorted() && numbers.len() == exported.len(), "{numbers:?}");
     assert!(exported.iter().all(|record| record["user"]["username"] == "acme/alice"), "{exported:#?}");
     is_whole_until_somebody_changes_it(&mut deeds);
+}
+
+/// curl at the instance, which trusts its authority.
+fn curl(gantry: &Instance, arguments: &[&str], path: &str) -> Output {
+    let mut command = Command::new("curl");
+    command.args(["-sS", "--max-time", "30", "--cacert"]).arg(gantry.data_dir().join("pki/ca.crt"));
+    run(command.args(arguments).arg(format!("https://{}{path}", gantry.registry())))
+}
+
+/// The id of the object that is called so, in a list of a command.
+#[track_caller]
+fn id_of(gantry: &Instance, list: &[&str], name: &str) -> String {
+    let listed: Value =
+        serde_json::from_str(&gantry.gantry(&[list, &["-o", "json"]].concat()).ok()).expect("JSON");
+    let mut items = listed["items"].as_array().expect("a list").iter();
+    let found = items.find(|item| item["spec"]["name"] == name).expect("it is listed");
+    found["metadata"]["name"].as_str().expect("an id").to_owned()
+}
+
+/// Who signs in where nobody is known yet, who logs out, and whose token another revokes.
+fn sessions_end(deeds: &Deeds) {
+    let gantry = &deeds.gantry;
+    let [una, vera] = ["acme/una", "acme/vera"].map(|name| Person::signed_in(gantry, name));
+    let form = ["username", "password"].map(|field| {
+        let value = if field == "username" { &una.name } else { &una.password };
+        format!("{field}={value}")
+    });
+    let form = ["--data-urlencode", &form[0], "--data-urlencode", &form[1], "-d"];
+    let said = curl(gantry, &[&form[..], &["grant_type=password&service=gantry"]].concat(), "/token").ok();
+    has_all(&said, &["access_token"]);
+    let asked = found(deeds.search(&["--user", "acme/una", "--verb", "post", "-o", "json"]));
+    let asked = asked.iter().find(|record| record["requestURI"] == "/token").expect("it is hers");
+    assert_eq!(asked["annotations"]["audit.gantry.dev/credential"], "password", "{asked:#}");
+    let logins = found(deeds.search(&["--user", "acme/una", "--event", "login", "-o", "json"]));
+    assert_eq!(logins[0]["auditID"], asked["auditID"], "{logins:#?}");
+
+    let [unas, veras] = ["una", "vera"].map(|name| id_of(gantry, &["user", "list"], name));
+    una.gantry(&["logout"]).ok();
+    let row = ["acme/una", "logout", "users.identity.gantry.dev", "-", &unas, "success 200", "logout"];
+    deeds.one(&["--event", "logout"], &row);
+    let admin = certificates(gantry);
+    let [certificate, key] = ["client.cert", "client.key"].map(|name| admin.join(name).display().to_string());
+    let subject = format!("X-Subject-Token: {}", vera.gantry(&["token", "--raw"]).ok().trim());
+    let proven = ["--cert", &certificate, "--key", &key, "-X", "DELETE", "-f", "-H", &subject];
+    curl(gantry, &proven, "/identity/v3/auth/tokens").ok();
+    let users = "users.identity.gantry.dev";
+    let row = ["gantry-admin", "token-revoked", users, "-", &veras, "success 200", "token-revoked"];
+    deeds.one(&["--event", "token-revoked"], &row);
 }
 
 /// `tail` shows what comes.
@@ -243,4 +292,48 @@ fn an_auditor_sees_all_a_manager_the_project_and_a_user_their_own_deeds() {
     for person in [&una, &mona] {
         has_all(&person.gantry(&["audit", "verify"]).fails(), &["cannot get resource", "records"]);
     }
+}
+
+/// What is in no namespace: images of the project, reads of it through Keystone, roles in it.
+#[test]
+fn a_manager_sees_who_pushed_pulled_and_read_in_the_project() {
+    let Some(deeds) = Deeds::done() else { return };
+    let gantry = &deeds.gantry;
+    let [mona, una] = ["acme/mona", "acme/una"].map(|name| Person::signed_in(gantry, name));
+    gantry.gantry(&["assign", "manager", "--user", "acme/mona", "--project", "acme/web"]).ok();
+    gantry.push_hello("acme/web/front:1", &[]).ok();
+    gantry.push_hello("acme/bank/vault:1", &[]).ok();
+    gantry.gantry(&["image", "inspect", "acme/web/front:1"]).ok();
+    let project = id_of(gantry, &["project", "list"], "web");
+    let token = format!("X-Auth-Token: {}", una.gantry(&["token", "--raw"]).ok().trim());
+    curl(gantry, &["-H", &token], &format!("/identity/v3/projects/{project}")).ok();
+
+    let sees = |person: &Person, arguments: &[&str]| {
+        found(person.gantry(&[&["audit", "search", "--limit", "1000", "-o", "json"], arguments].concat()))
+    };
+    let front = ["--resource", "repositories", "--name", "acme/web/front"];
+    eventually("the manager sees the project", SOON, || !sees(&mona, &front).is_empty());
+    for verb in ["push", "pull"] {
+        let deed = ["--resource", "repositories/manifests", "--name", "acme/web/front", "--verb", verb];
+        for records in [found(deeds.search(&[&deed[..], &["-o", "json"]].concat())), sees(&mona, &deed)] {
+            assert!(!records.is_empty(), "{verb}");
+            for record in records {
+                assert_eq!(record["user"]["username"], "gantry-admin", "{record:#}");
+                assert_eq!(record["annotations"]["audit.gantry.dev/project"], project.as_str(), "{record:#}");
+            }
+        }
+    }
+    let read = ["--resource", "projects", "--name", &project, "--user", "acme/una"];
+    let read = sees(&mona, &read);
+    assert!(
+        read.iter().any(|record| record["requestURI"].to_string().contains("/identity/v3/")),
+        "{read:#?}"
+    );
+    let given = sees(&mona, &["--event", "right-changed", "--resource", "roleassignments"]);
+    assert!(given.iter().any(|record| record["user"]["username"] == "gantry-admin"), "{given:#?}");
+    // By the project's name; and of the other project there is nothing.
+    assert!(!sees(&mona, &["--project", "acme/web", "--resource", "repositories"]).is_empty());
+    assert!(sees(&mona, &["--name", "acme/bank/vault"]).is_empty());
+    assert!(sees(&una, &front).is_empty());
+    mona.gantry(&["audit", "search", "--project", "acme/none"]).fails();
 }
