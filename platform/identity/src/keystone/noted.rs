@@ -13,6 +13,10 @@ use super::call::{Api, PREFIX};
 /// The same methods, whose answers say what the call was about. `route` is a path of the table.
 pub(crate) fn noted(route: &str, methods: MethodRouter<Api>) -> MethodRouter<Api> {
     let route: Arc<str> = route.trim_start_matches('/').into();
+    // Most calls check a token, which is none.
+    if of_route(&route, &route).is_none() {
+        return methods;
+    }
     methods.layer(from_fn(move |request: Request, next: Next| {
         let about = below(request.uri().path()).and_then(|path| of_route(&route, path));
         async move {
@@ -59,6 +63,10 @@ fn note(response: &mut Response, object: AuditObject) {
     let notes = response.extensions_mut().get_or_insert_default::<AuditNotes>();
     if object.resource == "projects" && !object.name.is_empty() {
         notes.annotations.push((audit_annotations::PROJECT.into(), object.name.clone()));
+    }
+    // What is made below an object is not its name.
+    if !object.name.is_empty() {
+        notes.name = None;
     }
     notes.object = Some(object);
 }
