@@ -1,4 +1,5 @@
-//! The kinds and words of the identity component, without logic.
+//! The kinds and words of the identity component, without logic but what whoever counts has to see the same way: the
+//! tree of projects ([`ProjectTree`]).
 //!
 //! Every kind is cluster-scoped and lives in `identity.gantry.dev/v1alpha1`. An object's `metadata.name` is its id in
 //! the Keystone API; its `spec.name`, where it differs, is what people call it. Secrets (password hashes, seeds,
@@ -9,6 +10,7 @@ mod credential;
 mod organisation;
 mod provider;
 mod record;
+mod tree;
 mod user;
 
 pub mod extra;
@@ -22,6 +24,7 @@ pub use organisation::{
 };
 pub use provider::{IdentityProvider, IdentityProviderSpec, IdentityProviderStatus, ProviderType};
 pub use record::{KeystoneRecord, KeystoneRecordSpec};
+pub use tree::{Below, Place, ProjectTree};
 pub use user::{FederatedIdentity, Group, GroupSpec, User, UserOptions, UserSpec, UserStatus};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

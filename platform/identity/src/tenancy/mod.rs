@@ -119,10 +119,4 @@ impl Tenancy {
     pub fn namespaces(&self) -> &Namespaces {
         &self.0.namespaces
     }
-
-    /// What is left of a quota to a project, by its name in [`gantry_identity_api::Quota::entries`]: for services
-    /// that count themselves (image bytes). `None`: no bound anywhere above it.
-    pub fn bound(&self, project: &str, resource: &str) -> Option<quota::Bound> {
-        quota::bound(&self.0.directory.read(), project, resource)
-    }
 }

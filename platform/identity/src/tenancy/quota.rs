@@ -4,9 +4,9 @@
 //! has a bound of its own counts with that bound, whether it uses it or not; one that has none counts with what it
 //! uses. So what a project was given is there when it needs it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use gantry_identity_api::{Environment, Named, Project, Quota};
+use gantry_identity_api::{Environment, Named, Place, Project, ProjectTree, Quota};
 use gantry_kube_logic::quantity::{Format, Quantity};
 use kube::ResourceExt;
 
@@ -100,10 +100,8 @@ fn bounds(quota: &Quota) -> [Option<Quantity>; 7] {
 #[derive(Debug, Default)]
 struct Node {
     name: String,
-    parent: Option<String>,
     bounds: [Option<Quantity>; 7],
     used: Amounts,
-    children: Vec<String>,
 }
 
 /// A domain's projects, with their bounds and what each of them uses itself.
@@ -111,16 +109,7 @@ struct Node {
 pub struct Tree {
     domain: String,
     domain_bounds: [Option<Quantity>; 7],
-    projects: HashMap<String, Node>,
-    /// Those directly below the domain.
-    top: Vec<String>,
-}
-
-/// Who answers for a bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holder<'a> {
-    Domain,
-    Project(&'a str),
+    projects: ProjectTree<Node>,
 }
 
 /// What is inside a bound.
@@ -145,26 +134,12 @@ impl Tree {
         }
         let known = state.projects.iter().map(std::convert::AsRef::as_ref);
         let known = known.filter(|p| !changed.contains_key(&p.name_any()));
-        for project in known.chain(changed.values().copied()).filter(|p| p.spec.domain == domain) {
+        let projects = known.chain(changed.values().copied()).filter(|p| p.spec.domain == domain);
+        tree.projects = ProjectTree::new(projects.map(|project| {
             let id = project.name_any();
-            let node = Node {
-                name: project.display_name(),
-                parent: project.spec.parent.clone(),
-                bounds: bounds(&project.spec.quota),
-                used: used(&id),
-                children: Vec::new(),
-            };
-            tree.projects.insert(id, node);
-        }
-        let mut edges: Vec<(Option<String>, String)> =
-            tree.projects.iter().map(|(id, node)| (node.parent.clone(), id.clone())).collect();
-        edges.sort();
-        for (parent, id) in edges {
-            match parent.and_then(|parent| tree.projects.get_mut(&parent)) {
-                Some(parent) => parent.children.push(id),
-                None => tree.top.push(id),
-            }
-        }
+            let (name, bounds, used) = (project.display_name(), bounds(&project.spec.quota), used(&id));
+            (id, project.spec.parent.clone(), Node { name, bounds, used })
+        }));
         tree
     }
 
@@ -173,7 +148,7 @@ impl Tree {
         let Some(node) = self.projects.get(project) else { return Ok(()) };
         for (at, wanted) in bounds(quota).into_iter().enumerate() {
             let Some(wanted) = wanted else { continue };
-            let given = self.inside(&node.children, at, None).given;
+            let given = self.below(Place::Project(project), at, None).given;
             if given > wanted {
                 return Err(format!(
                     "quota {} of project {:?} cannot be {wanted}: {given} {} given to its projects",
@@ -182,7 +157,8 @@ impl Tree {
                     verb(given)
                 ));
             }
-            if let Some((holder, limit)) = self.holder(node.parent.as_deref(), at) {
+            let above = self.projects.up(Place::Project(project)).skip(1);
+            if let Some((holder, limit)) = self.holder(above, at) {
                 self.fits(holder, limit, at, wanted, Some(project))?;
             }
         }
@@ -193,7 +169,7 @@ impl Tree {
     pub fn carve_domain(&self, quota: &Quota) -> Result<(), String> {
         for (at, wanted) in bounds(quota).into_iter().enumerate() {
             let Some(wanted) = wanted else { continue };
-            let given = self.inside(&self.top, at, None).given;
+            let given = self.below(Place::Domain, at, None).given;
             if given > wanted {
                 return Err(format!(
                     "quota {} of domain {:?} cannot be {wanted}: {given} {} given to its projects",
@@ -213,7 +189,8 @@ impl Tree {
             if asked <= zero() {
                 continue;
             }
-            if let Some((holder, limit)) = self.holder(Some(project), at) {
+            let up = self.projects.up(Place::Project(project));
+            if let Some((holder, limit)) = self.holder(up, at) {
                 self.fits(holder, limit, at, asked, None)?;
             }
         }
@@ -222,71 +199,61 @@ impl Tree {
 
     /// Does any bound hold for what the project uses?
     pub fn is_bounded(&self, project: &str) -> bool {
-        (0..RESOURCES.len()).any(|at| self.holder(Some(project), at).is_some())
+        let up = || self.projects.up(Place::Project(project));
+        (0..RESOURCES.len()).any(|at| self.holder(up(), at).is_some())
     }
 
-    /// The nearest at or above `from` that has a bound.
-    fn holder<'a>(&'a self, from: Option<&'a str>, at: usize) -> Option<(Holder<'a>, Quantity)> {
-        let mut next = from;
-        // A cycle, which the API refuses to make, is not longer than the tree is big.
-        for _ in 0..=self.projects.len() {
-            let Some(id) = next else { break };
-            let Some(node) = self.projects.get(id) else { break };
-            if let Some(limit) = node.bounds[at] {
-                return Some((Holder::Project(id), limit));
-            }
-            next = node.parent.as_deref();
-        }
-        Some((Holder::Domain, self.domain_bounds[at]?))
+    /// The first of them that has a bound.
+    fn holder<'a>(
+        &self,
+        mut up: impl Iterator<Item = Place<'a>>,
+        at: usize,
+    ) -> Option<(Place<'a>, Quantity)> {
+        up.find_map(|place| {
+            let bounds = match place {
+                Place::Domain => Some(&self.domain_bounds),
+                Place::Project(id) => self.projects.get(id).map(|node| &node.bounds),
+            };
+            Some((place, bounds?[at]?))
+        })
     }
 
     fn fits(
         &self,
-        holder: Holder<'_>,
+        holder: Place<'_>,
         limit: Quantity,
         at: usize,
         asked: Quantity,
         without: Option<&str>,
     ) -> Result<(), String> {
-        let (what, name, inside) = match holder {
-            Holder::Domain => ("domain", self.domain.as_str(), self.inside(&self.top, at, without)),
-            Holder::Project(id) => {
-                let node = &self.projects[id];
-                let mut inside = self.inside(&node.children, at, without);
-                inside.used = plus(inside.used, node.used.get(at));
-                ("project", node.name.as_str(), inside)
-            }
+        let mut inside = self.below(holder, at, without);
+        let node = match holder {
+            Place::Domain => None,
+            Place::Project(id) => self.projects.get(id),
         };
+        if let Some(node) = node {
+            inside.used = plus(inside.used, node.used.get(at));
+        }
+        let (what, name) = node.map_or(("domain", &self.domain), |node| ("project", &node.name));
         inside.admits(limit, asked).map_err(|why| format!("quota {} of {what} {name:?} {why}", RESOURCES[at]))
     }
 
     /// What projects take of a bound above them; `without` is taken as absent.
-    fn inside(&self, projects: &[String], at: usize, without: Option<&str>) -> Inside {
-        let mut sum = Inside { given: zero(), used: zero() };
-        let mut open: Vec<&String> = projects.iter().collect();
-        // Each project is below one other, so none is met twice.
-        while let Some(id) = open.pop() {
-            let Some(node) = self.projects.get(id).filter(|_| without != Some(id.as_str())) else { continue };
-            match node.bounds[at] {
-                Some(bound) => sum.given = plus(sum.given, bound),
-                None => {
-                    sum.used = plus(sum.used, node.used.get(at));
-                    open.extend(&node.children);
-                }
-            }
-        }
-        sum
+    fn below(&self, place: Place<'_>, at: usize, without: Option<&str>) -> Inside {
+        let below = self.projects.below(place, without, |node| node.bounds[at].is_some());
+        let nodes =
+            |ids: Vec<&str>| ids.into_iter().filter_map(|id| self.projects.get(id)).collect::<Vec<_>>();
+        let given = nodes(below.bounded).into_iter().filter_map(|node| node.bounds[at]).fold(zero(), plus);
+        let used = nodes(below.open).into_iter().map(|node| node.used.get(at)).fold(zero(), plus);
+        Inside { given, used }
     }
 
     /// What the projects below a project (or, without one, below the domain) are given.
     pub fn allocated(&self, project: Option<&str>) -> Quota {
-        let below = match project {
-            Some(id) => self.projects.get(id).map(|node| node.children.as_slice()).unwrap_or_default(),
-            None => &self.top,
-        };
+        let place = project.map_or(Place::Domain, Place::Project);
         let mut quota = Quota::default();
         for (at, name) in RESOURCES.iter().enumerate() {
-            let given = self.inside(below, at, None).given;
+            let given = self.below(place, at, None).given;
             if !given.is_zero()
                 && let Some(entry) = quota.entry_mut(name)
             {
@@ -350,41 +317,6 @@ impl<'a> Alone<'a> {
 /// "2 are left", "1 is left".
 fn verb(amount: Quantity) -> &'static str {
     if amount == Quantity::from_units(1, Format::DecimalSi) { "is" } else { "are" }
-}
-
-/// What a project may use of something, for services that count themselves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bound {
-    /// `project "web"` or `domain "acme"`.
-    pub of: String,
-    pub limit: Quantity,
-    /// Ids of the projects whose use counts against it together.
-    pub projects: Vec<String>,
-    /// Given to projects that have bounds of their own.
-    pub given: Quantity,
-}
-
-/// The bound that holds for a project's use of `resource`; `None`: there is none.
-pub fn bound(state: &State, project: &str, resource: &str) -> Option<Bound> {
-    let at = RESOURCES.iter().position(|r| *r == resource)?;
-    let domain = state.projects.get(project)?.spec.domain.clone();
-    let tree = Tree::of(state, &domain, &BTreeMap::new(), |_| Amounts::default());
-    let (holder, limit) = tree.holder(Some(project), at)?;
-    let (of, mut projects, below) = match holder {
-        Holder::Domain => (format!("domain {:?}", tree.domain), Vec::new(), &tree.top),
-        Holder::Project(id) => {
-            let node = &tree.projects[id];
-            (format!("project {:?}", node.name), vec![id.to_owned()], &node.children)
-        }
-    };
-    let mut open: Vec<&String> = below.iter().collect();
-    while let Some(id) = open.pop() {
-        let Some(node) = tree.projects.get(id).filter(|node| node.bounds[at].is_none()) else { continue };
-        projects.push(id.clone());
-        open.extend(&node.children);
-    }
-    let given = tree.inside(below, at, None).given;
-    Some(Bound { of, limit, projects, given })
 }
 
 #[cfg(test)]
@@ -591,23 +523,5 @@ mod tests {
         assert_eq!(tree.allocated(None), cpu("7"));
         assert_eq!(tree.allocated(Some("web")), cpu("2"));
         assert_eq!(tree.allocated(Some("shop")), Quota::default());
-    }
-
-    #[test]
-    fn services_that_count_themselves_are_told_the_bound() {
-        let mut state = two_organisations();
-        let mut web = (**state.projects.get("web").expect("web")).clone();
-        web.spec.quota.images = Some("10Gi".to_owned());
-        put(&mut state, web);
-        let mut cart = (**state.projects.get("cart").expect("cart")).clone();
-        cart.spec.quota.images = Some("4Gi".to_owned());
-        put(&mut state, cart);
-        let found = bound(&state, "shop", "images").expect("bounded");
-        assert_eq!((found.of.as_str(), found.limit.to_string()), ("project \"web\"", "10Gi".to_owned()));
-        assert_eq!(
-            (found.projects, found.given.to_string()),
-            (vec!["web".into(), "shop".into()], "4Gi".to_owned())
-        );
-        assert_eq!(bound(&state, "ops", "images"), None);
     }
 }
