@@ -5,10 +5,10 @@
 //! a project that comes later, or is renamed, takes nothing over.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use gantry_host::Host;
-use gantry_identity_api::{Domain, Named, Project};
+use gantry_identity_api::{Domain, Named, Place as TreePlace, Project, ProjectTree};
 use gantry_oci::RepositoryName;
 use gantry_reconcile::{Change, Informer};
 use gantry_registry_api::{
@@ -41,6 +41,13 @@ struct Following {
     repositories: Informer<Repository>,
 }
 
+/// What the catalogue reads, for whoever acts on its changes.
+pub(crate) struct Followed {
+    pub(crate) repositories: Informer<Repository>,
+    pub(crate) projects: Informer<Project>,
+    pub(crate) domains: Informer<Domain>,
+}
+
 /// What a decision about a repository depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
@@ -66,7 +73,7 @@ impl Facts {
 
 impl Catalogue {
     /// Follows repositories, projects and domains, and returns once all are known.
-    pub(crate) async fn follow(&self, host: &Host) -> Informer<Repository> {
+    pub(crate) async fn follow(&self, host: &Host) -> Followed {
         let client = &host.client;
         let api: Api<Repository> = Api::all(client.clone());
         let repositories = Informer::start(&host.tasks, "registry/repositories", api.clone());
@@ -87,7 +94,7 @@ impl Catalogue {
         // A registry is started once.
         let _ = self.0.following.set(following);
         self.0.generation.send_modify(|generation| *generation += 1);
-        repositories
+        Followed { repositories, projects, domains }
     }
 
     /// As long as it stays, so does what is known here.
@@ -152,22 +159,19 @@ impl Catalogue {
     }
 
     fn owner_by_name(&self, repository: &str) -> Owner {
-        self.0.names.read().unwrap_or_else(PoisonError::into_inner).owner(repository)
+        self.names().owner(repository)
     }
 
-    /// Every bound in bytes that holds for the repository, with the repositories that it bounds together.
-    /// `all` is asked where there is a quota above the repository.
+    /// Every bound in bytes that holds for the repository, with the repositories that it bounds together, the nearest
+    /// first. `all` is asked where there is a quota above the repository.
     pub(crate) fn bounds(&self, facts: &Facts, all: impl FnOnce() -> Vec<RepositoryName>) -> Vec<Bound> {
         let mut bounds = Vec::new();
         let own = facts.rules.quota.as_deref().and_then(quantity);
         if let (Some(bytes_max), Ok(name)) = (own, facts.name.parse()) {
             let whose = format!("repository {}", facts.name);
-            bounds.push(Bound { whose, bytes_max, repositories: HashSet::from([name]) });
+            bounds.push(Bound { whose, bytes_max, given_bytes: 0, repositories: HashSet::from([name]) });
         }
-        let above = {
-            let names = self.0.names.read().unwrap_or_else(PoisonError::into_inner);
-            names.bounds(&facts.owner)
-        };
+        let above = self.names().bounds(&facts.owner);
         if above.is_empty() {
             return bounds;
         }
@@ -175,18 +179,34 @@ impl Catalogue {
         // The one that is pushed to may have no image yet: it adds nothing but what is pushed.
         let owners: Vec<(&RepositoryName, Owner)> =
             all.iter().filter_map(|name| Some((name, self.facts(name.as_str())?.owner))).collect();
-        let names = self.0.names.read().unwrap_or_else(PoisonError::into_inner);
-        for (place, bytes_max) in above {
-            let inside = owners.iter().filter(|(_, owner)| names.above(owner).contains(&place));
+        let names = self.names();
+        for OwnersBound { holder, bytes_max, given_bytes, counted } in above {
+            let inside = owners.iter().filter(|(_, owner)| counted.contains(owner));
             let repositories = inside.map(|(name, _)| (*name).clone()).collect();
-            bounds.push(Bound { whose: names.shown(&place), bytes_max, repositories });
+            bounds.push(Bound { whose: names.shown(&holder), bytes_max, given_bytes, repositories });
         }
         bounds
     }
 
+    fn names(&self) -> RwLockReadGuard<'_, Names> {
+        self.0.names.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Is the owner there, as far as is known here? The platform always is.
+    pub(crate) fn knows(&self, owner: &Owner) -> bool {
+        self.names().knows(owner)
+    }
+
+    /// Nothing is left of what the owner had, who is gone.
+    pub(crate) fn forget_gone(&self, owner: &Owner) {
+        if let Some(project) = &owner.project {
+            self.change_names(|names| drop(names.gone.remove(project)));
+        }
+    }
+
     /// Where the owner is, as policies say it.
     pub(crate) fn place(&self, owner: &Owner) -> Place {
-        let names = self.0.names.read().unwrap_or_else(PoisonError::into_inner);
+        let names = self.names();
         let of_project = owner.project.as_ref().and_then(|id| names.project_names.get(id));
         let domain = owner.domain.clone().or_else(|| of_project.map(|(domain, _)| domain.clone()));
         Place { domain, project: owner.project.clone(), environment: None }
@@ -194,7 +214,7 @@ impl Catalogue {
 
     /// The owner as people call it.
     pub(crate) fn shown(&self, owner: &Owner) -> String {
-        self.0.names.read().unwrap_or_else(PoisonError::into_inner).shown(owner)
+        self.names().shown(owner)
     }
 
     /// Sees to an object for a repository that is pushed to. Does nothing before the registry is started: those
@@ -247,10 +267,21 @@ struct Names {
     parents: BTreeMap<String, String>,
     /// Bytes of images that a project or domain may have.
     quotas: HashMap<Owner, u64>,
+    /// Projects that are gone and whose repositories are not yet, with the domain and the project above: what is left
+    /// of them counts there until it is gone, too.
+    gone: BTreeMap<String, (String, Option<String>)>,
 }
 
-/// A tree that is deeper is no tree.
-const PARENTS_MAX: usize = 64;
+/// A quota of an owner, and what counts in it.
+#[derive(Debug, PartialEq, Eq)]
+struct OwnersBound {
+    holder: Owner,
+    bytes_max: u64,
+    /// Carved from it: the bounds of projects below that have some.
+    given_bytes: u64,
+    /// Whose repositories count.
+    counted: HashSet<Owner>,
+}
 
 impl Names {
     fn domain(&mut self, change: &Change<Domain>) {
@@ -282,6 +313,13 @@ impl Names {
                 Some(parent) => drop(self.parents.insert(object.name_any(), parent)),
                 None => drop(self.parents.remove(&object.name_any())),
             }
+            match &change.new {
+                Some(_) => drop(self.gone.remove(&object.name_any())),
+                None => {
+                    let was = (object.spec.domain.clone(), object.spec.parent.clone());
+                    self.gone.insert(object.name_any(), was);
+                }
+            }
         }
         let object = change.object().map(|o| Owner::of_project(o.name_any()));
         let quota = change.new.as_ref().and_then(|new| new.spec.quota.images.as_deref());
@@ -296,23 +334,60 @@ impl Names {
         }
     }
 
-    /// The owner, and what it lies in: projects above it, and the domain.
-    fn above(&self, owner: &Owner) -> Vec<Owner> {
-        let mut all = vec![owner.clone()];
-        let Some(mut project) = owner.project.clone() else { return all };
-        let domain = self.project_names.get(&project).map(|(domain, _)| Owner::of_domain(domain));
-        while let Some(parent) = self.parents.get(&project).filter(|_| all.len() < PARENTS_MAX) {
-            all.push(Owner::of_project(parent));
-            project.clone_from(parent);
+    /// The quotas that hold for what the owner has, the nearest first. Nested as identity nests quotas of everything
+    /// else: the nearest one loses what was given away below it, whether that is used or not. Those further up gave
+    /// the nearest one what it has, so they have room for it; all that is in use below them is held against them all
+    /// the same, because what had been used before it was given away is there twice.
+    fn bounds(&self, owner: &Owner) -> Vec<OwnersBound> {
+        let Some(domain) = self.domain_of(owner).filter(|_| !self.quotas.is_empty()) else {
+            return Vec::new();
+        };
+        let tree = self.tree(domain);
+        let as_owner = |place| match place {
+            TreePlace::Domain => Owner::of_domain(domain),
+            TreePlace::Project(id) => Owner::of_project(id),
+        };
+        let from = owner.project.as_deref().map_or(TreePlace::Domain, TreePlace::Project);
+        let mut bounds: Vec<OwnersBound> = Vec::new();
+        for place in tree.up(from) {
+            let holder = as_owner(place);
+            let Some(bytes_max) = self.quotas.get(&holder).copied() else { continue };
+            let nearest = bounds.is_empty();
+            let below = tree.below(place, None, |bound| nearest && bound.is_some());
+            let given = below.bounded.iter().filter_map(|id| *tree.get(id)?);
+            let given_bytes = given.fold(0, u64::saturating_add);
+            let mut counted: HashSet<Owner> = below.open.into_iter().map(Owner::of_project).collect();
+            counted.insert(holder.clone());
+            bounds.push(OwnersBound { holder, bytes_max, given_bytes, counted });
         }
-        all.extend(domain);
-        all
+        bounds
     }
 
-    /// Who of them has a quota.
-    fn bounds(&self, owner: &Owner) -> Vec<(Owner, u64)> {
-        let above = self.above(owner).into_iter();
-        above.filter_map(|place| self.quotas.get(&place).copied().map(|bytes| (place, bytes))).collect()
+    /// Id of the domain that the owner is in, or is.
+    fn domain_of<'a>(&'a self, owner: &'a Owner) -> Option<&'a str> {
+        let Some(project) = &owner.project else { return owner.domain.as_deref() };
+        let there = self.project_names.get(project).map(|(domain, _)| domain);
+        there.or_else(|| self.gone.get(project).map(|(domain, _)| domain)).map(String::as_str)
+    }
+
+    /// The domain's projects, those that are gone with the rest, with their own quotas.
+    fn tree(&self, domain: &str) -> ProjectTree<Option<u64>> {
+        let there = self.project_names.iter().filter(|(_, (of, _))| of == domain).map(|(id, _)| id);
+        let there = there.map(|id| (id, self.parents.get(id)));
+        let gone = self.gone.iter().filter(|(_, (of, _))| of == domain);
+        let gone = gone.map(|(id, (_, parent))| (id, parent.as_ref()));
+        ProjectTree::new(there.chain(gone).map(|(id, parent)| {
+            let quota = self.quotas.get(&Owner::of_project(id)).copied();
+            (id.clone(), parent.cloned(), quota)
+        }))
+    }
+
+    fn knows(&self, owner: &Owner) -> bool {
+        match (&owner.project, &owner.domain) {
+            (Some(project), _) => self.project_names.contains_key(project),
+            (None, Some(domain)) => self.domain_names.contains_key(domain),
+            (None, None) => true,
+        }
     }
 
     fn owner(&self, repository: &str) -> Owner {
@@ -351,76 +426,5 @@ fn forget<K: Ord>(all: &mut BTreeMap<K, BTreeSet<String>>, key: &K, id: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use gantry_identity_api::{DomainSpec, ProjectSpec};
-
-    fn domain(id: &str, name: &str) -> Option<Arc<Domain>> {
-        let spec = DomainSpec { name: Some(name.to_owned()), ..DomainSpec::default() };
-        Some(Arc::new(Domain::new(id, spec)))
-    }
-
-    fn project(id: &str, domain: &str, name: &str) -> Option<Arc<Project>> {
-        let spec =
-            ProjectSpec { name: Some(name.to_owned()), domain: domain.to_owned(), ..ProjectSpec::default() };
-        Some(Arc::new(Project::new(id, spec)))
-    }
-
-    fn quotas_hold_for_what_lies_below() {
-        let mut names = Names::default();
-        let images =
-            |bytes: &str| gantry_identity_api::Quota { images: Some(bytes.to_owned()), ..Default::default() };
-        let with_quota = |id: &str, parent: Option<&str>, bytes: Option<&str>| {
-            let mut project = project(id, "d1", id).as_deref().cloned().expect("a project");
-            project.spec.parent = parent.map(str::to_owned);
-            project.spec.quota = bytes.map(images).unwrap_or_default();
-            Change { old: None, new: Some(Arc::new(project)) }
-        };
-        names.project(&with_quota("top", None, Some("10Gi")));
-        names.project(&with_quota("below", Some("top"), None));
-        names.project(&with_quota("beside", None, Some("1Gi")));
-        let mut acme = domain("d1", "acme").as_deref().cloned().expect("a domain");
-        acme.spec.quota = images("100Gi");
-        names.domain(&Change { old: None, new: Some(Arc::new(acme)) });
-        let shown = |owner: Owner| {
-            let bounds = names.bounds(&owner);
-            bounds
-                .iter()
-                .map(|(place, bytes)| format!("{place}={}Gi", bytes >> 30))
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
-        assert_eq!(shown(Owner::of_project("below")), "project:top=10Gi domain:d1=100Gi");
-        assert_eq!(shown(Owner::of_project("beside")), "project:beside=1Gi domain:d1=100Gi");
-        assert_eq!(shown(Owner::of_domain("d1")), "domain:d1=100Gi");
-        assert_eq!(shown(Owner::default()), "");
-    }
-
-    #[test]
-    fn names_say_whose_a_new_repository_is() {
-        let mut names = Names::default();
-        names.domain(&Change { old: None, new: domain("d1", "acme") });
-        names.project(&Change { old: None, new: project("p1", "d1", "web") });
-        for (repository, owner, shown) in [
-            ("acme/web/front", "project:p1", "project acme/web"),
-            ("acme/web/front/end", "project:p1", "project acme/web"),
-            ("acme/web", "domain:d1", "domain acme"),
-            ("acme/base/debian", "domain:d1", "domain acme"),
-            ("acme", "platform", "platform"),
-            ("d1/p1/x", "platform", "platform"),
-            ("demo/hello", "platform", "platform"),
-            ("library/acme/web", "platform", "platform"),
-        ] {
-            let found = names.owner(repository);
-            assert_eq!((found.to_string().as_str(), names.shown(&found).as_str()), (owner, shown));
-        }
-        quotas_hold_for_what_lies_below();
-        names.project(&Change { old: project("p1", "d1", "web"), new: project("p1", "d1", "site") });
-        names.project(&Change { old: None, new: project("p2", "d1", "web") });
-        assert_eq!(names.owner("acme/web/front").to_string(), "project:p2");
-        assert_eq!(names.shown(&Owner::of_project("p1")), "project acme/site");
-        names.domain(&Change { old: domain("d1", "acme"), new: None });
-        assert_eq!(names.owner("acme/web/front"), Owner::default());
-        assert_eq!(names.shown(&Owner::of_project("gone")), "project gone");
-    }
-}
+#[path = "catalogue/tests.rs"]
+mod tests;

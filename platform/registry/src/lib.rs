@@ -10,6 +10,7 @@ mod admin;
 mod admission;
 mod archives;
 mod blobs;
+mod cascade;
 mod catalogue;
 mod config;
 mod errors;

@@ -12,12 +12,27 @@ use crate::status::bytes;
 use crate::store::{Index, ManifestRecord};
 
 /// A bound and what it bounds.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Bound {
     /// `project acme/web`
     pub(crate) whose: String,
     pub(crate) bytes_max: u64,
+    /// Taken of it by projects that have bounds of their own, used or not.
+    pub(crate) given_bytes: u64,
     /// The repositories that it bounds together.
     pub(crate) repositories: HashSet<RepositoryName>,
+}
+
+impl Bound {
+    /// What the repositories may use together.
+    pub(crate) fn own_bytes_max(&self) -> u64 {
+        self.bytes_max.saturating_sub(self.given_bytes)
+    }
+
+    /// Is there no room for so much? What adds nothing has room also where a quota was made smaller than what is there.
+    pub(crate) fn is_exceeded(&self, used: u64, added: u64) -> bool {
+        added > 0 && used.saturating_add(added) > self.own_bytes_max()
+    }
 }
 
 /// A quantity in bytes; `None` for what is none. Negative ones leave nothing.
@@ -77,18 +92,27 @@ pub(crate) fn used_and_added(
 
 /// The answer to a push that does not fit.
 pub(crate) fn exceeded(bound: &Bound, used: u64, added: u64) -> ApiError {
+    let given = match bound.given_bytes {
+        0 => String::new(),
+        given => format!("{} given to projects below it, ", bytes(given)),
+    };
+    let left = bound.own_bytes_max().saturating_sub(used);
     let message = format!(
-        "the quota of {} is {} ({} bytes): {} used, and this image adds {} ({added} bytes); remove images, or ask for \
-         a larger quota",
+        "the quota of {} is {} ({} bytes): {given}{} used, and this image adds {} ({added} bytes), {} left; remove \
+         images, or ask for a larger quota",
         bound.whose,
         bytes(bound.bytes_max),
         bound.bytes_max,
         bytes(used),
         bytes(added),
+        bytes(left),
     );
     ApiError::new(ErrorCode::Denied).status(StatusCode::FORBIDDEN).message(message).detail(
         serde_json::json!({
-            "quotaBytes": bound.bytes_max, "usedBytes": used, "addedBytes": added,
+            "quotaBytes": bound.bytes_max,
+            "givenBytes": bound.given_bytes,
+            "usedBytes": used,
+            "addedBytes": added,
         }),
     )
 }
@@ -139,6 +163,38 @@ mod tests {
         assert_eq!(image_bytes(&index, &record(&["base", "a", "a"])), 1011);
         for (text, want) in [("20Gi", Some(20 << 30)), ("0", Some(0)), ("-1", Some(0)), ("much", None)] {
             assert_eq!(quantity(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_has_the_numbers() {
+        for (given, used, wanted) in [
+            (
+                0,
+                3 << 30,
+                "10.0 GiB (10737418240 bytes): 3.0 GiB used, and this image adds 8.0 GiB (8589934592 bytes), 7.0 GiB left;",
+            ),
+            (
+                4 << 30,
+                3 << 30,
+                "10.0 GiB (10737418240 bytes): 4.0 GiB given to projects below it, 3.0 GiB used, and this image adds 8.0 GiB (8589934592 bytes), 3.0 GiB left;",
+            ),
+            // More was given or used than there is: nothing is left, and nothing negative.
+            (
+                12 << 30,
+                1,
+                "12.0 GiB given to projects below it, 1 B used, and this image adds 8.0 GiB (8589934592 bytes), 0 B left;",
+            ),
+        ] {
+            let whose = "project acme/web".to_owned();
+            let bound =
+                Bound { whose, bytes_max: 10 << 30, given_bytes: given, repositories: HashSet::new() };
+            assert!(bound.is_exceeded(used, 8 << 30) && !bound.is_exceeded(used, 0));
+            let told = exceeded(&bound, used, 8 << 30).facts();
+            let message = told["message"].as_str().expect("a message");
+            assert!(message.starts_with("the quota of project acme/web is 10.0 GiB"), "{message}");
+            assert!(message.contains(wanted), "{message}");
+            assert_eq!((&told["givenBytes"], &told["usedBytes"]), (&given.into(), &used.into()));
         }
     }
 }

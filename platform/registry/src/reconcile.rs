@@ -15,6 +15,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use crate::Registry;
+use crate::cascade;
 use crate::gate::Policies;
 use crate::scans::GRADES_STAY;
 use crate::status::status;
@@ -45,7 +46,9 @@ impl Registry {
         install(masters).await?;
         // First: what lies below an upstream's prefix must not be taken for a repository of our own.
         self.start_upstreams(host).await;
-        let repositories = self.inner.catalogue.follow(host).await;
+        let followed = self.inner.catalogue.follow(host).await;
+        cascade::start(host, &self.inner.catalogue, &followed);
+        let repositories = followed.repositories;
         Policies::follow(self, host).await;
         self.start_webhooks(host).await;
         let queue = self.inner.changed.clone();

@@ -114,8 +114,7 @@ impl Registry {
         for mut bound in self.inner.catalogue.bounds(facts, || self.store().names()) {
             mirrors.extend(bound.repositories.extract_if(|name| self.is_mirror(name)));
             let (used, added) = used_and_added(&self.store().index(), &bound.repositories, digest, record);
-            // What adds nothing is taken also where a quota was made smaller than what is there.
-            if added > 0 && used.saturating_add(added) > bound.bytes_max {
+            if bound.is_exceeded(used, added) {
                 return Err(exceeded(&bound, used, added));
             }
         }

@@ -40,7 +40,8 @@ pub(super) async fn make_room(registry: &Registry, upstream: &Upstream) {
             shrink(store.kept(&prefix), limit)?;
         }
         for bound in bounds {
-            let excess = quota::used(&store.index(), &bound.repositories).saturating_sub(bound.bytes_max);
+            let used = quota::used(&store.index(), &bound.repositories);
+            let excess = used.saturating_sub(bound.own_bytes_max());
             if excess > 0 {
                 let kept = store.kept(&prefix).counted_in(&bound.repositories);
                 let limit = kept.size_bytes().saturating_sub(excess);
@@ -74,7 +75,8 @@ fn bounds(registry: &Registry, prefix: &str) -> Vec<Bound> {
             continue;
         }
         for bound in registry.inner.catalogue.bounds(&facts, || names.clone()) {
-            if !bounds.iter().any(|known| known.whose == bound.whose) {
+            // One quota may count one way for its own images and another for those below a quota in it.
+            if !bounds.contains(&bound) {
                 bounds.push(bound);
             }
         }
