@@ -148,13 +148,20 @@ async fn delete(arguments: DomainDeleteArgs, lookup: &Lookup) -> anyhow::Result<
     let of = |other: Option<&str>| other == Some(id.as_str());
     let projects = lookup.all::<Project>().await?;
     let projects: Vec<&Project> = projects.iter().filter(|project| of(project.domain_id())).collect();
-    let users = lookup.all::<User>().await?.iter().filter(|user| of(user.domain_id())).count();
+    let users = lookup.all::<User>().await?;
+    let users: Vec<String> = users.iter().filter(|u| of(u.domain_id())).map(|u| u.name_any()).collect();
     let groups = lookup.all::<Group>().await?.iter().filter(|group| of(group.domain_id())).count();
     let known = lookup.known().await?;
-    let mut going = delete::of_projects(lookup, &projects).await?;
+    let leaving = delete::Leaving {
+        projects: projects.iter().map(|project| project.name_any()).collect(),
+        domain: Some(id),
+        users,
+    };
+    let mut going = delete::with(lookup, &leaving).await?;
     let names: Vec<String> = projects.iter().map(|project| known.full_name(*project)).collect();
     let list = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    let of_domain = [("users", users.to_string()), ("groups", groups.to_string()), ("projects", list)];
+    let of_domain =
+        [("users", leaving.users.len().to_string()), ("groups", groups.to_string()), ("projects", list)];
     going.others.splice(0..0, of_domain);
     eprintln!("{}", going.describe(&format!("the domain {name}")));
     confirm::by_name("domain", &name, arguments.confirm.as_deref())?;
