@@ -316,6 +316,96 @@ fn rules_hold_for_tags_sizes_rates_and_quotas() {
     );
 }
 
+/// What a project was given is there for it, and for nobody else; with a project and a domain go their images.
+#[test]
+fn quotas_of_images_nest_and_images_go_with_their_owner() {
+    let Some(stage) = Stage::set() else { return };
+    let Stage { gantry, alice, .. } = &stage;
+    gantry.gantry(&["project", "create", "acme/cart", "--parent", "acme/web", "--environment", "test"]).ok();
+    for project in ["acme/cart", "acme/ops"] {
+        gantry.gantry(&["assign", "admin", "--user", "acme/alice", "--project", project]).ok();
+    }
+    let alices = stage.token_of(alice);
+    for repository in ["acme/web/front:1", "acme/cart/api:1", "acme/ops/tool:1"] {
+        eventually_some(&format!("{repository} is pushed"), SOON, || {
+            let out = stage.push(&alices, repository);
+            if out.succeeded() { Ok(()) } else { Err(out.to_string()) }
+        });
+    }
+    quotas_of_images_nest(&stage, &alices);
+    images_go_with_their_owner(&stage, &alices);
+}
+
+fn quotas_of_images_nest(stage: &Stage, alices: &str) {
+    let Stage { gantry, .. } = stage;
+    let (other, third) = (stage.packed("/bin/ls"), stage.packed("/bin/cat"));
+    // A quota holds when the registry has seen it: until then a push may still go through.
+    let refused = |repository: &str, words: &[&str]| {
+        eventually_some(&format!("{repository} is refused: {words:?}"), SOON, || {
+            let out = stage.push_archive(&third, alices, repository);
+            if words.iter().all(|word| out.stderr.contains(word)) { Ok(()) } else { Err(out.to_string()) }
+        });
+    };
+    gantry.gantry(&["project", "set", "acme/web", "--quota", "images=10Mi"]).ok();
+    let set_cart = |bytes: &str| gantry.gantry(&["project", "set", "acme/cart", "--quota", bytes]);
+    has_all(
+        &set_cart("images=11Mi").fails(),
+        &["quota images of project \"web\" is 10Mi: 11Mi more are asked for, 10Mi are left"],
+    );
+    set_cart("images=10Mi").ok();
+    refused(
+        "acme/web/big:1",
+        &[
+            "the quota of project acme/web is 10.0 MiB (10485760 bytes): 10.0 MiB given to projects below it, ",
+            " used, and this image adds ",
+            ", 0 B left",
+        ],
+    );
+    // What it was given is there, whatever the one above has.
+    stage.push_archive(&other, alices, "acme/cart/api:2").ok();
+    gantry.gantry(&["domain", "set", "acme", "--quota", "images=10Mi"]).ok();
+    refused(
+        "acme/ops/big:1",
+        &["the quota of domain acme is 10.0 MiB (10485760 bytes): 10.0 MiB given to projects below it, "],
+    );
+    stage.push_archive(&third, alices, "acme/cart/api:3").ok();
+}
+
+fn images_go_with_their_owner(stage: &Stage, alices: &str) {
+    let Stage { gantry, .. } = stage;
+    let there = || gantry.kubectl(&["get", "repositories", "-o", "name"]).ok();
+    let gone = |names: &[&str]| {
+        eventually_some(&format!("{names:?} are gone"), SOON, || {
+            let there = there();
+            if names.iter().any(|name| there.contains(name)) { Err(there) } else { Ok(()) }
+        });
+    };
+    has_all(&there(), &["acme.web.front", "acme.cart.api", "acme.ops.tool"]);
+    // Pushes that came before the quota may have made one or two more.
+    let words = ["trusts                   0", "repositories of images   "];
+    has_all(&gantry.gantry(&["project", "delete", "acme/web", "--dry-run"]).stderr, &words);
+    has_all(&there(), &["acme.web.front", "acme.cart.api"]);
+    gantry.gantry(&["project", "delete", "acme/web", "--confirm", "acme/web"]).ok();
+    gone(&["acme.web.", "acme.cart."]);
+    has_all(&gantry.gantry(&["image", "inspect", "acme/web/front:1"]).fails(), &["no such image"]);
+    has_all(&there(), &["acme.ops.tool"]);
+    stage.pull(alices, "acme/ops/tool:1").ok();
+    // What had been given away is the domain's own again.
+    eventually_some("the domain has room", SOON, || {
+        let out = stage.push(alices, "acme/ops/more:1");
+        if out.succeeded() { Ok(()) } else { Err(out.to_string()) }
+    });
+
+    gantry.gantry(&["image", "pack", "/bin/true", "--tag", "acme/base:1"]).ok();
+    has_all(&there(), &["acme.base"]);
+    gantry.gantry(&["domain", "set", "acme", "--disable"]).ok();
+    let deleted = gantry.gantry(&["domain", "delete", "acme", "--confirm", "acme"]);
+    has_all(&deleted.stderr, &["With the domain acme go:", "repositories of images   "]);
+    deleted.ok();
+    gone(&["acme."]);
+    has_all(&gantry.gantry(&["image", "inspect", "acme/base:1"]).fails(), &["no such image"]);
+}
+
 #[test]
 fn robots_do_what_their_credential_says_until_it_is_revoked() {
     let Some(stage) = Stage::set() else { return };
