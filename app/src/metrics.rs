@@ -1,18 +1,18 @@
 //! `/metrics`, as Prometheus scrapes an API server: for who may `get` that path.
 
-use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use gantry_base::health::{Health, HealthBoard};
 use gantry_base::metrics::{CONTENT_TYPE, Exposition};
 use gantry_registry::Registry;
+use gantry_routes::Routes;
 use http::header;
 
 pub const PATH: &str = "/metrics";
 
-pub fn router(health: HealthBoard, registry: Registry) -> Router {
-    Router::new().route(PATH, get(scrape)).with_state((health, registry))
+pub fn routes(health: HealthBoard, registry: Registry) -> Routes {
+    Routes::new().route(PATH, get(scrape).with_state((health, registry)))
 }
 
 async fn scrape(State((health, registry)): State<(HealthBoard, Registry)>) -> impl IntoResponse {

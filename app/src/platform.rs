@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use gantry_agent::config::AgentConfig;
 use gantry_agent::{Agent, PodSource};
+use gantry_audit::Audit;
 use gantry_base::fs as durable;
 use gantry_base::health::{Health, HealthBoard};
 use gantry_base::pki::{CertificateAuthority, KeyedCertificate};
@@ -16,9 +17,11 @@ use gantry_base::settings::InstanceDirs;
 use gantry_base::tasks::Tasks;
 use gantry_embedded::EmbeddedConfig;
 use gantry_frontdoor::{AuthPolicy, FrontDoor, HealthChecks, TlsSource, server_config};
+use gantry_identity::Identity;
 use gantry_kube_types::{Authenticator, UserInfo, groups};
 use gantry_netstack::{NetConfig, NetStack};
 use gantry_registry::{Collected, Registry};
+use gantry_routes::Routes;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
@@ -26,6 +29,7 @@ use crate::addresses::{self, Addresses};
 use crate::commands::{slots_dir, up::Report};
 use crate::config::ConfigFile;
 use crate::instance::InstanceRecord;
+use crate::routes::Service;
 use crate::{clients, kubeconfig, metrics, node, routes};
 
 /// How often what nobody names any more is taken out of the registry.
@@ -336,37 +340,54 @@ fn front_door(
             .collect();
         if unwell.is_empty() { Ok(()) } else { Err(unwell.join("; ")) }
     });
-    let parts = axum::Router::new().route(
-        "/gantry/health",
-        axum::routing::get(move || {
-            let shown = shown.clone();
-            async move { axum::Json(shown.all()) }
-        }),
-    );
-    let metrics = metrics::router(health.clone(), registry.clone());
     let (embedded, identity) = (&access.embedded, &access.identity);
     // Registry tokens first: to the others they are forged tokens of their own kind.
     let mut builder = FrontDoor::builder().authenticator(registry_tokens).authenticator(identity.tokens());
     for authenticator in embedded.authenticators() {
         builder = builder.authenticator(authenticator);
     }
-    builder
+    let builder = builder
         .authenticator(access.passwords())
         .audit(access.audit.sink())
         .authorizer(Arc::new(gantry_registry::NotBeyondRegistry(embedded.authorizer())))
         .health(checks)
-        .route_with("/v2", AuthPolicy::Delegated, access.hold(registry.router()))
-        .route_with("/token", AuthPolicy::Delegated, access.hold(registry.router()))
-        .route_with("/registry", AuthPolicy::Authenticated, access.hold(registry.router()))
-        .route_with("/identity", AuthPolicy::Delegated, identity.router())
-        .route_with("/apis/audit.gantry.dev", AuthPolicy::Authenticated, access.hold(access.audit.router()))
-        .route_with(routes::PATH, AuthPolicy::Authenticated, access.hold(routes::router()))
-        .route_with("/gantry/health", AuthPolicy::Authenticated, access.hold(parts))
-        .route_with(metrics::PATH, AuthPolicy::Kubernetes, access.hold(metrics))
-        .route_with("/.well-known/openid-configuration", AuthPolicy::Kubernetes, embedded.token_discovery())
-        .route_with("/openid", AuthPolicy::Kubernetes, embedded.token_discovery())
-        .fallback(access.hold(embedded.router()))
-        .build()
+        .fallback(access.hold(embedded.router()));
+    let services = services(access, registry, health);
+    routes::serve(builder, services, |list| access.hold(list)).build()
+}
+
+/// What the front door serves beside the Kubernetes API.
+fn services(access: &Access, registry: &Registry, health: &HealthBoard) -> Vec<Service> {
+    use AuthPolicy::{Authenticated, Delegated, Kubernetes};
+    let (embedded, identity) = (&access.embedded, &access.identity);
+    let registry_at = |prefix, policy| {
+        let service = Service::new(prefix, policy, registry.router(), &Registry::paths());
+        service.within(|router| access.hold(router))
+    };
+    let identity = Service::new("/identity", Delegated, identity.router(), &Identity::paths());
+    let audit = "/apis/audit.gantry.dev";
+    let audit = Service::new(audit, Authenticated, access.audit.router(), &Audit::paths());
+    let shown = health.clone();
+    let parts = axum::routing::get(move || {
+        let shown = shown.clone();
+        async move { axum::Json(shown.all()) }
+    });
+    let parts = Routes::new().route("/gantry/health", parts);
+    let parts = Service::of("/gantry/health", Authenticated, parts);
+    let metrics = metrics::routes(health.clone(), registry.clone());
+    let metrics = Service::of(metrics::PATH, Kubernetes, metrics);
+    let held = |router| access.hold(router);
+    vec![
+        registry_at("/v2", Delegated),
+        registry_at("/token", Delegated),
+        registry_at("/registry", Authenticated),
+        identity,
+        audit.within(held),
+        parts.within(held),
+        metrics.within(held),
+        Service::of("/.well-known/openid-configuration", Kubernetes, embedded.token_discovery()),
+        Service::of("/openid", Kubernetes, embedded.token_discovery()),
+    ]
 }
 
 /// Opens the front door: on the chosen address, with a certificate for every name it is called by.

@@ -1,63 +1,78 @@
-//! The list of everything the front door answers beside the Kubernetes API, which lists itself: what the tests of
-//! its closedness walk through, so that no route is forgotten.
+//! What the front door serves, each part with the paths it answers: the routers and the list that the tests of its
+//! closedness walk through come of the same table, so that no route is forgotten. The Kubernetes API lists itself.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
+use gantry_frontdoor::{AuthPolicy, FrontDoorBuilder};
+use gantry_routes::Routes;
+use serde_json::json;
 
 /// Where the list is; for whoever is signed in.
-pub const PATH: &str = "/gantry/routes";
+const PATH: &str = "/gantry/routes";
 
-/// Paths that answer without credentials, each for its reason.
-const OPEN: &[&str] = &[
-    // Clients find the version, and the verifiers of our tokens their keys, before they have a credential.
-    "/identity",
-    "/identity/v3",
-    "/identity/.well-known/openid-configuration",
-    "/identity/jwks.json",
-    "/.well-known/openid-configuration",
-    "/openid/v1/jwks",
-    // Load balancers ask.
-    "/healthz",
-    "/livez",
-    "/readyz",
-    "/version",
-    // Signing in itself: refuses without a good method, in its own words.
-    "/identity/v3/auth/tokens",
-    "/token",
-    // The body holds the password that is to be changed.
-    "/identity/v3/users/{user}/password",
-    // Signed by an OAuth1 consumer.
-    "/identity/v3/OS-OAUTH1/request_token",
-    "/identity/v3/OS-OAUTH1/access_token",
-    // Signed with an EC2 credential; no token is made from one here, whoever asks.
-    "/identity/v3/ec2tokens",
-    "/identity/v3/s3tokens",
-    // Signing in through another: its proof is looked at.
-    "/identity/v3/OS-FEDERATION/identity_providers/{provider}/login",
-    "/identity/v3/OS-FEDERATION/identity_providers/{provider}/protocols/openid/auth",
-    "/identity/v3/OS-FEDERATION/identity_providers/{provider}/protocols/openid/device",
-    "/identity/v3/OS-FEDERATION/identity_providers/{provider}/protocols/keystone/auth",
-];
-
-/// Serves the list.
-pub fn router() -> Router {
-    let list = Arc::new(list());
-    Router::new().route(
-        PATH,
-        get(move || {
-            let list = list.clone();
-            async move { axum::Json(list.as_ref().clone()) }
-        }),
-    )
+/// Everything at and below one path.
+pub struct Service {
+    prefix: &'static str,
+    policy: AuthPolicy,
+    router: Router,
+    paths: Vec<String>,
 }
 
-fn list() -> serde_json::Value {
-    let identity = gantry_identity::keystone::paths().into_iter().map(|path| format!("/identity/v3{path}"));
-    let issuer = gantry_identity::issuer::PATHS.iter().map(|path| (*path).to_owned());
-    let own = ["/gantry/health", PATH, crate::metrics::PATH, "/apis/audit.gantry.dev/v1alpha1"];
-    let own = gantry_registry::PATHS.iter().chain(&own).map(|path| (*path).to_owned());
-    let routes: Vec<String> = identity.chain(issuer).chain(own).collect();
-    serde_json::json!({ "routes": routes, "open": OPEN })
+impl Service {
+    /// `paths` are all that `router` answers; those that are not below `prefix` do not come to it from here.
+    pub fn new(prefix: &'static str, policy: AuthPolicy, router: Router, paths: &[String]) -> Self {
+        let below = |path: &&String| {
+            path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        Self { prefix, policy, router, paths: paths.iter().filter(below).cloned().collect() }
+    }
+
+    pub fn of(prefix: &'static str, policy: AuthPolicy, routes: Routes) -> Self {
+        let paths = routes.paths();
+        Self::new(prefix, policy, routes.router(), &paths)
+    }
+
+    /// With something around its router.
+    #[must_use]
+    pub fn within(self, around: impl FnOnce(Router) -> Router) -> Self {
+        Self { router: around(self.router), ..self }
+    }
+}
+
+/// Gives all to the front door, and the list of them. `around` is what stands around the list's own router.
+pub fn serve(
+    builder: FrontDoorBuilder,
+    mut services: Vec<Service>,
+    around: impl FnOnce(Router) -> Router,
+) -> FrontDoorBuilder {
+    services.push(listing(&services).within(around));
+    services
+        .into_iter()
+        .fold(builder, |builder, service| builder.route_with(service.prefix, service.policy, service.router))
+}
+
+fn listing(services: &[Service]) -> Service {
+    let own = vec![PATH.to_owned()];
+    let all = services.iter().map(|service| (service.prefix, &service.paths)).chain([(PATH, &own)]);
+    let all: Vec<_> = all.map(|(prefix, paths)| json!({ "prefix": prefix, "routes": paths })).collect();
+    let list = Arc::new(json!({ "services": all }));
+    let list = get(move || {
+        let list = list.clone();
+        async move { axum::Json(list.as_ref().clone()) }
+    });
+    Service::of(PATH, AuthPolicy::Authenticated, Routes::new().route(PATH, list))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_lists_what_is_below_its_prefix() {
+        let paths = ["/v2", "/v2/", "/v2/x", "/v20", "/token"].map(str::to_owned);
+        let service = Service::new("/v2", AuthPolicy::Delegated, Router::new(), &paths);
+        assert_eq!(service.paths, ["/v2", "/v2/", "/v2/x"]);
+    }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use gantry_apiserver::authn::{
     BasicTokenAuthenticator, BearerTokenAuthenticator, ClientCertificates, ForeignTokens,
-    ServiceAccountTokens, TokenAuthenticator, TokenConfig, discovery_router,
+    ServiceAccountTokens, TokenAuthenticator, TokenConfig, discovery_routes,
 };
 use gantry_apiserver::authz::{
     self, ExplainApi, NodeAuthorizer, NodeRestriction, RbacAuthorizer, RbacEscalation, Signers, Union,
@@ -24,6 +24,7 @@ use gantry_base::tasks::Tasks;
 use gantry_frontdoor::FrontDoor;
 use gantry_host::{Capabilities, Host};
 use gantry_kube_types::{Admission, Authenticator, Authorizer, UserInfo, Visibility, groups, users};
+use gantry_routes::Routes;
 use gantry_store::{Options, Packed, Store};
 use ipnet::Ipv4Net;
 
@@ -221,8 +222,8 @@ impl Embedded {
     }
 
     /// The OpenID documents by which others verify service-account tokens.
-    pub fn token_discovery(&self) -> Router {
-        discovery_router(&self.tokens, &self.config.external_url)
+    pub fn token_discovery(&self) -> Routes {
+        discovery_routes(&self.tokens, &self.config.external_url)
     }
 
     /// Writes what every cluster begins with, then starts custom resources, controllers and scheduler,

@@ -175,6 +175,11 @@ impl Audit {
         routes::router(self.inner.clone())
     }
 
+    /// What [`Audit::router`] answers.
+    pub fn paths() -> Vec<String> {
+        routes::paths()
+    }
+
     /// Gives [`OWN_USER`] the rights that [`Audit::start`] needs, with the client of somebody who may.
     pub async fn install(&self, client: &kube::Client) -> kube::Result<()> {
         rights::install(client).await

@@ -12,6 +12,7 @@ use gantry_audit_api::query;
 use gantry_audit_api::verify::{Report, VerifyError, Witness, verify};
 use gantry_audit_api::{GROUP, PATH, VERSION, files};
 use gantry_kube_types::{StatusError, UserInfo};
+use gantry_routes::Routes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderName, StatusCode};
 use serde_json::json;
@@ -47,8 +48,17 @@ impl IntoResponse for Refusal {
 }
 
 pub(crate) fn router(inner: Arc<Inner>) -> Router {
+    let router = table().router().fallback(|| async { Refusal(StatusError::no_such_resource()) });
+    router.with_state(inner)
+}
+
+pub(crate) fn paths() -> Vec<String> {
+    table().paths()
+}
+
+fn table() -> Routes<Arc<Inner>> {
     let at = |path: &str| format!("{PATH}/{path}");
-    Router::new()
+    Routes::new()
         .route(&format!("/apis/{GROUP}"), get(group))
         .route(PATH, get(resources))
         .route(&at("records"), get(list))
@@ -58,8 +68,6 @@ pub(crate) fn router(inner: Arc<Inner>) -> Router {
         .route(&at("keys"), get(keys))
         .route(&at("export"), get(export))
         .route(&at("verify"), get(verification))
-        .fallback(|| async { Refusal(StatusError::no_such_resource()) })
-        .with_state(inner)
 }
 
 async fn group() -> Response {

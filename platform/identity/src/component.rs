@@ -111,6 +111,11 @@ impl Identity {
         crate::issuer::router(self.core.clone()).merge(crate::keystone::router(self.core.clone()))
     }
 
+    /// What [`Identity::router`] answers.
+    pub fn paths() -> Vec<String> {
+        [crate::issuer::paths(), crate::keystone::paths()].concat()
+    }
+
     pub fn core(&self) -> &Arc<Core> {
         &self.core
     }

@@ -6,17 +6,26 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
+use gantry_routes::Routes;
 use http::header::CACHE_CONTROL;
 
 use crate::core::Core;
 use crate::keys::openid_configuration;
 
-/// Where the documents are, for whoever asks: they hold public keys alone.
-pub const PATHS: [&str; 2] = ["/identity/.well-known/openid-configuration", "/identity/jwks.json"];
-
-/// Serves [`PATHS`].
+/// Serves [`paths`], to whoever asks: the documents hold public keys alone.
 pub fn router(core: Arc<Core>) -> Router {
-    Router::new().route(PATHS[0], get(configuration)).route(PATHS[1], get(keys)).with_state(core)
+    table().router().with_state(core)
+}
+
+/// Where the documents are.
+pub fn paths() -> Vec<String> {
+    table().paths()
+}
+
+fn table() -> Routes<Arc<Core>> {
+    Routes::new()
+        .route("/identity/.well-known/openid-configuration", get(configuration))
+        .route("/identity/jwks.json", get(keys))
 }
 
 async fn configuration(State(core): State<Arc<Core>>) -> impl IntoResponse {

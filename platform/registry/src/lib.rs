@@ -53,7 +53,6 @@ pub use config::{Config, Limits, Settings};
 pub use gate::ImageGate;
 pub use reconcile::{OWN_USER, StartError};
 pub use rights::{RepositoryRights, RepositoryVisibility};
-pub use routes::PATHS;
 pub use seed::SeedError;
 pub use signatures::Signatures;
 pub use store::{AccessKeys, Checked, Collected, Collecting, Problem, S3Settings};

@@ -4,9 +4,11 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
 use gantry_kube_types::{AuditNotes, AuditObject, audit_annotations};
 use gantry_oci::{Digest, RepositoryName, Tag};
 use gantry_registry_api::{GROUP, RESOURCE};
+use gantry_routes::Routes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::Registry;
@@ -17,21 +19,8 @@ use crate::errors::{ApiError, ErrorCode};
 const API_VERSION: (HeaderName, HeaderValue) =
     (HeaderName::from_static("docker-distribution-api-version"), HeaderValue::from_static("registry/2.0"));
 
-/// What [`Registry::router`] answers, but for what lies below `/v2/`, which has its own grammar, and for reports, which
-/// are not there for strangers.
-pub const PATHS: &[&str] = &[
-    "/v2/",
-    "/v2/_catalog",
-    "/token",
-    "/registry/v1/gc",
-    "/registry/v1/fsck",
-    "/registry/v1/replicate",
-    "/registry/v1/retention",
-    "/registry/v1/advisories",
-    "/registry/v1/archives",
-    "/registry/v1/archives/{id}",
-    "/registry/v1/admission/{phase}",
-];
+/// Everything below `/v2/`, which the router cannot read: names of repositories hold slashes. [`SHAPES`] can.
+const BELOW_V2: &str = "/v2/{*path}";
 
 /// A path below `/v2/`.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,24 +55,91 @@ impl ManifestName {
 impl Registry {
     /// `/v2/…`, `/token` and `/registry/…`. The caller's `UserInfo` is read from the request's extensions.
     pub fn router(&self) -> Router {
-        Router::new()
-            .route("/v2", axum::routing::any(serve))
-            .route("/v2/", axum::routing::any(serve))
-            .route("/v2/{*path}", axum::routing::any(serve))
-            .route("/token", axum::routing::any(serve_token))
-            .route("/registry/v1/gc", axum::routing::post(crate::admin::collect))
-            .route("/registry/v1/fsck", axum::routing::post(crate::admin::check))
-            .route("/registry/v1/replicate", axum::routing::post(crate::admin::replicate))
-            .route("/registry/v1/retention", axum::routing::post(crate::admin::retain))
-            .route(
-                "/registry/v1/advisories",
-                axum::routing::get(crate::scans::advisories).put(crate::scans::advisories),
-            )
-            .route("/registry/v1/archives", axum::routing::any(crate::archives::all))
-            .route("/registry/v1/archives/{id}", axum::routing::any(crate::archives::one))
-            .route("/registry/v1/reports/{*path}", axum::routing::get(crate::scans::route))
-            .route("/registry/v1/admission/{phase}", axum::routing::post(crate::gate::webhook))
-            .with_state(self.clone())
+        table().router().with_state(self.clone())
+    }
+
+    /// What [`Registry::router`] answers, sorted, with the names of parameters. Below `/v2/` nothing else is known.
+    pub fn paths() -> Vec<String> {
+        let mut paths = table().paths();
+        paths.retain(|path| path != BELOW_V2);
+        paths.extend(SHAPES.iter().map(|shape| shape.template.to_owned()));
+        paths.push(CATALOG.to_owned());
+        paths.sort_unstable();
+        paths
+    }
+}
+
+fn table() -> Routes<Registry> {
+    Routes::new()
+        .route("/v2", any(serve))
+        .route("/v2/", any(serve))
+        .route(BELOW_V2, any(serve))
+        .route("/token", any(serve_token))
+        .route("/registry/v1/gc", post(crate::admin::collect))
+        .route("/registry/v1/fsck", post(crate::admin::check))
+        .route("/registry/v1/replicate", post(crate::admin::replicate))
+        .route("/registry/v1/retention", post(crate::admin::retain))
+        .route("/registry/v1/advisories", get(crate::scans::advisories).put(crate::scans::advisories))
+        .route("/registry/v1/archives", any(crate::archives::all))
+        .route("/registry/v1/archives/{id}", any(crate::archives::one))
+        .route("/registry/v1/reports/{*image}", get(crate::scans::route))
+        .route("/registry/v1/admission/{phase}", post(crate::gate::webhook))
+}
+
+/// The one path below `/v2/` that is no repository's.
+const CATALOG: &str = "/v2/_catalog";
+/// Stands where a repository's name does in templates.
+const REPOSITORY: &str = "/v2/{repository}";
+
+/// A kind of path of a repository.
+struct Shape {
+    /// As it is listed: [`REPOSITORY`], words, and at most one parameter, which is the last part.
+    template: &'static str,
+    /// What it means, given the name and the parameter.
+    route: fn(&str, &str) -> Result<Route, ApiError>,
+}
+
+/// In the order they are tried: an upload would be a blob, were the word before it a name's.
+const SHAPES: &[Shape] = &[
+    Shape {
+        template: "/v2/{repository}/blobs/uploads/",
+        route: |name, _| Ok(Route::Uploads(repository(name)?)),
+    },
+    Shape {
+        template: "/v2/{repository}/blobs/uploads",
+        route: |name, _| Ok(Route::Uploads(repository(name)?)),
+    },
+    Shape { template: "/v2/{repository}/tags/list", route: |name, _| Ok(Route::Tags(repository(name)?)) },
+    Shape {
+        template: "/v2/{repository}/blobs/uploads/{upload}",
+        route: |name, id| Ok(Route::Upload(repository(name)?, id.to_owned())),
+    },
+    Shape {
+        template: "/v2/{repository}/blobs/{digest}",
+        route: |name, text| Ok(Route::Blob(repository(name)?, digest(text)?)),
+    },
+    Shape {
+        template: "/v2/{repository}/referrers/{digest}",
+        route: |name, text| Ok(Route::Referrers(repository(name)?, digest(text)?)),
+    },
+    Shape {
+        template: "/v2/{repository}/manifests/{reference}",
+        route: |name, reference| Ok(Route::Manifest(repository(name)?, manifest_name(reference)?)),
+    },
+];
+
+impl Shape {
+    /// The name and the parameter, where `rest` (below `/v2/`) has this shape. Repository names hold slashes and may
+    /// hold the words `blobs` and `manifests`: read from the end.
+    fn read<'a>(&self, rest: &'a str) -> Option<(&'a str, &'a str)> {
+        let tail = self.template.strip_prefix(REPOSITORY)?;
+        match tail.split_once("/{") {
+            None => Some((rest.strip_suffix(tail)?, "")),
+            Some((words, _)) => {
+                let (before, last) = rest.rsplit_once('/')?;
+                Some((before.strip_suffix(words)?, last))
+            }
+        }
     }
 }
 
@@ -246,7 +302,6 @@ async fn manifest(
 }
 
 impl Route {
-    /// Repository names hold slashes and may hold the words `blobs` and `manifests`: read from the end.
     fn parse(path: &str) -> Result<Self, ApiError> {
         let rest = path.strip_prefix("/v2").unwrap_or(path).trim_start_matches('/');
         match rest {
@@ -254,41 +309,23 @@ impl Route {
             "_catalog" => return Ok(Self::Catalog),
             _ => {}
         }
-        let unknown = || ApiError::new(ErrorCode::NameUnknown).message("no such path in the registry");
-        if let Some(name) =
-            rest.strip_suffix("/blobs/uploads/").or_else(|| rest.strip_suffix("/blobs/uploads"))
-        {
-            return Ok(Self::Uploads(repository(name)?));
-        }
-        if let Some(name) = rest.strip_suffix("/tags/list") {
-            return Ok(Self::Tags(repository(name)?));
-        }
-        let (rest, last) = rest.rsplit_once('/').ok_or_else(unknown)?;
-        if let Some(name) = rest.strip_suffix("/blobs/uploads") {
-            return Ok(Self::Upload(repository(name)?, last.to_owned()));
-        }
-        let (name, word) = rest.rsplit_once('/').ok_or_else(unknown)?;
-        match word {
-            "blobs" => Ok(Self::Blob(repository(name)?, digest(last)?)),
-            "referrers" => Ok(Self::Referrers(repository(name)?, digest(last)?)),
-            "manifests" => {
-                let name = repository(name)?;
-                // Clients may escape the colon of a digest.
-                let last = last.replace("%3A", ":").replace("%3a", ":");
-                let reference = if last.contains(':') {
-                    ManifestName::Digest(digest(&last)?)
-                } else {
-                    ManifestName::Tag(last.parse().map_err(
-                        |error: gantry_oci::reference::ReferenceError| {
-                            ApiError::new(ErrorCode::TagInvalid).message(error.to_string())
-                        },
-                    )?)
-                };
-                Ok(Self::Manifest(name, reference))
-            }
-            _ => Err(unknown()),
+        let found = SHAPES.iter().find_map(|shape| Some((shape, shape.read(rest)?)));
+        match found {
+            Some((shape, (name, last))) => (shape.route)(name, last),
+            None => Err(ApiError::new(ErrorCode::NameUnknown).message("no such path in the registry")),
         }
     }
+}
+
+fn manifest_name(text: &str) -> Result<ManifestName, ApiError> {
+    // Clients may escape the colon of a digest.
+    let text = text.replace("%3A", ":").replace("%3a", ":");
+    if text.contains(':') {
+        return Ok(ManifestName::Digest(digest(&text)?));
+    }
+    text.parse().map(ManifestName::Tag).map_err(|error: gantry_oci::reference::ReferenceError| {
+        ApiError::new(ErrorCode::TagInvalid).message(error.to_string())
+    })
 }
 
 fn repository(name: &str) -> Result<RepositoryName, ApiError> {
@@ -353,5 +390,20 @@ mod tests {
         ] {
             assert!(Route::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn every_path_below_v2_is_listed() {
+        let digest = Digest::of(b"x").to_string();
+        let paths = Registry::paths();
+        for shape in SHAPES {
+            assert!(paths.iter().any(|path| path == shape.template), "{}", shape.template);
+            let path = shape.template.replace("{repository}", "a/b").replace("{digest}", &digest);
+            let path = path.replace("{upload}", "7").replace("{reference}", "1");
+            let route = Route::parse(&path).unwrap_or_else(|error| panic!("{path}: {error:?}"));
+            let first = SHAPES.iter().find(|other| other.read(&path["/v2/".len()..]).is_some());
+            assert_eq!(first.map(|first| first.template), Some(shape.template), "{path} is {route:?}");
+        }
+        assert!(!paths.iter().any(|path| path == BELOW_V2), "it stands for its shapes");
     }
 }

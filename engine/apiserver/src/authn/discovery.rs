@@ -1,9 +1,9 @@
 //! What others verify our tokens by (OpenID Connect Discovery 1.0, RFC 7517).
 
-use axum::Router;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use gantry_routes::Routes;
 use serde_json::json;
 
 use super::ServiceAccountTokens;
@@ -12,7 +12,7 @@ const JWKS_PATH: &str = "/openid/v1/jwks";
 
 /// `/.well-known/openid-configuration` and `/openid/v1/jwks`. `external_url` is where others reach the
 /// API server (`https://host:port`).
-pub fn discovery_router(tokens: &ServiceAccountTokens, external_url: &str) -> Router {
+pub fn discovery_routes(tokens: &ServiceAccountTokens, external_url: &str) -> Routes {
     let configuration = json!({
         "issuer": tokens.issuer,
         "jwks_uri": format!("{}{JWKS_PATH}", external_url.trim_end_matches('/')),
@@ -21,7 +21,7 @@ pub fn discovery_router(tokens: &ServiceAccountTokens, external_url: &str) -> Ro
         "id_token_signing_alg_values_supported": ["ES256"],
     });
     let keys = json!({ "keys": [tokens.key.to_jwk()] });
-    Router::new()
+    Routes::new()
         .route("/.well-known/openid-configuration", document(configuration.to_string(), "application/json"))
         .route(JWKS_PATH, document(keys.to_string(), "application/jwk-set+json"))
 }

@@ -15,7 +15,7 @@ mod static_tokens;
 
 pub use bearer::{BasicTokenAuthenticator, BearerTokenAuthenticator, TokenAuthenticator, TokenIdentity};
 pub use certificate::ClientCertificates;
-pub use discovery::discovery_router;
+pub use discovery::discovery_routes;
 pub use foreign::ForeignTokens;
 pub use issue::TokenAction;
 pub use keys::KeyError;

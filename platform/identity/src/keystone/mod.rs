@@ -57,29 +57,34 @@ use errors::ApiError;
 pub(crate) use records::new_object as new_record;
 pub(crate) use records::{find as find_record, object_name as record_name};
 use routes::Routes;
+use noted::noted;
 use typed::{Collection, create, delete, list, update};
 
 /// Every path of the API, from `/identity` on.
 pub fn router(core: Arc<Core>) -> Router {
+    let router = table().router().method_not_allowed_fallback(not_allowed);
+    router.layer(from_fn(dressed)).with_state(Api(core))
+}
+
+/// The paths that [`router`] answers, sorted, with the names of their parameters.
+pub fn paths() -> Vec<String> {
+    table().paths()
+}
+
+fn table() -> Routes {
     let version = format!("{PREFIX}/v3");
-    table()
+    version_3()
+        .map(noted)
         .below(&version)
         .route(PREFIX, get(versions::list))
         .route(&format!("{PREFIX}/"), get(versions::list))
         .route(&version, get(versions::show))
         .route(&format!("{version}/"), get(versions::show))
-        .method_not_allowed_fallback(not_allowed)
         .route(&format!("{PREFIX}/{{*path}}"), any(unknown))
-        .layer(from_fn(dressed))
-        .with_state(Api(core))
 }
 
-/// The paths below `/identity/v3`, sorted, with the names of their parameters.
-pub fn paths() -> Vec<String> {
-    table().paths().into_iter().map(str::to_owned).collect()
-}
-
-fn table() -> Routes {
+/// Paths below `/identity/v3`.
+fn version_3() -> Routes {
     typed_routes()
         .merge(auth::routes())
         .merge(grants::routes())
@@ -206,7 +211,7 @@ mod table_tests {
             assert_ne!(pair[0], pair[1], "twice");
         }
         // Building panics where two paths cannot stand beside each other.
-        let _router: Router<Api> = table().below("/identity/v3");
+        let _router: Router<Api> = table().router();
         assert!(paths.len() > 90, "{}", paths.len());
     }
 }
