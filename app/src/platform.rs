@@ -353,7 +353,7 @@ fn front_door(
         .health(checks)
         .fallback(access.hold(embedded.router()));
     let services = services(access, registry, health);
-    routes::serve(builder, services, |list| access.hold(list)).build()
+    routes::serve(builder, services, |list| gantry_registry::not_beyond_registry(access.hold(list))).build()
 }
 
 /// What the front door serves beside the Kubernetes API.
@@ -376,15 +376,15 @@ fn services(access: &Access, registry: &Registry, health: &HealthBoard) -> Vec<S
     let parts = Service::of("/gantry/health", Authenticated, parts);
     let metrics = metrics::routes(health.clone(), registry.clone());
     let metrics = Service::of(metrics::PATH, Kubernetes, metrics);
-    let held = |router| access.hold(router);
+    let not_beyond = |router| gantry_registry::not_beyond_registry(access.hold(router));
     vec![
         registry_at("/v2", Delegated),
         registry_at("/token", Delegated),
         registry_at("/registry", Authenticated),
         identity,
-        audit.within(held),
-        parts.within(held),
-        metrics.within(held),
+        audit.within(not_beyond),
+        parts.within(not_beyond),
+        metrics.within(|router| access.hold(router)),
         Service::of("/.well-known/openid-configuration", Kubernetes, embedded.token_discovery()),
         Service::of("/openid", Kubernetes, embedded.token_discovery()),
     ]

@@ -58,6 +58,7 @@ pub use signatures::Signatures;
 pub use store::{AccessKeys, Checked, Collected, Collecting, Problem, S3Settings};
 pub use tokens::{
     Bearer, JwtIssuer, NotBeyondRegistry, PasswordIsToken, RegistryTokens, Scope, StillGood, TokenIssuer,
+    not_beyond_registry,
 };
 
 /// A cheap handle on one registry.

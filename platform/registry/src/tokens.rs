@@ -6,8 +6,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use gantry_kube_types::{
@@ -21,6 +23,7 @@ use serde_json::json;
 
 use crate::Registry;
 use crate::access::Access;
+use crate::admin::refused;
 use crate::errors::{ApiError, ErrorCode};
 
 /// The `service` of challenges.
@@ -233,14 +236,17 @@ impl Authenticator for PasswordIsToken {
     }
 }
 
+const NOT_BEYOND: &str = "a registry token is good for the registry only";
+
 /// Keeps registry tokens in the registry. A token names its user and the user's groups, so without this
-/// every other service would take a token that is good for pulling one repository as the whole user.
+/// every other service would take a token that is good for pulling one repository as the whole user. The registry's own
+/// kinds are the Kubernetes API's: a token that may pull is none to delete repositories with.
 pub struct NotBeyondRegistry(pub Arc<dyn Authorizer>);
 
 impl Authorizer for NotBeyondRegistry {
     fn authorize(&self, attributes: &Attributes) -> Decision {
-        if attributes.user.extra.contains_key(SCOPES_KEY) && attributes.group != gantry_registry_api::GROUP {
-            return Decision::Deny("a registry token is good for the registry only".to_owned());
+        if attributes.user.extra.contains_key(SCOPES_KEY) {
+            return Decision::Deny(NOT_BEYOND.to_owned());
         }
         self.0.authorize(attributes)
     }
@@ -252,6 +258,20 @@ impl Authorizer for NotBeyondRegistry {
     fn explain(&self, attributes: &Attributes, listener: &UserInfo) -> Option<Explanation> {
         self.0.explain(attributes, listener)
     }
+}
+
+/// [`NotBeyondRegistry`] for a service that the front door lets everybody with a good credential into, without asking
+/// an authoriser.
+pub fn not_beyond_registry(service: Router) -> Router {
+    service.layer(from_fn(refuse_registry_tokens))
+}
+
+async fn refuse_registry_tokens(request: Request, next: Next) -> Response {
+    let caller = request.extensions().get::<UserInfo>();
+    if caller.is_some_and(|caller| caller.extra.contains_key(SCOPES_KEY)) {
+        return refused(&StatusError::new(403, "Forbidden", NOT_BEYOND));
+    }
+    next.run(request).await
 }
 
 async fn authenticate_password(
@@ -409,6 +429,8 @@ fn decode(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tower::ServiceExt as _;
+
     use super::*;
 
     struct Everything;
@@ -454,6 +476,20 @@ mod tests {
         user.extra.insert(SCOPES_KEY.to_owned(), vec!["repository:a:pull".to_owned()]);
         assert!(!ask(&user, ""));
         assert!(!ask(&user, "apps"));
-        assert!(ask(&user, gantry_registry_api::GROUP));
+        assert!(!ask(&user, gantry_registry_api::GROUP), "its kinds are the Kubernetes API's");
+    }
+
+    #[tokio::test]
+    async fn a_registry_token_opens_no_service_that_takes_everybody() {
+        let service = not_beyond_registry(Router::new().fallback(|| async { "served" }));
+        let ask = async |user: &UserInfo| {
+            let mut request = Request::new(Body::empty());
+            request.extensions_mut().insert(user.clone());
+            service.clone().oneshot(request).await.expect("an answer").status()
+        };
+        let mut user = UserInfo::authenticated("admin", &["system:masters"]);
+        assert_eq!(ask(&user).await, http::StatusCode::OK);
+        user.extra.insert(SCOPES_KEY.to_owned(), vec!["repository:a:pull".to_owned()]);
+        assert_eq!(ask(&user).await, http::StatusCode::FORBIDDEN);
     }
 }
