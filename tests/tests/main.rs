@@ -37,6 +37,7 @@ mod registry_signatures;
 mod registry_upstream;
 mod registry_webhooks;
 mod scrape;
+mod secrets;
 mod settings;
 mod support;
 mod survival;
