@@ -109,6 +109,46 @@ async fn the_policies_of_routes_hold() {
 }
 
 #[tokio::test]
+async fn a_path_is_read_as_it_is_written() {
+    let harness = Harness::start(Limits::default()).await;
+    // What chooses the service and what is asked of the authoriser are the same bytes: no service hears of a path that
+    // another's rules let through. The open service answers strangers, and is told the whole path.
+    for (path, status, handled) in [
+        ("/members/x", 401, false),
+        ("/members/", 401, false),
+        ("/members//x", 401, false),
+        ("/members/../open/x", 401, false),
+        ("/members;x", 403, false),
+        ("//members/x", 403, false),
+        ("/./members/x", 403, false),
+        ("/%6dembers/x", 403, false),
+        ("/members%2fx", 403, false),
+        ("/Members/x", 403, false),
+        ("/MEMBERS", 403, false),
+        ("/membersx", 403, false),
+        ("/open/../members/x", 200, true),
+        ("/open/%2e%2e/members/x", 200, true),
+        ("//open", 403, false),
+        ("/open%2fx", 403, false),
+        ("/Open", 403, false),
+        ("/healthz/../api/v1/secrets", 404, false),
+        ("/healthz/%2e%2e/api/v1/secrets", 404, false),
+        ("/livez/%2e%2e/api", 403, false),
+        ("/readyz/../members/x", 403, false),
+        ("//", 403, false),
+        ("/.", 403, false),
+    ] {
+        let before = harness.handled();
+        let (seen, body) = harness.get(false, path, &[]).await;
+        assert_eq!((seen, harness.handled() > before), (status, handled), "{path}: {body}");
+        if handled {
+            assert_eq!((&body["path"], &body["user"]), (&json!(path), &json!("system:anonymous")));
+        }
+    }
+    harness.stop().await;
+}
+
+#[tokio::test]
 async fn health_is_for_everybody() {
     let harness = Harness::start(Limits::default()).await;
     assert_eq!(harness.get(false, "/healthz", &[]).await, (200, json!("ok")));
