@@ -330,7 +330,7 @@ fn front_door(
     registry_tokens: Arc<dyn Authenticator>,
     health: &HealthBoard,
 ) -> FrontDoor {
-    let (board, shown) = (health.clone(), health.clone());
+    let board = health.clone();
     let checks = HealthChecks::new().ready("parts", move || {
         let unwell: Vec<String> = board
             .all()
