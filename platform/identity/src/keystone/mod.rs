@@ -190,6 +190,8 @@ async fn dressed(request: Request, next: Next) -> Response {
 #[cfg(test)]
 mod attacks;
 #[cfg(test)]
+mod attacks_routes;
+#[cfg(test)]
 mod attacks_signin;
 #[cfg(test)]
 mod attacks_tokens;
