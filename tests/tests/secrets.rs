@@ -223,7 +223,8 @@ impl Story {
     fn kubernetes_secrets(&mut self) {
         let secret = self.confide("in a Secret", "Kept-in-a-secret-11");
         let literal = format!("--from-literal=password={secret}");
-        self.gantry.kubectl(&["create", "secret", "generic", "kept", "-n", "web-dev", &literal]).ok();
+        let made = ["create", "secret", "generic", "kept", "-n", "web-dev", &literal];
+        eventually("the namespace is made", SOON, || self.gantry.kubectl(&made).succeeded());
         self.gantry.kubectl(&["get", "secrets", "-n", "web-dev", "-o", "yaml"]).ok();
     }
 

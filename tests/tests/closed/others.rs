@@ -43,7 +43,8 @@ impl Two {
         let (alice, eve) = (Person::create(&gantry, "acme/alice"), Person::create(&gantry, "globex/eve"));
         gantry.gantry(&["assign", "admin", "--user", "acme/alice", "--project", "acme/web"]).ok();
         gantry.gantry(&["assign", "admin", "--user", "globex/eve", "--project", "globex/lab"]).ok();
-        gantry.kubectl(&["create", "secret", "generic", "x", "-n", "web-dev", "--from-literal=a=b"]).ok();
+        let secret = ["create", "secret", "generic", "x", "-n", "web-dev", "--from-literal=a=b"];
+        eventually("the namespace is made", SOON, || gantry.kubectl(&secret).succeeded());
         gantry.gantry(&["image", "pack", "/bin/true", "--tag", "acme/web/front:1"]).ok();
         let id = |kind: &str, name: &str| {
             let path = format!("{{.items[?(@.spec.name==\"{name}\")].metadata.name}}");
