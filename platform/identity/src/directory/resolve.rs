@@ -85,8 +85,23 @@ impl State {
         all
     }
 
+    /// Is the role good where it is assigned? It exists, and a domain's role is good inside that domain only.
+    fn role_fits(&self, assignment: &Assignment) -> bool {
+        let Some(role) = self.roles.get(&assignment.role) else { return false };
+        let Some(domain) = role.spec.domain.as_deref() else { return true };
+        match &*assignment.target {
+            Target::System => false,
+            Target::Domain(id) => id.as_ref() == domain,
+            Target::Project(id) => self.projects.get(id).is_some_and(|p| p.spec.domain == domain),
+        }
+    }
+
     /// Does the assignment hold in the scope? An inherited one holds below its target, never on it.
     pub fn holds(&self, assignment: &Assignment, scope: &Target) -> bool {
+        self.role_fits(assignment) && self.reaches(assignment, scope)
+    }
+
+    fn reaches(&self, assignment: &Assignment, scope: &Target) -> bool {
         match (scope, &*assignment.target, assignment.inherited) {
             (Target::System, Target::System, false) => true,
             (Target::Domain(at), Target::Domain(on), false) => at == on,
@@ -117,7 +132,7 @@ impl State {
     /// What comes of these assignments alone.
     pub fn grants_by<'a>(&self, assignments: impl IntoIterator<Item = &'a Assignment>) -> Grants {
         let mut found = Grants::default();
-        for assignment in assignments {
+        for assignment in assignments.into_iter().filter(|a| self.role_fits(a)) {
             let role = assignment.role.to_string();
             match (&*assignment.target, assignment.inherited) {
                 (Target::System, _) => drop(found.system.insert(role)),
@@ -126,7 +141,7 @@ impl State {
                 (Target::Domain(_) | Target::Project(_), true) => {
                     let below = self.projects.iter().map(|p| p.id());
                     for project in
-                        below.filter(|id| self.holds(assignment, &Target::Project(id.as_str().into())))
+                        below.filter(|id| self.reaches(assignment, &Target::Project(id.as_str().into())))
                     {
                         add(&mut found.projects, &project, role.clone());
                     }

@@ -39,7 +39,7 @@ pub fn in_project(state: &State, project: &Project) -> Holders {
     let mut targets = vec![Target::Domain(project.spec.domain.as_str().into())];
     targets.extend(state.ancestry(&id).iter().map(|p| Target::Project(p.id().as_str().into())));
     for assignment in targets.iter().flat_map(|target| state.assignments.on_target(target)) {
-        if state.holds(assignment, &here) && role_fits(state, assignment, Some(&project.spec.domain)) {
+        if state.holds(assignment, &here) {
             add(&mut holders, state, assignment);
         }
     }
@@ -50,17 +50,11 @@ pub fn in_project(state: &State, project: &Project) -> Holders {
 pub fn in_system(state: &State) -> Holders {
     let mut holders = Holders::new();
     for assignment in state.assignments.on_target(&Target::System) {
-        if state.holds(assignment, &Target::System) && role_fits(state, assignment, None) {
+        if state.holds(assignment, &Target::System) {
             add(&mut holders, state, assignment);
         }
     }
     holders
-}
-
-/// A role exists, and a domain's role is good only inside the domain.
-fn role_fits(state: &State, assignment: &Assignment, domain: Option<&str>) -> bool {
-    let Some(role) = state.roles.get(&assignment.role) else { return false };
-    role.spec.domain.is_none() || role.spec.domain.as_deref() == domain
 }
 
 fn add(holders: &mut Holders, state: &State, assignment: &Assignment) {
