@@ -9,8 +9,8 @@
 //! | manager of a domain | users, groups, projects inside it; assignments of roles up to its own |
 //! | reader of a domain | see what is inside it |
 //! | admin of a project | the project's tree below it; assignments of roles up to its own in the tree |
-//! | manager of a project | the project's environments; assignments of roles up to its own in it |
-//! | reader of a project | see it |
+//! | manager of a project | the project's environments; assignments of roles up to its own in it; nothing below it |
+//! | reader of a project | see it and what is below it |
 //! | anybody | see themselves, change their password, keep their own credentials and trusts |
 
 use gantry_identity_api::roles;
@@ -104,8 +104,10 @@ impl Authority {
         state.ancestry(project).iter().any(|p| has(&p.id()))
     }
 
-    fn in_project(&self, project: &str, role: &str) -> bool {
-        self.grants.projects.get(project).is_some_and(|roles| roles.contains(role))
+    /// In the project as its manager, or in it or above it as an administrator.
+    fn manages(&self, state: &State, project: &str) -> bool {
+        let here = self.grants.projects.get(project).is_some_and(|roles| roles.contains(roles::MANAGER));
+        here || self.in_tree(state, project, roles::ADMIN)
     }
 
     /// The roles the caller may give away in a scope: those they have there, or everything.
@@ -126,7 +128,7 @@ impl Authority {
 
 /// Is it the project whose admins are the platform's? Its rights are the platform's rights, and whoever rules over
 /// the domain that it stands in does not rule over the platform.
-fn is_platforms(project: &str) -> bool {
+pub(crate) fn is_platforms(project: &str) -> bool {
     project == crate::session::ADMIN_PROJECT
 }
 
@@ -163,7 +165,7 @@ pub fn may(state: &State, who: &Authority, act: Act, subject: &Subject<'_>) -> b
 }
 
 /// Would the caller, by making it, get rights that outlive the credential they came with?
-fn makes_rights(subject: &Subject<'_>) -> bool {
+pub(crate) fn makes_rights(subject: &Subject<'_>) -> bool {
     matches!(subject, Subject::Credential { .. } | Subject::Trust { .. })
 }
 
@@ -198,7 +200,7 @@ fn project(
             who.in_tree(state, id, roles::READER) || who.grants.projects.contains_key(id)
         }
         // What of it may change is admission's to say: a manager changes environments, not quotas.
-        (Act::Update, Some(id)) => who.in_tree(state, id, roles::MANAGER),
+        (Act::Update, Some(id)) => who.manages(state, id),
         (Act::Create | Act::Delete, _) => above(roles::ADMIN),
         (Act::Read | Act::Update, None) => false,
     }
@@ -209,7 +211,8 @@ fn assignment(state: &State, who: &Authority, act: Act, role: &str, actor: &Acto
         let own = match actor {
             Actor::User(id) => id.as_ref() == who.user,
             Actor::Group(id) => {
-                state.users.get(&who.user).is_some_and(|u| u.spec.groups.iter().any(|g| g == id.as_ref()))
+                let user = state.users.get(&who.user);
+                user.is_some_and(|user| state.groups_of(user).any(|group| group.id() == id.as_ref()))
             }
         };
         return own
@@ -218,7 +221,7 @@ fn assignment(state: &State, who: &Authority, act: Act, role: &str, actor: &Acto
                 Target::Domain(id) => who.in_domain(id, roles::READER),
                 Target::Project(id) => {
                     let domain = state.projects.get(id).map(|p| p.spec.domain.clone()).unwrap_or_default();
-                    who.in_domain(&domain, roles::READER) || who.in_tree(state, id, roles::MANAGER)
+                    who.in_domain(&domain, roles::READER) || who.manages(state, id)
                 }
             };
     }
@@ -228,9 +231,7 @@ fn assignment(state: &State, who: &Authority, act: Act, role: &str, actor: &Acto
         Target::Project(id) if is_platforms(id) => false,
         Target::Project(id) => {
             let domain = state.projects.get(id).map(|p| p.spec.domain.clone()).unwrap_or_default();
-            who.in_domain(&domain, roles::MANAGER)
-                || who.in_project(id, roles::MANAGER)
-                || who.in_tree(state, id, roles::ADMIN)
+            who.in_domain(&domain, roles::MANAGER) || who.manages(state, id)
         }
     };
     // Nobody gives more than they have, nor takes away what is above them: the role and all it implies must be
