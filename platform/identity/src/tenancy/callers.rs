@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use crate::directory::State;
 use crate::directory::assignments::Target;
 use crate::directory::resolve::{Grants, Roles};
-use crate::policy::Authority;
+use crate::policy::{Authority, is_platforms};
 use crate::rights::OWN_USER;
 use crate::tenancy::decisions::Decisions;
 
@@ -61,8 +61,12 @@ impl Caller {
         let Some(user) = user(state, info) else {
             return Self { authority: Authority::default(), scope, of_platform };
         };
+        // Not even what is their own: a credential may be older than the lock.
+        if !state.user_active(user) {
+            return Self { authority: Authority::default(), scope, of_platform: true };
+        }
         let mut authority = Authority::whole(&user.name_any(), Default::default());
-        if state.user_active(user) && user.metadata.deletion_timestamp.is_none() {
+        if user.metadata.deletion_timestamp.is_none() {
             authority.grants = narrowed(state, info, &scope, state.grants(user));
         }
         authority.restricted = restricted(state, info);
@@ -114,6 +118,12 @@ pub fn scope(info: &UserInfo) -> Scope {
     let given: Vec<(&str, &[String])> =
         targets.iter().filter_map(|key| Some((*key, info.extra.get(*key)?.as_slice()))).collect();
     match given.as_slice() {
+        // Administrators of this project are the platform's, and a token of it says both.
+        [(one, [id]), (other, [_])]
+            if (*one, *other) == (extra::PROJECT, extra::SYSTEM) && is_platforms(id) =>
+        {
+            Scope::At(Target::System)
+        }
         [(key, [id])] if *key == extra::PROJECT => Scope::At(Target::Project(id.as_str().into())),
         [(key, [id])] if *key == extra::SCOPE_DOMAIN => Scope::At(Target::Domain(id.as_str().into())),
         [(_, [_])] => Scope::At(Target::System),
