@@ -19,7 +19,7 @@ use crate::directory::State;
 use crate::directory::assignments::Target;
 use crate::directory::resolve::Roles;
 use crate::directory::table::Entry;
-use crate::policy::{Act, Subject, may};
+use crate::policy::{Act, Subject, is_platforms, makes_rights, may};
 use crate::tenancy::World;
 use crate::tenancy::callers::{self, Caller, Scope};
 
@@ -105,7 +105,7 @@ pub(crate) fn own_kinds(state: &State, caller: &Caller, asked: &Attributes) -> O
         return ends("may do everything");
     }
     // Status is written by the component alone.
-    if who.user.is_empty() || !asked.subresource.is_empty() {
+    if who.user.is_empty() || !asked.subresource.is_empty() || makes_more(state, caller, asked) {
         return None;
     }
     let everything = |role: &str| who.grants.system.contains(role);
@@ -129,16 +129,32 @@ pub(crate) fn own_kinds(state: &State, caller: &Caller, asked: &Attributes) -> O
     }
 }
 
-/// Could the caller create anything of the kind?
+/// Would a credential that may not make others make rights that outlive it?
+pub(crate) fn makes_more(state: &State, caller: &Caller, asked: &Attributes) -> bool {
+    if !caller.authority.restricted || ["get", "list", "watch"].contains(&asked.verb.as_str()) {
+        return false;
+    }
+    let made = || subject(state, &asked.resource, &asked.name).is_some_and(|s| makes_rights(&s));
+    matches!(asked.resource.as_str(), "applicationcredentials" | "trusts") || made()
+}
+
+/// Could the caller create anything of the kind? Not what the policy would refuse in every case.
 fn creates(caller: &Caller, resource: &str) -> bool {
-    let grants = &caller.authority.grants;
-    let rules_somewhere = || {
-        let everywhere = grants.domains.values().chain(grants.projects.values()).chain([&grants.system]);
-        everywhere.into_iter().any(|has| has.contains(roles::MANAGER))
-    };
+    let who = &caller.authority;
+    let in_a_domain = |role: &str| who.grants.domains.values().any(|has| has.contains(role));
+    let in_a_project = |role: &str| who.grants.projects.iter().any(|(_, has)| has.contains(role));
+    let of_tenants =
+        |role: &str| who.grants.projects.iter().any(|(id, has)| !is_platforms(id) && has.contains(role));
+    if who.grants.system.contains(roles::ADMIN) {
+        return true;
+    }
     match resource {
-        "applicationcredentials" | "trusts" | "keystonerecords" => true,
-        _ => rules_somewhere(),
+        "applicationcredentials" | "trusts" | "keystonerecords" => !who.restricted,
+        "users" | "groups" => in_a_domain(roles::MANAGER),
+        "projects" => in_a_domain(roles::MANAGER) || in_a_project(roles::ADMIN),
+        "roleassignments" => in_a_domain(roles::MANAGER) || of_tenants(roles::MANAGER),
+        "roles" | "identityproviders" => in_a_domain(roles::ADMIN),
+        _ => false,
     }
 }
 

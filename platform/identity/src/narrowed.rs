@@ -10,7 +10,7 @@ use gantry_identity_api::{GROUP, Role};
 use gantry_kube_logic::rbac::matching::allows;
 use gantry_kube_types::{Attributes, Authorizer, Decision, Explanation, UserInfo};
 
-use crate::authorizer::{IdentityAuthorizer, own_kinds, repository};
+use crate::authorizer::{IdentityAuthorizer, makes_more, own_kinds, repository};
 use crate::bootstrap::system_rules;
 use crate::directory::State;
 use crate::directory::assignments::Target;
@@ -67,11 +67,13 @@ impl Narrowed {
         {
             let state = self.world.directory.read();
             if asked.is_resource_request && asked.group == GROUP {
-                // What the user's own bindings grant is not asked: it is not the credential's.
-                return match own_kinds(&state, caller, asked) {
-                    Some(why) => Decision::Allow(why),
-                    None => outside(caller),
-                };
+                if let Some(why) = own_kinds(&state, caller, asked) {
+                    return Decision::Allow(why);
+                }
+                // No rule of a role makes up for it.
+                if makes_more(&state, caller, asked) {
+                    return outside(caller);
+                }
             }
             if let Some(why) = repository(&state, caller, asked) {
                 return Decision::Allow(why);

@@ -73,7 +73,9 @@ fn a_credential_is_good_for_its_scope_and_its_roles_alone() {
         (looks, "get -/pods web-dev p", true),
         (looks, "create -/pods web-dev", false),
         (looks, "get -/secrets web-dev s", false),
-        (looks, "create identity.gantry.dev/applicationcredentials -", true),
+        // It may not make others, and its own are still seen.
+        (looks, "create identity.gantry.dev/applicationcredentials -", false),
+        (looks, "get identity.gantry.dev/applicationcredentials - looks", true),
         (gone, "get -/pods web-dev p", false),
         (more, "create -/pods web-dev", true),
         (more, "delete -/nodes - n", false),
