@@ -282,5 +282,7 @@ pub(crate) fn names_of_namespaces() -> String {
 }
 
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 #[path = "authorizer/tests.rs"]
 mod tests;
