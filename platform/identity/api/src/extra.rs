@@ -8,7 +8,7 @@ pub const DOMAIN: &str = "identity.gantry.dev/domain";
 pub const PROJECT: &str = "identity.gantry.dev/project";
 /// Id of the domain the token is scoped to.
 pub const SCOPE_DOMAIN: &str = "identity.gantry.dev/scope-domain";
-/// `all` where the token is scoped to the system.
+/// `all` where the token is scoped to the system, or to the project whose administrators are the platform's.
 pub const SYSTEM: &str = "identity.gantry.dev/system";
 /// Ids of the roles the token is limited to, implied ones included.
 pub const ROLES: &str = "identity.gantry.dev/roles";
