@@ -407,6 +407,41 @@ fn images_go_with_their_owner(stage: &Stage, alices: &str) {
 }
 
 #[test]
+fn a_role_that_pulls_and_does_nothing_else() {
+    let Some(stage) = Stage::set() else { return };
+    let Stage { gantry, alice, .. } = &stage;
+    stage.push(&stage.token_of(alice), "acme/web/front:1").ok();
+    let bob = Person::signed_in(gantry, "acme/bob");
+    let bobs = stage.token_of(&bob);
+    let refused = |out: Output| has_all(&out.fails().to_lowercase(), &["denied"]);
+    refused(stage.pull(&bobs, "acme/web/front:1"));
+
+    gantry.gantry(&["role", "create", "acme/puller", "--rule", "registry.gantry.dev/repositories:pull"]).ok();
+    let where_it_holds = ["acme/puller", "--user", "acme/bob", "--project", "acme/web"];
+    gantry.gantry(&[&["assign"][..], &where_it_holds].concat()).ok();
+    let pulled = eventually_some("bob pulls", SOON, || {
+        let out = stage.pull(&bobs, "acme/web/front:1");
+        if out.succeeded() { Ok(out.ok()) } else { Err(out.to_string()) }
+    });
+    has_all(&pulled, &["application/vnd.oci.image"]);
+    refused(stage.push(&bobs, "acme/web/front:2"));
+    refused(stage.push(&bobs, "acme/web/new:1"));
+    refused(stage.pull(&bobs, "acme/ops/tool:1"));
+    let (status, body) = stage.ask(&["-u", &bobs, "-X", "POST"], "/v2/acme/web/front/blobs/uploads/");
+    assert_eq!(status, "403", "{body}");
+    has_all(&body, &["DENIED"]);
+    has_all(&bob.kubectl(&["get", "pods", "-n", "web-dev"]).fails(), &["pods is forbidden"]);
+    bob.gantry(&["repository", "set", "acme/web/front", "--visibility", "public"]).fails();
+
+    gantry.gantry(&[&["unassign"][..], &where_it_holds].concat()).ok();
+    eventually_some("bob pulls no more", SOON, || {
+        let out = stage.pull(&bobs, "acme/web/front:1");
+        if out.succeeded() { Err("pulled".to_owned()) } else { Ok(()) }
+    });
+    refused(stage.pull(&bobs, "acme/web/front:1"));
+}
+
+#[test]
 fn robots_do_what_their_credential_says_until_it_is_revoked() {
     let Some(stage) = Stage::set() else { return };
     let alice = &stage.alice;
