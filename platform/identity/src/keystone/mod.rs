@@ -53,11 +53,11 @@ use crate::core::Core;
 use call::{Api, PREFIX, base_url};
 pub(crate) use domain_config::secrets as domain_secrets;
 use errors::ApiError;
+use noted::noted;
 #[cfg(test)]
 pub(crate) use records::new_object as new_record;
 pub(crate) use records::{find as find_record, object_name as record_name};
 use routes::Routes;
-use noted::noted;
 use typed::{Collection, create, delete, list, update};
 
 /// Every path of the API, from `/identity` on.

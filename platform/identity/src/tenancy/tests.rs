@@ -25,8 +25,8 @@ use crate::directory::State;
 use crate::directory::assignments::{Actor, Target};
 use crate::directory::table::Entry;
 use crate::directory::tests::{assign, directory_of, put, two_organisations};
-use crate::pull::{PullCredentials, period_begin};
 use crate::hanging::Hanging;
+use crate::pull::{PullCredentials, period_begin};
 use crate::rights::rule;
 
 /// [`two_organisations`] with the rules of the default roles, and an environment `dev` in every project.
