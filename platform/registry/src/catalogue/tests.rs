@@ -125,24 +125,48 @@ fn left(names: &Names, used: &BTreeMap<String, u64>, owner: &Owner) -> u64 {
     room.min().unwrap_or(u64::MAX)
 }
 
+/// Quotas as people think of them, worked out another way than by the code.
+#[derive(Debug)]
+struct Promised {
+    of_domain: Option<u64>,
+    /// The one above, and the quota, of each.
+    projects: Vec<(Option<usize>, Option<u64>)>,
+}
+
+impl Promised {
+    /// Who answers for what is at `from`; `None`: the domain.
+    fn holder(&self, from: Option<usize>) -> Option<usize> {
+        let (above, bound) = self.projects[from?];
+        if bound.is_some() { from } else { self.holder(above) }
+    }
+
+    /// What is left of the quota of who answers, when what it gave away is taken from it; `None`: it has no quota.
+    fn kept(&self, holder: Option<usize>) -> Option<u64> {
+        let bound = holder.map_or(self.of_domain, |at| self.projects[at].1)?;
+        let given = self.projects.iter().filter(|(above, _)| self.holder(*above) == holder);
+        Some(bound - given.filter_map(|(_, bound)| *bound).sum::<u64>())
+    }
+}
+
 proptest! {
     /// Quotas as identity lets them in, then pushes by anybody: what was given is there for whom it was given to, and
-    /// nobody's quota is exceeded by what is below it.
+    /// nobody's quota is exceeded.
     #[test]
     fn what_was_given_is_there_whatever_others_push(
         of_domain in proptest::option::of(0u64..100),
         projects in proptest::collection::vec((any::<Index>(), proptest::option::of(0u64..40)), 1..9),
         pushes in proptest::collection::vec((any::<Index>(), 1u64..30), 0..60),
     ) {
-        let mut names = Names::default();
+        let (mut names, mut promised) = (Names::default(), Promised { of_domain, projects: Vec::new() });
         put_domain(&mut names, "acme", of_domain);
         for (at, (above, wanted)) in projects.iter().enumerate() {
             // Below one of those before it, or the domain.
-            let parent = above.index(at + 1).checked_sub(1).map(|parent| format!("p{parent}"));
-            let holder = parent.as_ref().map_or_else(|| Owner::of_domain("acme"), Owner::of_project);
-            let carved = names.bounds(&holder).first().map(|b| b.bytes_max - b.given_bytes);
-            let bound = wanted.map(|wanted| carved.map_or(wanted, |carved| wanted.min(carved)));
+            let above = above.index(at + 1).checked_sub(1);
+            let carved = promised.kept(promised.holder(above)).unwrap_or(u64::MAX);
+            let bound = wanted.map(|wanted| wanted.min(carved));
+            let parent = above.map(|parent| format!("p{parent}"));
             put_project(&mut names, &format!("p{at}"), parent.as_deref(), bound);
+            promised.projects.push((above, bound));
         }
         let mut used: BTreeMap<String, u64> = BTreeMap::new();
         for (who, bytes) in &pushes {
@@ -151,19 +175,17 @@ proptest! {
                 *used.entry(id).or_default() += bytes;
             }
         }
-        for id in (0..projects.len()).map(|at| format!("p{at}")) {
-            let owner = Owner::of_project(&id);
-            let bounds = names.bounds(&owner);
-            let total = |b: &OwnersBound| {
-                b.counted.iter().filter_map(|o| used.get(o.project.as_ref()?)).sum::<u64>()
-            };
-            for bound in &bounds {
-                prop_assert!(total(bound) <= bound.bytes_max - bound.given_bytes, "{bound:?} {used:?}");
-            }
-            let Some(own) = bounds.first().filter(|bound| bound.holder == owner) else { continue };
-            // Only its own use, and that of projects below it without quotas, is in its way.
-            let promised = own.bytes_max - own.given_bytes - total(own);
-            prop_assert_eq!(left(&names, &used, &owner), promised, "{}: {:?}", id, used);
+        for at in 0..projects.len() {
+            let holder = promised.holder(Some(at));
+            // Only what counts in the same quota is in its way.
+            let beside = (0..projects.len()).filter(|other| promised.holder(Some(*other)) == holder);
+            let beside: u64 = beside.filter_map(|other| used.get(&format!("p{other}"))).sum();
+            let wanted = promised.kept(holder).map_or(u64::MAX, |kept| {
+                assert!(beside <= kept, "p{at} has more than it was given: {promised:?} {used:?}");
+                kept - beside
+            });
+            let room = left(&names, &used, &Owner::of_project(format!("p{at}")));
+            prop_assert_eq!(room, wanted, "p{}: {:?} {:?}", at, &promised, &used);
         }
     }
 }
