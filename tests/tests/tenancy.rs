@@ -53,29 +53,10 @@ fn essence(gantry: &Instance, kind: &str, namespace: &str) -> Result<Value, Stri
     Ok(listed["items"].as_array().into_iter().flatten().map(of).collect())
 }
 
-#[test]
-fn what_somebody_edits_by_hand_is_put_back() {
-    let Some(gantry) = Instance::builder().no_node().start() else { return };
-    let (alice, _) = organisations(&gantry);
-    let kinds = ["rolebindings", "resourcequotas", "limitranges"];
-    let look = || -> Result<Vec<Value>, String> {
-        let mut seen: Vec<Value> = Vec::new();
-        for kind in kinds {
-            seen.push(essence(&gantry, kind, "web-dev")?);
-        }
-        seen.push(
-            serde_json::from_str(&gantry.jsonpath(&["namespace", "web-dev"], "{.metadata.labels}"))
-                .map_err(|e| e.to_string())?,
-        );
-        Ok(seen)
-    };
-    let before = eventually_some("everything is there", SOON, || {
-        let seen = look()?;
-        let there = seen.iter().all(|kind| kind.as_array().is_none_or(|items| !items.is_empty()));
-        if there { Ok(seen) } else { Err(format!("{seen:?}")) }
-    });
+/// What somebody with every right may do to what the reconcilers made.
+fn edits_by_hand() -> [&'static [&'static str]; 12] {
     let subject = r#"[{"op":"add","path":"/subjects/-","value":{"kind":"User","name":"mallory","apiGroup":"rbac.authorization.k8s.io"}}]"#;
-    let edits: [&[&str]; 12] = [
+    [
         &["delete", "rolebinding", "gantry:admin", "-n", "web-dev"],
         &["patch", "rolebinding", "gantry:admin", "-n", "web-dev", "--type=json", "-p", subject],
         &["delete", "resourcequota", "gantry", "-n", "web-dev"],
@@ -104,8 +85,31 @@ fn what_somebody_edits_by_hand_is_put_back() {
             "identity.gantry.dev/domain-",
         ],
         &["label", "rolebinding", "gantry:admin", "-n", "web-dev", "app.kubernetes.io/managed-by-"],
-    ];
-    for edit in edits {
+    ]
+}
+
+#[test]
+fn what_somebody_edits_by_hand_is_put_back() {
+    let Some(gantry) = Instance::builder().no_node().start() else { return };
+    let (alice, _) = organisations(&gantry);
+    let kinds = ["rolebindings", "resourcequotas", "limitranges"];
+    let look = || -> Result<Vec<Value>, String> {
+        let mut seen: Vec<Value> = Vec::new();
+        for kind in kinds {
+            seen.push(essence(&gantry, kind, "web-dev")?);
+        }
+        seen.push(
+            serde_json::from_str(&gantry.jsonpath(&["namespace", "web-dev"], "{.metadata.labels}"))
+                .map_err(|e| e.to_string())?,
+        );
+        Ok(seen)
+    };
+    let before = eventually_some("everything is there", SOON, || {
+        let seen = look()?;
+        let there = seen.iter().all(|kind| kind.as_array().is_none_or(|items| !items.is_empty()));
+        if there { Ok(seen) } else { Err(format!("{seen:?}")) }
+    });
+    for edit in edits_by_hand() {
         gantry.kubectl(edit).ok();
         eventually_some(&format!("{edit:?} is repaired"), REPAIR, || {
             let now = look()?;

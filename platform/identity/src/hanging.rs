@@ -242,11 +242,11 @@ mod tests {
         names
     }
 
-    #[test]
-    fn everything_that_hangs_on_an_object_is_found_and_nothing_else() {
-        type Of = fn(&State, &str) -> Vec<Hanging>;
-        let state = everything();
-        let table: Vec<(Of, &str, Vec<&str>)> = vec![
+    type Of = fn(&State, &str) -> Vec<Hanging>;
+
+    /// How it is asked, of which object, and what hangs on that.
+    fn table() -> Vec<(Of, &'static str, Vec<&'static str>)> {
+        vec![
             (
                 of_user,
                 "alice",
@@ -309,8 +309,13 @@ mod tests {
                     "user:bob",
                 ],
             ),
-        ];
-        for (of, id, want) in table {
+        ]
+    }
+
+    #[test]
+    fn everything_that_hangs_on_an_object_is_found_and_nothing_else() {
+        let state = everything();
+        for (of, id, want) in table() {
             assert_eq!(names(&state, &of(&state, id)), want, "{id}");
         }
     }

@@ -64,7 +64,9 @@ impl AuditSink for Kept {
         None
     }
 
-    fn release(&self) {}
+    fn release(&self) {
+        // There are as many places as are asked for.
+    }
 }
 
 #[tokio::test]

@@ -93,12 +93,10 @@ fn a_credential_is_good_for_its_scope_and_its_roles_alone() {
         (system, "get -/secrets lab-dev s", false),
         (system, "get identity.gantry.dev/users - eve", true),
         (system, "delete identity.gantry.dev/users - eve", false),
-        // A project the user has no role in.
         (others, "get -/pods lab-dev p", false),
         (others, "get identity.gantry.dev/projects - lab", false),
     ] {
-        let user = info(&world, "alice", extras);
-        let decided = authorizer.authorize(&ask(&user, asked));
+        let decided = authorizer.authorize(&ask(&info(&world, "alice", extras), asked));
         assert_eq!(decided.is_allowed(), want, "{extras:?}: {asked}: {decided:?}");
     }
 }

@@ -311,6 +311,20 @@ fn a_role_is_its_rules_and_those_it_implies() {
     assert_eq!(roles::affected(&state, "reader"), ["admin", "manager", "member", "reader", "special"]);
 }
 
+/// A namespace with these labels, marked as made for the project with what it was given.
+fn made_for(project: &str, labels: &std::collections::BTreeMap<String, String>, given: &str) -> Known {
+    let marks = [(names::GIVEN_LABELS, given), (names::MADE_FOR, project)];
+    let marks = marks.into_iter().filter(|(_, value)| !value.is_empty());
+    Known::of(&k8s_openapi::api::core::v1::Namespace {
+        metadata: kube::core::ObjectMeta {
+            labels: Some(labels.clone()),
+            annotations: Some(marks.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()),
+            ..Default::default()
+        },
+        ..Default::default()
+    })
+}
+
 #[test]
 fn environments_become_namespaces_and_what_is_others_stays_theirs() {
     let mut found = Project::new("web", Default::default());
@@ -341,18 +355,6 @@ fn environments_become_namespaces_and_what_is_others_stays_theirs() {
     }
     assert!(first.environments[2].problem.contains("belong to the platform"));
 
-    let made_for = |project: &str, labels: &std::collections::BTreeMap<String, String>, given: &str| {
-        let marks = [(names::GIVEN_LABELS, given), (names::MADE_FOR, project)];
-        let marks = marks.into_iter().filter(|(_, value)| !value.is_empty());
-        Known::of(&k8s_openapi::api::core::v1::Namespace {
-            metadata: kube::core::ObjectMeta {
-                labels: Some(labels.clone()),
-                annotations: Some(marks.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()),
-                ..Default::default()
-            },
-            ..Default::default()
-        })
-    };
     let made = |labels: &_, given: &str| made_for("web", labels, given);
     for (name, labels, given) in &first.apply {
         namespaces.put(name, Some(made(labels, given)));

@@ -16,6 +16,7 @@ use super::*;
 use crate::pull::period_begin;
 use crate::tenancy::start::{Callbacks, reconcilers};
 use crate::tenancy::tests::{change, organisations, world};
+use crate::vault::SecretKey;
 
 const SECRETS: &str = "/api/v1/namespaces/web-dev/secrets";
 const SECRET: &str = "/api/v1/namespaces/web-dev/secrets/gantry-registry";
@@ -155,6 +156,18 @@ impl Secrets for Nowhere {
     }
 
     async fn forget_application_credential(&self, _: &str) -> std::result::Result<(), String> {
+        Ok(())
+    }
+
+    async fn forget(&self, _: &SecretKey) -> std::result::Result<(), String> {
+        Ok(())
+    }
+
+    async fn forget_project(&self, _: &str) -> std::result::Result<(), String> {
+        Ok(())
+    }
+
+    async fn forget_domain(&self, _: &str) -> std::result::Result<(), String> {
         Ok(())
     }
 }
