@@ -55,10 +55,10 @@ fn essence(gantry: &Instance, kind: &str, namespace: &str) -> Result<Value, Stri
 
 /// What somebody with every right may do to what the reconcilers made.
 fn edits_by_hand() -> [&'static [&'static str]; 12] {
-    let subject = r#"[{"op":"add","path":"/subjects/-","value":{"kind":"User","name":"mallory","apiGroup":"rbac.authorization.k8s.io"}}]"#;
+    const SUBJECT: &str = r#"[{"op":"add","path":"/subjects/-","value":{"kind":"User","name":"mallory","apiGroup":"rbac.authorization.k8s.io"}}]"#;
     [
         &["delete", "rolebinding", "gantry:admin", "-n", "web-dev"],
-        &["patch", "rolebinding", "gantry:admin", "-n", "web-dev", "--type=json", "-p", subject],
+        &["patch", "rolebinding", "gantry:admin", "-n", "web-dev", "--type=json", "-p", SUBJECT],
         &["delete", "resourcequota", "gantry", "-n", "web-dev"],
         &[
             "patch",
