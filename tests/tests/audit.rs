@@ -132,7 +132,7 @@ fn deeds_are_found_followed_exported_and_vouched_for() {
     assert!(changed.iter().all(|record| record["objectRef"]["subresource"] != "status"), "{changed:#?}");
     assert!(
         deeds
-            .search(&["--until", &deeds.began, "--event", "secret-read"])
+            .search(&["--until", &deeds.began, "--event", "secret-read", "--user", "acme/alice"])
             .stderr
             .contains("No records found.")
     );

@@ -87,7 +87,7 @@ fn signed_in(gantry: &Instance, bob: &Person) {
         (&credential["kind"], &credential["status"]["token"]),
         (&"ExecCredential".into(), &token.clone().into())
     );
-    bob.kubectl(&["get", "pods", "-n", "web-dev"]).ok();
+    eventually("bob's role has come", SOON, || bob.kubectl(&["get", "pods", "-n", "web-dev"]).succeeded());
     assert!(bob.kubectl(&["auth", "whoami"]).ok().contains("acme/bob"));
 
     // A token of one project alone: whoami says so.

@@ -257,8 +257,11 @@ fn what_is_kept_makes_room_for_what_the_project_pushes() {
         mirror.pull(&format!("acme/web/hub/team/{name}:1")).ok();
         expect_field(gantry, &["repository", &format!("acme.web.hub.team.{name}")], "{.status.tags}", "1");
     }
-    let one = gantry.jsonpath(&["repository", "acme.web.hub.team.a"], "{.status.sizeBytes}");
-    let one: u64 = one.parse().expect("a size");
+    // The manifest is there first, its layers with it.
+    let one: u64 = eventually_some("one is whole", SOON, || {
+        let size = gantry.jsonpath(&["repository", "acme.web.hub.team.a"], "{.status.sizeBytes}");
+        size.parse().ok().filter(|bytes| *bytes > 100_000).ok_or(size)
+    });
     // Two and a half of them: beside both, one more does not fit.
     let quota = one * 5 / 2;
     gantry.gantry(&["project", "set", "acme/web", "--quota", &format!("images={quota}")]).ok();

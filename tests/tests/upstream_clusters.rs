@@ -23,7 +23,7 @@ impl Stage {
         gantry.gantry(&["project", "create", "acme/web", "--environment", "dev"]).ok();
         gantry.gantry(&["group", "create", "acme/devs"]).ok();
         let alice = Person::signed_in(&gantry, "acme/alice");
-        gantry.gantry(&["group", "add", "acme/devs", "acme/alice"]).ok();
+        gantry.gantry(&["group", "add-user", "acme/devs", "acme/alice"]).ok();
         gantry.gantry(&["assign", "member", "--user", "acme/alice", "--project", "acme/web"]).ok();
         Some(Self { gantry, alice, runtime: tokio::runtime::Runtime::new().expect("a runtime") })
     }

@@ -16,6 +16,11 @@ pub(crate) struct Viewer {
 }
 
 impl Viewer {
+    /// Of what the scope was made from; `None`: each question has to be asked anew.
+    pub(crate) fn versions(&self) -> Option<(u64, u64)> {
+        self.versions
+    }
+
     /// Brings the scope up to the rights as they are. False: nothing is left of what it began with but own deeds.
     /// That the token by which the caller came has ended is not seen.
     pub(crate) fn refresh(&mut self, inner: &Inner) -> bool {

@@ -68,8 +68,17 @@ pub(crate) fn follow(inner: Arc<Inner>, query: Query, mut viewer: Viewer) -> Bod
             if !viewer.refresh(&inner) {
                 return;
             }
+            let (rights, from) = (viewer.versions(), cursor.next_sequence());
             let looked = step(&inner, cursor, &query, &viewer.scope, u64::MAX, usize::MAX).await;
             let Ok((next, lines, more)) = looked else { return };
+            // What was looked for meanwhile with rights that have gone is not shown.
+            if !viewer.refresh(&inner) {
+                return;
+            }
+            if viewer.versions() != rights {
+                cursor = Cursor::from(from);
+                continue;
+            }
             cursor = next;
             if !send(&sender, &lines).await {
                 return;

@@ -129,7 +129,7 @@ impl PullAuthenticator {
         let project_of = |namespace: &str| self.world.namespaces.project_of(namespace);
         let (namespace, project) = self.credentials.namespace(password, project_of, (self.now)())?;
         let state = self.world.directory.read();
-        state.projects.get(&*project).filter(|found| state.project_enabled(found))?;
+        state.projects.get(&project).filter(|found| state.project_enabled(found))?;
         let mut caller = UserInfo::authenticated(format!("{CALLER_PREFIX}{namespace}"), &[]);
         // With a project, and without a user who has roles in it, it would have no rights anywhere either: what is
         // asked of `PULLS` is the one thing that it may.

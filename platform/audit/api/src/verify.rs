@@ -289,7 +289,13 @@ impl Walk {
     fn pass(&mut self, hash: Hash) -> Result<(), Stop> {
         while let Some(expected) = self.expected.get(self.at).filter(|c| c.sequence == self.next) {
             if chain::parse(&expected.hash) != Some(hash) {
-                let what = format!("the checkpoint of {} vouches for another record here", expected.time);
+                let what = format!(
+                    "the checkpoint of {} vouches for other records: one of {} to {} was changed, and the chain \
+                     made again",
+                    expected.time,
+                    self.newest_checkpoint + 1,
+                    expected.sequence
+                );
                 return Err(bad(self.next, self.segment, what));
             }
             self.report.signed_through = self.report.signed_through.max(self.next);

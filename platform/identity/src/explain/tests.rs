@@ -101,7 +101,11 @@ fn what_is_missing_is_the_least_role_in_the_nearest_scope() {
         ),
         ("alice", "delete identity.gantry.dev/projects - web", "lacks manager at domain acme"),
         // The one above would have to be seen by who hears it.
-        ("bob", "delete identity.gantry.dev/projects - shop", "lacks manager at domain acme"),
+        (
+            "bob",
+            "delete identity.gantry.dev/projects - shop",
+            "lacks manager at domain acme (held at project acme/shop)",
+        ),
         ("alice", "create identity.gantry.dev/projects -", "lacks manager at domain acme"),
         ("alice", "update identity.gantry.dev/domains - acme", ""),
         // Neither the platform's repositories nor all of its objects are any tenant's to be given.

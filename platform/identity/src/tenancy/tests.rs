@@ -441,7 +441,8 @@ fn an_edited_pull_secret_is_another_one_and_so_is_that_of_the_next_period() {
     );
     assert_eq!(digest(&secret(&made(), renewed + 11 * HOUR)), digest(&wanted), "a restart writes nothing");
     assert_ne!(digest(&secret(&made(), renewed + 12 * HOUR)), digest(&wanted), "it is renewed");
-    let edits: [(&str, fn(&mut Secret)); 5] = [
+    type Edit = fn(&mut Secret);
+    let edits: [(&str, Edit); 5] = [
         ("another credential", |s| {
             let config = s.data.as_mut().and_then(|data| data.get_mut(".dockerconfigjson"));
             config.expect("hosts and credentials").0.push(b' ');

@@ -207,7 +207,8 @@ async fn a_pull_secret_is_made_repaired_renewed_and_otherwise_left_alone() {
     assert_eq!(*names, json!([{"name": "quay"}, {"name": "gantry-registry"}]));
     assert!(server.reconciled(&world, &pull, || later(11)).await.is_empty(), "a restart writes nothing");
 
-    let edits: [(fn(&mut Value), &[String]); 4] = [
+    type Edit = fn(&mut Value);
+    let edits: [(Edit, &[String]); 4] = [
         (|secret| secret["data"] = json!({".dockerconfigjson": "e30="}), std::slice::from_ref(&put)),
         (|secret| drop(secret["metadata"]["labels"].take()), std::slice::from_ref(&put)),
         (|secret| secret["type"] = "Opaque".into(), &[put.clone(), delete.clone(), post.clone()]),
