@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use gantry_testkit::{Instance, Output, binary, eventually, run, spawn};
+use gantry_testkit::{Instance, Output, binary, eventually, eventually_some, run, spawn};
 use serde_json::Value;
 
 use crate::people::Person;
@@ -77,10 +77,14 @@ impl Deeds {
         self.gantry.gantry(&[&["audit", "search"], arguments].concat())
     }
 
-    /// Exactly one record is found, with these cells after the time.
+    /// Exactly one record is found, with these cells after the time. It is queued before its deed is answered, and
+    /// written a moment later.
     #[track_caller]
     fn one(&self, arguments: &[&str], cells: &[&str]) {
-        let rows = rows(self.search(arguments));
+        let rows = eventually_some(&format!("a record of {arguments:?}"), SOON, || {
+            let out = self.search(arguments);
+            if out.stdout.is_empty() { Err(out.stderr) } else { Ok(rows(out)) }
+        });
         assert_eq!(rows.len(), 1, "{arguments:?}: {rows:#?}");
         assert_eq!(rows[0][1..], *cells, "{arguments:?}");
     }
@@ -182,8 +186,11 @@ fn sessions_end(deeds: &Deeds) {
     let form = ["--data-urlencode", &form[0], "--data-urlencode", &form[1], "-d"];
     let said = curl(gantry, &[&form[..], &["grant_type=password&service=gantry"]].concat(), "/token").ok();
     has_all(&said, &["access_token"]);
-    let asked = found(deeds.search(&["--user", "acme/una", "--verb", "post", "-o", "json"]));
-    let asked = asked.iter().find(|record| record["requestURI"] == "/token").expect("it is hers");
+    let asked = eventually_some("it is hers", SOON, || {
+        let all = found(deeds.search(&["--user", "acme/una", "--verb", "post", "-o", "json"]));
+        let asked = all.iter().find(|record| record["requestURI"] == "/token").cloned();
+        asked.ok_or_else(|| format!("{all:#?}"))
+    });
     assert_eq!(asked["annotations"]["audit.gantry.dev/credential"], "password", "{asked:#}");
     let logins = found(deeds.search(&["--user", "acme/una", "--event", "login", "-o", "json"]));
     assert_eq!(logins[0]["auditID"], asked["auditID"], "{logins:#?}");
