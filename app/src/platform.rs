@@ -83,9 +83,9 @@ impl Platform {
         report.step("Opening the store ...");
         let config = engine_config(&settings, &addresses, &server, &authority, &tasks);
         let hosts = registry_hosts(&settings, &server, &host);
-        let access = Access::open(&settings, config, external_url(&settings, &host), hosts).await?;
+        let access = Access::open(&settings, config, external_url(&settings, &host), hosts.clone()).await?;
         let embedded = &access.embedded;
-        let (registry, registry_tokens) = open_registry(&settings, &access, &server, &host, &tasks)?;
+        let (registry, registry_tokens) = open_registry(&settings, &access, hosts, &tasks)?;
         tend_registry(&tasks, &registry);
         let front_door = front_door(&access, &registry, registry_tokens, &health);
         serve(&settings, &tasks, &front_door, &authority, listener, &addresses, &host).await?;
@@ -269,8 +269,7 @@ fn now() -> String {
 fn open_registry(
     settings: &Settings,
     access: &Access,
-    server: &str,
-    host: &HostFacts,
+    hosts: Vec<String>,
     tasks: &Tasks,
 ) -> anyhow::Result<(Registry, Arc<dyn Authenticator>)> {
     let (gate, sink) = (access.gate.clone(), access.audit.sink());
@@ -288,7 +287,7 @@ fn open_registry(
     let advisories = settings.config.registry.advisories.clone();
     config.advisories = advisories.unwrap_or_else(|| data.join("advisories"));
     config.webhooks_may_reach.clone_from(&settings.config.registry.webhooks_may_reach);
-    config.hosts = registry_hosts(settings, server, host);
+    config.hosts = hosts;
     config.s3.clone_from(&settings.config.registry.s3);
     config.s3_keys = gantry_registry::AccessKeys::of_environment(gantry_base::settings::environment);
     let registry = gantry_registry::build(config, access, repositories).context("the registry")?;
@@ -412,16 +411,17 @@ async fn serve(
     if !settings.listen.ip().is_unspecified() {
         reached_at.push(settings.listen.ip());
     }
-    reached_at.sort();
-    reached_at.dedup();
     let external =
         settings.config.identity.external_url.as_deref().and_then(|url| url.parse::<http::Uri>().ok());
     if let Some(name) = external.as_ref().and_then(http::Uri::host) {
         match name.trim_matches(['[', ']']).parse::<IpAddr>() {
             Ok(address) => reached_at.push(address),
+            Err(_) if names.iter().any(|known| known.eq_ignore_ascii_case(name)) => {}
             Err(_) => names.push(name.to_ascii_lowercase()),
         }
     }
+    reached_at.sort();
+    reached_at.dedup();
     let certificate = authority.server_certificate("front-door", &names, &reached_at)?;
     // The authority goes along: a newcomer's `gantry login` shows its fingerprint before it trusts it.
     let chain = format!("{}\n{}", certificate.certificate_pem.trim_end(), authority.certificate_pem());

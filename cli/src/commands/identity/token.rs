@@ -10,7 +10,7 @@ use crate::credentials::{TokenCache, exec_credential};
 #[command(after_help = "\
 Examples:
   gantry token                    an ExecCredential, as kubectl reads it
-  gantry token --audience prod    the same for the cluster \"prod\", which takes this platform as its OpenID issuer
+  gantry token --audience prod    the same for a cluster elsewhere, by its OpenID client id
   curl -H \"X-Auth-Token: $(gantry token --raw)\" https://SERVER/identity/v3/users")]
 pub struct TokenArgs {
     /// Print the token alone

@@ -3,12 +3,11 @@
 //! The account is the engine's, and its other secrets are the tenants': the component adds one name to its list, and
 //! puts it back where somebody took it out.
 
-use std::borrow::Cow;
-
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::core::ObjectMeta;
 use serde::{Deserialize, Deserializer};
 
+use super::kept::kept_of;
 use super::names;
 
 /// Whom pods run as that name nobody.
@@ -48,34 +47,7 @@ impl<'de> Deserialize<'de> for DefaultAccount {
     }
 }
 
-impl kube::Resource for DefaultAccount {
-    type DynamicType = ();
-    type Scope = kube::core::NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        ServiceAccount::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        ServiceAccount::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        ServiceAccount::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        ServiceAccount::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+kept_of!([] DefaultAccount, ServiceAccount);
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,6 @@
 //! Objects of the engine's kinds that the component makes, held as digests: what matters is whether an object still
 //! is as planned, and a hundred thousand subjects in memory once are enough.
 
-use std::borrow::Cow;
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
@@ -15,6 +14,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use gantry_identity_api::labels;
+
+use super::kept::kept_of;
 
 /// A kind the component keeps as planned, whoever edits it.
 pub trait Managed:
@@ -118,34 +119,7 @@ impl<'de, K: Managed> Deserialize<'de> for Thin<K> {
     }
 }
 
-impl<K: Managed> kube::Resource for Thin<K> {
-    type DynamicType = ();
-    type Scope = K::Scope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        K::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        K::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        K::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        K::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+kept_of!([K: Managed] Thin<K>, K);
 
 #[cfg(test)]
 mod tests {

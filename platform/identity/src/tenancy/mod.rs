@@ -11,6 +11,7 @@ mod cascade;
 mod contents;
 mod decisions;
 mod diff;
+mod kept;
 pub mod ledger;
 mod managed;
 pub mod names;

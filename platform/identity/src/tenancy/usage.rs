@@ -1,6 +1,5 @@
 //! What pods, claims and services take of quotas, and how they are counted.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::net::IpAddr;
@@ -11,6 +10,7 @@ use kube::core::ObjectMeta;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::kept::kept_of;
 use super::quota::{Amounts, plus, zero};
 
 /// What counts against a tree's quotas.
@@ -144,34 +144,7 @@ impl<'de, K: Counts> Deserialize<'de> for Use<K> {
     }
 }
 
-impl<K: Counts> kube::Resource for Use<K> {
-    type DynamicType = ();
-    type Scope = K::Scope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        K::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        K::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        K::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        K::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+kept_of!([K: Counts] Use<K>, K);
 
 #[cfg(test)]
 mod tests {
