@@ -348,6 +348,7 @@ fn front_door(
     let builder = builder
         .authenticator(access.passwords())
         .audit(access.audit.sink())
+        .standing(identity.standing())
         .authorizer(Arc::new(gantry_registry::NotBeyondRegistry(embedded.authorizer())))
         .health(checks)
         .fallback(access.hold(embedded.router()));

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use axum::Router;
-use gantry_kube_types::{AuditSink, Authenticator, Authorizer};
+use gantry_kube_types::{AuditSink, Authenticator, Authorizer, Standing};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::AuditPoint;
 use crate::authentication::Chain;
 use crate::health::HealthChecks;
-use crate::limits::{InFlight, Limits};
+use crate::in_flight::InFlight;
+use crate::limits::Limits;
+use crate::streams::Streams;
 
 /// Who decides whether a request may pass to a route's handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ type PathList = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 pub(crate) struct Shared {
     pub(crate) authenticators: Chain,
     pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) standing: Option<Arc<dyn Standing>>,
+    pub(crate) streams: Streams,
     /// Longest prefix first.
     pub(crate) routes: Vec<Route>,
     pub(crate) fallback: Router,
@@ -71,6 +75,7 @@ impl std::fmt::Debug for FrontDoor {
 pub struct FrontDoorBuilder {
     authenticators: Vec<Arc<dyn Authenticator>>,
     authorizer: Option<Arc<dyn Authorizer>>,
+    standing: Option<Arc<dyn Standing>>,
     routes: Vec<Route>,
     fallback: Option<Router>,
     health: HealthChecks,
@@ -91,6 +96,13 @@ impl FrontDoorBuilder {
     #[must_use]
     pub fn authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
         self.authorizer = Some(authorizer);
+        self
+    }
+
+    /// Knows which credentials are not good any more: what was opened with one ends.
+    #[must_use]
+    pub fn standing(mut self, standing: Arc<dyn Standing>) -> Self {
+        self.standing = Some(standing);
         self
     }
 
@@ -145,6 +157,8 @@ impl FrontDoorBuilder {
         FrontDoor(Arc::new(Shared {
             authenticators: Chain(self.authenticators),
             authorizer: self.authorizer.unwrap_or_else(|| Arc::new(NobodyMay)),
+            standing: self.standing,
+            streams: Streams::default(),
             routes: self.routes,
             fallback: self.fallback.unwrap_or_default(),
             health: self.health,

@@ -18,18 +18,26 @@ const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 #[derive(Clone, Debug)]
 pub struct ImpersonatedBy(pub UserInfo);
 
+/// As whom a caller acts, and what had to be allowed for it.
+#[derive(Debug)]
+pub(crate) struct Impersonation {
+    pub(crate) user: UserInfo,
+    pub(crate) asked: Vec<Attributes>,
+}
+
 /// The identity asked for by the headers, which are taken out; `None` where none is asked for.
 pub(crate) fn impersonated(
     headers: &mut HeaderMap,
     caller: &UserInfo,
     authorizer: &dyn Authorizer,
-) -> Result<Option<UserInfo>, StatusError> {
+) -> Result<Option<Impersonation>, StatusError> {
     let Some(wanted) = read(headers)? else { return Ok(None) };
-    for attributes in questions(caller, &wanted) {
-        match authorizer.authorize(&attributes) {
+    let asked = questions(caller, &wanted);
+    for attributes in &asked {
+        match authorizer.authorize(attributes) {
             Decision::Allow(_) => {}
             Decision::Deny(reason) | Decision::NoOpinion(reason) => {
-                return Err(forbidden(&attributes, &reason));
+                return Err(forbidden(attributes, &reason));
             }
         }
     }
@@ -37,7 +45,7 @@ pub(crate) fn impersonated(
     for name in names {
         headers.remove(name);
     }
-    Ok(Some(complete(wanted)))
+    Ok(Some(Impersonation { user: complete(wanted), asked }))
 }
 
 fn read(headers: &HeaderMap) -> Result<Option<UserInfo>, StatusError> {
@@ -174,7 +182,7 @@ mod tests {
             ("impersonate-extra-acme.com%2fproject", "p1"),
         ]);
         let everything = Rule(|a: &Attributes| a.verb == "impersonate" && a.user.username == "boss");
-        let user = impersonated(&mut lines, &caller, &everything).expect("allowed").expect("asked for");
+        let user = impersonated(&mut lines, &caller, &everything).expect("allowed").expect("asked for").user;
         assert_eq!(user.username, "alice");
         assert_eq!(user.groups, ["dev", "ops", "system:authenticated"]);
         assert_eq!(user.extra["acme.com/project"], ["p1"]);
@@ -195,11 +203,11 @@ mod tests {
         let caller = UserInfo::authenticated("boss", &[]);
         let in_dev = Rule(|a: &Attributes| a.resource == "serviceaccounts" && a.namespace == "dev");
         let mut lines = headers(&[(USER, "system:serviceaccount:dev:builder")]);
-        let user = impersonated(&mut lines, &caller, &in_dev).expect("allowed").expect("asked for");
+        let user = impersonated(&mut lines, &caller, &in_dev).expect("allowed").expect("asked for").user;
         assert!(user.in_group("system:serviceaccounts:dev") && user.in_group("system:authenticated"));
         let mut lines = headers(&[(USER, "system:anonymous")]);
         let all = Rule(|_: &Attributes| true);
-        let user = impersonated(&mut lines, &caller, &all).expect("allowed").expect("asked for");
+        let user = impersonated(&mut lines, &caller, &all).expect("allowed").expect("asked for").user;
         assert_eq!(user.groups, ["system:unauthenticated"]);
     }
 }

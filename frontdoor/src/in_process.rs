@@ -23,8 +23,8 @@ use tokio::io::DuplexStream;
 use tokio::sync::Semaphore;
 use tower::Service;
 
-use crate::audit::ConnectionTrail;
 use crate::builder::FrontDoor;
+use crate::connection::Connection;
 use crate::io::Held;
 use crate::pipeline::Origin;
 
@@ -108,18 +108,18 @@ impl Service<Uri> for Connector {
         Box::pin(async move {
             let place = places.acquire_owned().await?;
             let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-            let trail = ConnectionTrail::default();
-            tokio::spawn(serve_pipe(door, origin, theirs, trail.clone()));
-            Ok(TokioIo::new(Held::new(ours, place, trail)))
+            let kept = Connection::default();
+            tokio::spawn(serve_pipe(door, origin, theirs, kept.clone()));
+            Ok(TokioIo::new(Held::new(ours, place, kept)))
         })
     }
 }
 
 /// Ends when the client's side is closed.
-async fn serve_pipe(door: FrontDoor, origin: Arc<Origin>, pipe: DuplexStream, trail: ConnectionTrail) {
+async fn serve_pipe(door: FrontDoor, origin: Arc<Origin>, pipe: DuplexStream, kept: Connection) {
     let service = service_fn(move |request| {
-        let (door, origin, trail) = (door.clone(), origin.clone(), trail.clone());
-        async move { Ok::<_, std::convert::Infallible>(door.handle(request, &origin, None, &trail).await) }
+        let (door, origin, kept) = (door.clone(), origin.clone(), kept.clone());
+        async move { Ok::<_, std::convert::Infallible>(door.handle(request, &origin, None, &kept).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

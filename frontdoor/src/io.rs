@@ -10,25 +10,42 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::audit::ConnectionTrail;
+use crate::connection::Connection as Kept;
 use crate::listener::Activity;
+use crate::streams::{End, StreamEnded};
 
-/// A stream, the place it takes, and what is to happen when it ends.
+/// A stream, the place it takes, and what is to happen when it ends or has to.
 pub(crate) struct Held<S> {
     stream: S,
     _place: OwnedSemaphorePermit,
-    trail: ConnectionTrail,
+    kept: Kept,
+    /// Once a request has made something else of the connection.
+    end: Option<End>,
 }
 
 impl<S> Held<S> {
-    pub(crate) fn new(stream: S, place: OwnedSemaphorePermit, trail: ConnectionTrail) -> Self {
-        Self { stream, _place: place, trail }
+    pub(crate) fn new(stream: S, place: OwnedSemaphorePermit, kept: Kept) -> Self {
+        Self { stream, _place: place, kept, end: None }
+    }
+
+    /// Fails when what became of the connection may not go on; else `cx` is told when it may not any more.
+    fn goes_on(&mut self, cx: &mut Context<'_>) -> Result<(), StreamEnded> {
+        let Some(stream) = self.kept.stream() else { return Ok(()) };
+        match self.end.get_or_insert_with(|| End::of(stream.clone())).poll(cx) {
+            Poll::Ready(ended) => Err(ended),
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// [`Held::goes_on`] without waiting for it: whoever reads does that.
+    fn has_not_ended(&self) -> Result<(), StreamEnded> {
+        if self.kept.stream().is_some_and(|stream| stream.has_ended()) { Err(StreamEnded) } else { Ok(()) }
     }
 }
 
 impl<S> Drop for Held<S> {
     fn drop(&mut self) {
-        self.trail.ended();
+        self.kept.ended();
     }
 }
 
@@ -38,12 +55,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Held<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.goes_on(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.has_not_ended()?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -60,6 +79,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.has_not_ended()?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
     }
 

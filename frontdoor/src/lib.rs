@@ -14,14 +14,17 @@ mod authentication;
 mod builder;
 mod capture;
 mod congestion;
+mod connection;
 mod health;
 mod impersonation;
+mod in_flight;
 mod in_process;
 mod io;
 mod limits;
 mod listener;
 mod pipeline;
 mod responses;
+mod streams;
 mod tls;
 mod unread;
 

@@ -1,8 +1,6 @@
 //! Bounds on what clients may hold: connections, headers, time, requests in flight.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,6 +31,14 @@ pub struct Limits {
     pub read_requests_max: usize,
     /// Writes at once.
     pub write_requests_max: usize,
+    /// Requests of callers who are not known, at once, to handlers that decide on rights themselves. Each holds a place
+    /// in the audit trail's queue (8,192) until it is answered, and can take its time with its body: those who are
+    /// known must find room beside them.
+    pub anonymous_requests_max: usize,
+    /// Of these, from one IPv4 address or IPv6 /64.
+    pub anonymous_requests_per_address_max: usize,
+    /// Requests of one user, at once, to handlers that decide on rights themselves.
+    pub requests_per_user_max: usize,
     /// A body with more bytes than this is not put on record.
     pub audit_body_bytes_max: usize,
     /// How long requests may go on after the shutdown began.
@@ -53,54 +59,12 @@ impl Default for Limits {
             http2_streams_max: 250,
             read_requests_max: 400,
             write_requests_max: 200,
+            anonymous_requests_max: 1024,
+            anonymous_requests_per_address_max: 256,
+            requests_per_user_max: 1024,
             audit_body_bytes_max: 1 << 20,
             drain_timeout: Duration::from_secs(10),
         }
-    }
-}
-
-/// Counts the requests in flight, reads and writes apart.
-#[derive(Debug)]
-pub(crate) struct InFlight {
-    reads: Arc<Places>,
-    writes: Arc<Places>,
-}
-
-/// Nobody waits for a place, so that a number is enough.
-#[derive(Debug)]
-struct Places {
-    taken: AtomicUsize,
-    max: usize,
-}
-
-impl Places {
-    fn of(max: usize) -> Arc<Self> {
-        Arc::new(Self { taken: AtomicUsize::new(0), max })
-    }
-}
-
-/// The place of one request in flight.
-#[derive(Debug)]
-pub(crate) struct InFlightPlace(Arc<Places>);
-
-impl Drop for InFlightPlace {
-    fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl InFlight {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        Self { reads: Places::of(limits.read_requests_max), writes: Places::of(limits.write_requests_max) }
-    }
-
-    /// A place among the requests in flight, or `None` when all are taken.
-    pub(crate) fn enter(&self, verb: &str) -> Option<InFlightPlace> {
-        let reads = matches!(verb, "get" | "list" | "head" | "options");
-        let places = if reads { &self.reads } else { &self.writes };
-        let place = InFlightPlace(places.clone());
-        // Given back with the place where it is one too many.
-        (places.taken.fetch_add(1, Ordering::Relaxed) < places.max).then_some(place)
     }
 }
 

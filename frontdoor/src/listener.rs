@@ -19,9 +19,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::audit::ConnectionTrail;
-use crate::builder::FrontDoor;
+use crate::builder::{FrontDoor, Shared};
 use crate::congestion::Congestion;
+use crate::connection::Connection;
 use crate::io::{Held, Watched};
 use crate::limits::Limits;
 use crate::pipeline::Origin;
@@ -73,7 +73,14 @@ impl FrontDoor {
         shutdown: CancellationToken,
     ) -> Result<(), ServeError> {
         listener.local_addr().map_err(ServeError::Listener)?;
-        let tls = tls.into();
+        let Shared { streams, standing, authorizer, .. } = &*self.0;
+        tokio::select! {
+            () = self.accept(listener, tls.into(), shutdown) => Ok(()),
+            never = streams.look_after(standing.as_deref(), authorizer.as_ref()) => never,
+        }
+    }
+
+    async fn accept(&self, listener: TcpListener, tls: TlsSource, shutdown: CancellationToken) {
         let places = Arc::new(Semaphore::new(self.limits().connections_max));
         let connections = TaskTracker::new();
         let end = CancellationToken::new();
@@ -112,7 +119,6 @@ impl FrontDoor {
             end.cancel();
             connections.wait().await;
         }
-        Ok(())
     }
 
     async fn connection(
@@ -141,14 +147,14 @@ impl FrontDoor {
             ..ConnectionInfo::default()
         }));
         let activity = Arc::new(Activity::new(http2));
-        let trail = ConnectionTrail::default();
-        let io = TokioIo::new(Watched::new(Held::new(stream, place, trail.clone()), activity.clone()));
+        let kept = Connection::default();
+        let io = TokioIo::new(Watched::new(Held::new(stream, place, kept.clone()), activity.clone()));
         let (door, counted) = (self.clone(), activity.clone());
         let service = service_fn(move |request| {
-            let (door, origin, trail) = (door.clone(), origin.clone(), trail.clone());
+            let (door, origin, kept) = (door.clone(), origin.clone(), kept.clone());
             let in_use = counted.enter();
             async move {
-                Ok::<_, std::convert::Infallible>(door.handle(request, &origin, Some(in_use), &trail).await)
+                Ok::<_, std::convert::Infallible>(door.handle(request, &origin, Some(in_use), &kept).await)
             }
         });
         let builder = protocol(self.limits(), http2);

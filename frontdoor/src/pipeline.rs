@@ -2,12 +2,14 @@
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use futures::FutureExt;
 use gantry_kube_types::{
-    AUDIT_ID, Attributes, ConnectionInfo, Decision, RequestId, RequestInfo, StatusError, UserInfo, groups,
+    AUDIT_ID, Attributes, ConnectionInfo, Decision, GoesOn, RequestId, RequestInfo, StatusError, UserInfo,
+    groups,
 };
 use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{HeaderMap, Request, Response, StatusCode, Version};
@@ -15,13 +17,16 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
-use crate::audit::{Arrival, Arrived, ConnectionTrail, Trail};
+use crate::audit::{Arrival, Arrived, Trail};
 use crate::authentication::AuthenticationFailed;
 use crate::builder::{AuthPolicy, FrontDoor, Shared};
-use crate::impersonation::{ImpersonatedBy, impersonated};
-use crate::limits::{GuardedBody, InFlightPlace, StallBody};
+use crate::connection::Connection;
+use crate::impersonation::{ImpersonatedBy, Impersonation, impersonated};
+use crate::in_flight::InFlightPlace;
+use crate::limits::{GuardedBody, StallBody};
 use crate::listener::{Draining, InUse};
 use crate::responses::{forbidden, status_response};
+use crate::streams::{self, Stream};
 use crate::unread::lend;
 
 const REQUEST_ID: &str = "x-request-id";
@@ -57,7 +62,7 @@ impl FrontDoor {
         request: Request<Incoming>,
         origin: &Origin,
         in_use: Option<InUse>,
-        connection: &ConnectionTrail,
+        connection: &Connection,
     ) -> Response<Body> {
         let stall = self.0.limits.body_stall_timeout;
         let http1 = request.version() < Version::HTTP_2;
@@ -91,6 +96,17 @@ impl FrontDoor {
     }
 }
 
+/// A request that may be made.
+struct Admitted {
+    /// As whom.
+    user: UserInfo,
+    /// Who showed the credential.
+    caller: UserInfo,
+    place: Option<InFlightPlace>,
+    /// What has to stay allowed while its answer goes on.
+    asked: Vec<Attributes>,
+}
+
 /// Why a request has no answer of its handler.
 enum Failure {
     Refused(StatusError),
@@ -120,7 +136,7 @@ impl Shared {
         mut request: Request<Body>,
         origin: &Origin,
         id: &RequestId,
-        connection: &ConnectionTrail,
+        connection: &Connection,
     ) -> (Response<Body>, Option<InFlightPlace>) {
         let arrival = Arrival::note(request.headers(), origin);
         let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query());
@@ -144,10 +160,9 @@ impl Shared {
             Ok(()) => admitted,
             Err(error) => Err(error.into()),
         };
-        let mut place = None;
+        let (mut place, mut stream) = (None, None);
         let answered = match admitted {
-            Ok((user, own)) => {
-                place = own;
+            Ok(Admitted { user, caller, place: own, asked }) => {
                 tracing::debug!(
                     request_id = id.0,
                     user = user.username,
@@ -156,7 +171,15 @@ impl Shared {
                     "request"
                 );
                 let handled = caught(id, self.dispatch(target, request, user, info, id, origin)).await;
-                handled.map(|response| finish(response, policy))
+                handled.map(|mut response| {
+                    let is_said = response.extensions_mut().remove::<GoesOn>().is_some();
+                    let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                    match long_running || upgraded || is_said {
+                        true => stream = Some(Stream::new(caller, arrival.received, asked)),
+                        false => place = own,
+                    }
+                    finish(response, policy)
+                })
             }
             Err(failure) => Err(failure),
         };
@@ -173,7 +196,27 @@ impl Shared {
                 (status_response(&error), Some(error))
             }
         };
-        (trail.finish(response, error, long_running, connection).await, place)
+        let response = trail.finish(response, error, stream.as_ref(), connection).await;
+        (self.go_on(response, stream, origin, connection), place)
+    }
+
+    /// An answer that goes on ends when what it was opened with is gone. Those in this process have nothing that is
+    /// revoked.
+    fn go_on(
+        &self,
+        response: Response<Body>,
+        stream: Option<Arc<Stream>>,
+        origin: &Origin,
+        connection: &Connection,
+    ) -> Response<Body> {
+        let begun = response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        match (stream, origin) {
+            (Some(stream), Origin::Network(_)) if begun => {
+                self.streams.add(&stream);
+                streams::bind(stream, response, connection)
+            }
+            _ => response,
+        }
     }
 
     /// The audit point: a place for the record, before anything is decided.
@@ -197,14 +240,17 @@ impl Shared {
         origin: &Origin,
         policy: AuthPolicy,
         trail: &mut Trail,
-    ) -> Result<(UserInfo, Option<InFlightPlace>), Failure> {
-        let (user, behind) = match impersonated(request.headers_mut(), &caller, self.authorizer.as_ref()) {
-            Ok(None) => (caller, None),
-            Ok(Some(user)) => (user, Some(caller)),
+    ) -> Result<Admitted, Failure> {
+        let impersonation = match impersonated(request.headers_mut(), &caller, self.authorizer.as_ref()) {
+            Ok(impersonation) => impersonation,
             Err(error) => {
                 trail.describe(Attributes::of(&caller, info), None);
                 return Err(error.into());
             }
+        };
+        let (user, behind, mut asked) = match impersonation {
+            None => (caller.clone(), None, Vec::new()),
+            Some(Impersonation { user, asked }) => (user, Some(&caller), asked),
         };
         // What is decided about somebody else is not remembered. As of before: what is decided is at least as new.
         let asks_again = policy == AuthPolicy::Kubernetes && behind.is_none();
@@ -212,7 +258,7 @@ impl Shared {
         if trail.was_allowed(decisions) {
             let place = self.place(info, &user, origin, policy)?;
             trail.allowed_again(decisions);
-            return Ok((user, place));
+            return Ok(Admitted { user, caller, place, asked });
         }
         let attributes = Attributes::of(&user, info);
         let place = self.place(info, &user, origin, policy);
@@ -222,11 +268,14 @@ impl Shared {
             }
             Ok(place)
         });
-        trail.describe(attributes, behind.as_ref());
-        if let Some(caller) = behind {
-            request.extensions_mut().insert(ImpersonatedBy(caller));
+        if policy == AuthPolicy::Kubernetes && info.is_long_running() {
+            asked.push(attributes.clone());
         }
-        Ok((user, allowed?))
+        trail.describe(attributes, behind);
+        if let Some(caller) = behind {
+            request.extensions_mut().insert(ImpersonatedBy(caller.clone()));
+        }
+        Ok(Admitted { user, caller, place: allowed?, asked })
     }
 
     fn decide(
@@ -322,9 +371,9 @@ impl Shared {
         Ok(caller)
     }
 
-    /// A place among the requests in flight. What goes on for long, callers of this process (whose
-    /// connections are bounded), handlers with bounds of their own and the masters, who must be able
-    /// to repair an overloaded server, need none.
+    /// A place among the requests in flight. Callers of this process (whose connections are bounded) and the masters,
+    /// who must be able to repair an overloaded server, need none, and where the front door decides, nor does what
+    /// goes on for long.
     fn place(
         &self,
         info: &RequestInfo,
@@ -335,17 +384,17 @@ impl Shared {
         if policy == AuthPolicy::Authenticated && user.is_anonymous() {
             return Err(StatusError::unauthorized());
         }
-        let exempt = policy == AuthPolicy::Delegated
-            || matches!(origin, Origin::InProcess(_))
-            || info.is_long_running()
-            || user.in_group(groups::MASTERS);
-        if exempt {
+        let Origin::Network(connection) = origin else { return Ok(None) };
+        if user.in_group(groups::MASTERS) {
             return Ok(None);
         }
-        match self.in_flight.enter(&info.verb) {
-            Some(place) => Ok(Some(place)),
-            None => Err(StatusError::too_many_requests("Too many requests, please try again later.", 1)),
-        }
+        let place = match policy {
+            AuthPolicy::Delegated => self.in_flight.enter_as(user, connection.peer.map(|peer| peer.ip())),
+            _ if info.is_long_running() => return Ok(None),
+            _ => self.in_flight.enter(&info.verb),
+        };
+        let too_many = || StatusError::too_many_requests("Too many requests, please try again later.", 1);
+        place.map(Some).ok_or_else(too_many)
     }
 
     /// The list of paths, or the console for a browser where there is one.

@@ -20,7 +20,7 @@ const PODS: &str = "/api/v1/namespaces/demo/pods";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Keeps events in memory, in a queue with few places that the test empties.
-struct Kept {
+pub(crate) struct Kept {
     events: Mutex<Vec<AuditEvent>>,
     places: Semaphore,
     level: AuditLevel,
@@ -28,12 +28,12 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(places: usize, level: AuditLevel) -> Arc<Self> {
+    pub(crate) fn new(places: usize, level: AuditLevel) -> Arc<Self> {
         let fail = AtomicBool::new(false);
         Arc::new(Self { events: Mutex::default(), places: Semaphore::new(places), level, fail })
     }
 
-    fn events(&self) -> Vec<AuditEvent> {
+    pub(crate) fn events(&self) -> Vec<AuditEvent> {
         self.events.lock().expect("not poisoned").clone()
     }
 
@@ -50,7 +50,7 @@ impl Kept {
         events.iter().map(line).collect()
     }
 
-    async fn until(&self, enough: impl Fn(&[AuditEvent]) -> bool) {
+    pub(crate) async fn until(&self, enough: impl Fn(&[AuditEvent]) -> bool) {
         let look = async {
             while !enough(&self.events()) {
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -11,17 +11,19 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Extension, Router};
 use bytes::Bytes;
+use futures::StreamExt;
 use gantry_base::pki::{self, CertificateAuthority, KeyedCertificate};
 use gantry_frontdoor::{
     AuthPolicy, FrontDoor, HealthChecks, ImpersonatedBy, Limits, ServeError, server_config,
 };
 use gantry_kube_types::{
-    Attributes, AuditNotes, AuditSink, Authenticator, Authorizer, ConnectionInfo, Decision, StatusError,
-    UserInfo, groups,
+    Attributes, AuditNotes, AuditSink, Authenticator, Authorizer, ConnectionInfo, Decision, GoesOn, Standing,
+    StatusError, UserInfo, groups,
 };
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use jiff::Timestamp;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
@@ -71,11 +73,19 @@ pub(crate) struct Rules {
     why: Mutex<Option<&'static str>>,
     /// Alice may no more than act as bob.
     without_alice: AtomicBool,
+    /// Nobody may do this.
+    forbidden: Mutex<&'static str>,
 }
 
 impl Rules {
     pub(crate) fn change(&self, why: Option<&'static str>) {
         *self.why.lock().expect("not poisoned") = why;
+        self.changes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Nobody may do this from now on.
+    pub(crate) fn forbid(&self, verb: &'static str) {
+        *self.forbidden.lock().expect("not poisoned") = verb;
         self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -87,6 +97,9 @@ impl Rules {
 
 impl Authorizer for Rules {
     fn authorize(&self, asked: &Attributes) -> Decision {
+        if *self.forbidden.lock().expect("not poisoned") == asked.verb {
+            return Decision::NoOpinion("nobody may".to_owned());
+        }
         let Some(why) = *self.why.lock().expect("not poisoned") else {
             return Decision::NoOpinion("nothing is allowed any more".to_owned());
         };
@@ -98,10 +111,10 @@ impl Authorizer for Rules {
         let allowed = match asked.user.username.as_str() {
             "alice" => match asked.verb.as_str() {
                 "impersonate" => asked.resource == "users" && asked.name == "bob",
-                "get" | "list" | "create" => asked.resource == "pods" && asked.namespace == "demo",
+                "get" | "list" | "watch" | "create" => asked.resource == "pods" && asked.namespace == "demo",
                 _ => false,
             },
-            "bob" => asked.verb == "list" && asked.resource == "nodes",
+            "bob" => matches!(asked.verb.as_str(), "list" | "watch") && asked.resource == "nodes",
             _ => false,
         };
         if health || allowed || asked.user.in_group(groups::MASTERS) {
@@ -115,12 +128,33 @@ impl Authorizer for Rules {
     }
 }
 
+/// Whose credentials are not good any more.
+#[derive(Default)]
+pub(crate) struct Revoked(Mutex<Vec<&'static str>>);
+
+impl Revoked {
+    pub(crate) fn add(&self, user: &'static str) {
+        self.0.lock().expect("not poisoned").push(user);
+    }
+}
+
+impl Standing for Revoked {
+    fn version(&self) -> u64 {
+        self.0.lock().expect("not poisoned").len() as u64
+    }
+
+    fn is_good(&self, caller: &UserInfo, _: Timestamp) -> bool {
+        !self.0.lock().expect("not poisoned").contains(&caller.username.as_str())
+    }
+}
+
 pub(crate) struct Harness {
     pub(crate) door: FrontDoor,
     pub(crate) address: SocketAddr,
     /// Requests that came through to the handler.
     pub(crate) handled: Arc<AtomicUsize>,
     pub(crate) rules: Arc<Rules>,
+    pub(crate) revoked: Arc<Revoked>,
     authority: CertificateAuthority,
     alice: KeyedCertificate,
     stop: CancellationToken,
@@ -142,6 +176,7 @@ impl Harness {
         let leaf = pki::certificates(&alice.certificate_pem).expect("PEM")[0].to_vec();
         let users = HashMap::from([(leaf, UserInfo::authenticated("alice", &["dev"]))]);
         let (handled, rules) = (Arc::new(AtomicUsize::new(0)), Arc::new(Rules::default()));
+        let revoked = Arc::new(Revoked::default());
         rules.change(Some(""));
         let mut builder = FrontDoor::builder();
         if let Some(sink) = sink {
@@ -151,6 +186,7 @@ impl Harness {
             .authenticator(Arc::new(Certificates(users)))
             .authenticator(Arc::new(Tokens))
             .authorizer(rules.clone())
+            .standing(revoked.clone())
             .route_with("/members", AuthPolicy::Authenticated, echo(handled.clone()))
             .route_with("/open", AuthPolicy::Delegated, echo(handled.clone()))
             .fallback(echo(handled.clone()))
@@ -163,7 +199,18 @@ impl Harness {
         let stop = CancellationToken::new();
         let (serve, stopped) = (door.clone(), stop.clone());
         let serving = tokio::spawn(async move { serve.serve(listener, tls, stopped).await });
-        Self { door, address, handled, rules, authority, alice, stop, serving, _directory: directory }
+        Self {
+            door,
+            address,
+            handled,
+            rules,
+            revoked,
+            authority,
+            alice,
+            stop,
+            serving,
+            _directory: directory,
+        }
     }
 
     /// Drains, and shows that serving ends.
@@ -245,8 +292,14 @@ pub(crate) async fn read(answer: http::Response<hyper::body::Incoming>) -> (u16,
     (status, serde_json::from_slice(&bytes).unwrap_or(Value::String(text)))
 }
 
+/// Begins, and never ends.
+fn endless() -> Body {
+    let begin = futures::stream::iter([Ok::<_, std::convert::Infallible>(Bytes::from_static(b"begun"))]);
+    Body::from_stream(begin.chain(futures::stream::pending()))
+}
+
 /// Says who asked; `Upgrade: echo` turns the connection into an echo. `X-Answer` has the status of the answer, or `hang`
-/// for none; `X-Note` has a name for the record.
+/// for none, `begin` for one that does not end, `go on` for one that says so; `X-Note` has a name for the record.
 fn echo(handled: Arc<AtomicUsize>) -> Router {
     Router::new().fallback(any(move |request: Request| {
         handled.fetch_add(1, Ordering::SeqCst);
@@ -275,6 +328,8 @@ async fn answer(request: Request) -> Response {
     match wanted.as_deref() {
         None => {}
         Some("hang") => std::future::pending().await,
+        Some("begin") => return endless().into_response(),
+        Some("go on") => return (Extension(GoesOn), endless()).into_response(),
         Some(code) => return code.parse::<StatusCode>().expect("a status").into_response(),
     }
     let (head, body) = request.into_parts();

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use gantry_frontdoor::Limits;
+use gantry_kube_types::AuditLevel;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::audit::Kept;
 use crate::harness::{Harness, read, request};
 
 /// Far above every limit set here, far below a hang.
@@ -121,5 +123,57 @@ async fn a_body_that_nobody_reads_does_not_cost_the_connection() {
     to.write_all(refused(1 << 30).as_bytes()).await.expect("sent");
     assert!(answer(&mut from).await.contains("connection: close"));
     assert_eq!(from.read(&mut [0]).await.unwrap_or(0), 0, "and it was");
+    harness.stop().await;
+}
+
+/// A request whose body never comes, sent over a connection of its own.
+async fn slow(harness: &Harness, certified: bool) -> (impl tokio::io::AsyncRead + Unpin, impl Sized) {
+    let (from, mut to) = tokio::io::split(harness.connect(certified, b"http/1.1").await);
+    to.write_all(b"POST /open/x HTTP/1.1\r\nhost: gantry\r\ncontent-length: 100\r\n\r\nbeginning")
+        .await
+        .expect("sent");
+    to.flush().await.expect("sent");
+    (from, to)
+}
+
+#[tokio::test]
+async fn slow_strangers_leave_room_in_the_trail() {
+    // Strangers may hold 8 places of the trail's, 6 of them from one address.
+    let kept = Kept::new(1000, AuditLevel::Metadata);
+    let limits = Limits {
+        anonymous_requests_max: 8,
+        anonymous_requests_per_address_max: 6,
+        requests_per_user_max: 3,
+        ..Limits::default()
+    };
+    let harness = Harness::start_audited(limits, Some(kept.clone())).await;
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        held.push(slow(&harness, false).await);
+    }
+    while harness.handled() < 6 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..20 {
+        let (mut from, _to) = slow(&harness, false).await;
+        let head = tokio::time::timeout(PATIENCE, answer(&mut from)).await.expect("at once");
+        assert!(head.starts_with("http/1.1 429") && head.contains("retry-after: 1"), "{head}");
+    }
+    // Who is known has places too, and no more than a share of them.
+    for _ in 0..3 {
+        held.push(slow(&harness, true).await);
+    }
+    while harness.handled() < 9 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(harness.get(true, "/open/x", &[]).await.0, 429);
+    // The rest of the platform is not concerned.
+    assert_eq!(harness.get(true, PODS, &[]).await.0, 200);
+    let refused = kept.events().iter().filter(|event| event.status.code == 429).count();
+    assert_eq!(refused, 21, "each refusal is on record");
+    drop(held);
+    while harness.get(false, "/open/x", &[]).await.0 != 200 {
+        tokio::task::yield_now().await;
+    }
     harness.stop().await;
 }

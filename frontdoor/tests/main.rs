@@ -6,3 +6,4 @@ mod harness;
 mod in_process;
 mod lately;
 mod limits;
+mod streams;

@@ -20,6 +20,7 @@ mod identity_other_keystone;
 mod identity_sources;
 mod images;
 mod kubelet;
+mod open_streams;
 mod people;
 mod polling;
 mod receiver;

@@ -32,7 +32,7 @@ const NEVER: u64 = u64::MAX;
 
 /// A few questions, and what came of them.
 #[derive(Default)]
-pub(super) struct Lately(Mutex<Questions>);
+pub(crate) struct Lately(Mutex<Questions>);
 
 #[derive(Default)]
 struct Questions {

@@ -6,7 +6,6 @@
 //! dropped half-way. What goes on for long (watches, logs, exec) has a record when it starts and another
 //! when it ends.
 
-mod connection;
 mod lately;
 mod trail;
 
@@ -23,10 +22,11 @@ use http::{HeaderMap, Request};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-pub(crate) use self::connection::ConnectionTrail;
+pub(crate) use self::lately::Lately;
 use self::lately::Question;
-pub(crate) use self::trail::Trail;
 use self::trail::{Open, Room};
+pub(crate) use self::trail::{Rest, Trail};
+use crate::connection::Connection;
 use crate::pipeline::Origin;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -41,7 +41,7 @@ pub(crate) struct AuditPoint {
 
 /// When a request came, and what it showed; noted before authentication takes its time and its headers.
 pub(crate) struct Arrival {
-    received: Timestamp,
+    pub(crate) received: Timestamp,
     began: Instant,
     credential: &'static str,
 }
@@ -51,7 +51,7 @@ pub(crate) struct Arrived<'a> {
     pub(crate) id: &'a RequestId,
     pub(crate) origin: &'a Origin,
     pub(crate) arrival: &'a Arrival,
-    pub(crate) connection: &'a ConnectionTrail,
+    pub(crate) connection: &'a Connection,
 }
 
 impl Arrival {

@@ -12,10 +12,11 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as _;
 use tokio::time::Instant;
 
-use super::connection::{ConnectionTrail, Rest};
 use super::lately::{Again, Question};
 use crate::capture::{Tee, TeeBody, collect};
+use crate::connection::Connection;
 use crate::limits::GuardedBody;
+use crate::streams::Stream;
 
 /// Refusals name their reason in so many bytes, or it is not read.
 const REFUSAL_BYTES_MAX: u64 = 16 << 10;
@@ -42,6 +43,8 @@ pub(crate) struct Open {
     body_bytes_max: usize,
     /// Where it is one that can be remembered.
     question: Option<Question>,
+    /// Where the answer goes on.
+    stream: Option<Arc<Stream>>,
 }
 
 /// Where the next record goes.
@@ -157,17 +160,18 @@ impl Trail {
         }
     }
 
-    /// Records the answer, and gives it back to be sent. `error` is what the front door itself refused with.
+    /// Records the answer, and gives it back to be sent. `error` is what the front door itself refused with; `stream`
+    /// is there where the answer may go on for long.
     pub(crate) async fn finish(
         mut self,
         mut response: Response<Body>,
         error: Option<StatusError>,
-        long_running: bool,
-        connection: &ConnectionTrail,
+        stream: Option<&Arc<Stream>>,
+        connection: &Connection,
     ) -> Response<Body> {
         let notes = response.extensions_mut().remove::<AuditNotes>();
         let upgraded = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
-        let goes_on = upgraded || long_running;
+        let goes_on = upgraded || stream.is_some();
         let is_good = error.is_none() && !goes_on && response.status().as_u16() < 400;
         if is_good && notes.is_none() && self.finished_again(response.status()) {
             return response;
@@ -182,7 +186,8 @@ impl Trail {
         if let Some(error) = error {
             open.event.status.reason = error.reason;
             open.event.status.message = error.message;
-        } else if upgraded || (long_running && response.status().is_success()) {
+        } else if upgraded || (stream.is_some() && response.status().is_success()) {
+            open.stream = stream.cloned();
             return self.go_on(response, upgraded, connection);
         } else {
             response = open.read_answer(response).await;
@@ -215,12 +220,7 @@ impl Trail {
     }
 
     /// The answer goes on for long: one record now, one at its end.
-    fn go_on(
-        mut self,
-        response: Response<Body>,
-        upgraded: bool,
-        connection: &ConnectionTrail,
-    ) -> Response<Body> {
+    fn go_on(mut self, response: Response<Body>, upgraded: bool, connection: &Connection) -> Response<Body> {
         let Some(mut open) = self.take() else { return response };
         let later = Room::Later(open.room.sink().clone());
         let room = std::mem::replace(&mut open.room, later);
@@ -255,6 +255,17 @@ impl Drop for Trail {
     }
 }
 
+/// Records the end of what went on for long, when it is dropped.
+pub(crate) struct Rest(Option<Box<Open>>);
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        if let Some(open) = self.0.take() {
+            open.complete();
+        }
+    }
+}
+
 impl Open {
     pub(super) fn new(
         event: Box<AuditEvent>,
@@ -264,7 +275,7 @@ impl Open {
         body_bytes_max: usize,
         question: Option<Question>,
     ) -> Self {
-        Self { event, room, plan, began, sent: Sent::None, body_bytes_max, question }
+        Self { event, room, plan, began, sent: Sent::None, body_bytes_max, question, stream: None }
     }
 
     /// Keeps what the request sends, where the policy wants it.
@@ -322,6 +333,9 @@ impl Open {
         }
         self.event.request = self.taken_request();
         self.event.latency = self.began.elapsed();
+        if self.stream.is_some_and(|stream| stream.has_ended()) {
+            self.event.annotations.push((audit_annotations::ENDED.into(), "true".to_owned()));
+        }
         match self.room {
             Room::Place(place) => place.put(self.event),
             Room::Later(sink) => {

@@ -9,6 +9,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
+
 use crate::{Explanation, RequestInfo, StatusError, UserInfo};
 
 /// What is known of the connection a request came over.
@@ -56,6 +58,20 @@ pub trait Authenticator: Send + Sync {
         connection: &ConnectionInfo,
     ) -> Result<Option<UserInfo>, StatusError>;
 }
+
+/// Knows whether what callers once showed is still good: asked about answers that go on for long.
+pub trait Standing: Send + Sync {
+    /// While this number stays, so does every answer.
+    fn version(&self) -> u64;
+
+    /// Is the credential that `caller` showed at that time still good? Of callers it does not know: true.
+    fn is_good(&self, caller: &UserInfo, since: Timestamp) -> bool;
+}
+
+/// In the extensions of an answer that goes on until somebody ends it, where the request does not show it (a watch, a
+/// followed log and a terminal do).
+#[derive(Clone, Copy, Debug)]
+pub struct GoesOn;
 
 /// One question: may `user` do this?
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -263,6 +263,8 @@ pub mod annotations {
     pub const SESSION: &str = "audit.gantry.dev/session";
     /// The caller went away before it was answered.
     pub const ABANDONED: &str = "audit.gantry.dev/abandoned";
+    /// What went on for long was ended, because its credential or its right was gone.
+    pub const ENDED: &str = "audit.gantry.dev/ended";
     /// `allow` or `forbid`.
     pub const DECISION: &str = "authorization.k8s.io/decision";
     /// The binding that grants, or what is missing.

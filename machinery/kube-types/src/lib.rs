@@ -12,7 +12,7 @@ mod session;
 mod status;
 mod user;
 
-pub use access::{Attributes, Authenticator, Authorizer, ConnectionInfo, Decision, Memory};
+pub use access::{Attributes, Authenticator, Authorizer, ConnectionInfo, Decision, GoesOn, Memory, Standing};
 pub use admission::{
     Admission, AdmissionAttributes, AdmissionOperation, AdmissionOutcome, AdmissionPhase, OutcomeListener,
     Visibility,

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use gantry_audit_api::query;
 use gantry_audit_api::verify::{Report, VerifyError, Witness, verify};
 use gantry_audit_api::{GROUP, PATH, VERSION, files};
-use gantry_kube_types::{StatusError, UserInfo};
+use gantry_kube_types::{GoesOn, StatusError, UserInfo};
 use gantry_routes::Routes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderName, StatusCode};
@@ -106,7 +106,7 @@ async fn list(State(inner): Trail, asked: Asked, request: Request) -> Answer {
     let query = read(asked)?;
     if query.follow {
         let viewer = inner.viewer(caller(&request), "list");
-        return Ok(lines(streams::follow(inner, query, viewer)));
+        return Ok((Extension(GoesOn), lines(streams::follow(inner, query, viewer))).into_response());
     }
     let scope = inner.scope(&caller(&request), "list");
     let next = inner.catalog.tip.borrow().next_sequence;

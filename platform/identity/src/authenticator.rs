@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use gantry_kube_types::{AUDIT_ID, Authenticator, ConnectionInfo, Memory, StatusError, UserInfo};
+use gantry_kube_types::{AUDIT_ID, Authenticator, ConnectionInfo, Memory, Standing, StatusError, UserInfo};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use jiff::Timestamp;
 
 use crate::core::Core;
 use crate::errors::IdentityError;
@@ -74,6 +75,19 @@ impl Authenticator for TokenAuthenticator {
         let claims = self.core.tokens.check(&shown.verified, Checks::at(now)).map_err(|_| unauthorized())?;
         let session = self.core.session_again(&shown.session, claims, now).filter(|s| self.knows(s));
         Ok(Some(session.ok_or_else(unauthorized)?.info.clone()))
+    }
+}
+
+/// Knows whether tokens that were shown some time ago are still good.
+pub(crate) struct TokenStanding(pub(crate) Arc<Core>);
+
+impl Standing for TokenStanding {
+    fn version(&self) -> u64 {
+        self.0.standing_version()
+    }
+
+    fn is_good(&self, caller: &UserInfo, since: Timestamp) -> bool {
+        self.0.still_good(caller, since)
     }
 }
 

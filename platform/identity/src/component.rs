@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use gantry_host::Host;
 use gantry_identity_api::GROUP;
-use gantry_kube_types::{Admission, AuditSink, Authenticator, Authorizer, UserInfo, Visibility, groups};
+use gantry_kube_types::{
+    Admission, AuditSink, Authenticator, Authorizer, Standing, UserInfo, Visibility, groups,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,7 +17,7 @@ use kube::{Api, Client};
 use crate::access_rules;
 use crate::admin::Admin;
 use crate::admission::DisabledTokens;
-use crate::authenticator::{PasswordAuthenticator, TokenAuthenticator};
+use crate::authenticator::{PasswordAuthenticator, TokenAuthenticator, TokenStanding};
 use crate::bootstrap::{self, BootstrapError};
 use crate::core::{Config, Core, OpenError};
 use crate::errors::IdentityError;
@@ -63,6 +65,11 @@ impl Identity {
     /// Knows our tokens, for the front door.
     pub fn tokens(&self) -> Arc<dyn Authenticator> {
         Arc::new(TokenAuthenticator::new(self.core.clone()))
+    }
+
+    /// Knows which of our tokens are not good any more.
+    pub fn standing(&self) -> Arc<dyn Standing> {
+        Arc::new(TokenStanding(self.core.clone()))
     }
 
     /// Knows our tokens, for services that ask by TokenReview.

@@ -200,6 +200,12 @@ impl Core {
         active && self.revocations.find(&facts).is_none()
     }
 
+    /// Goes up with whatever [`Core::still_good`] depends on.
+    pub(crate) fn standing_version(&self) -> u64 {
+        let (directory, revocations) = self.versions();
+        directory + revocations
+    }
+
     /// The session of verified claims, unless they are revoked or their user or scope is gone.
     pub(crate) fn session(&self, claims: Arc<Claims>, now: Timestamp) -> Option<Arc<Session>> {
         self.session_at(self.versions(), claims, now)

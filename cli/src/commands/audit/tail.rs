@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use anyhow::Context as _;
 use futures::StreamExt;
 use gantry_audit_api::record::Record;
 
@@ -40,7 +41,8 @@ pub async fn run(args: TailArgs, trail: &Trail) -> anyhow::Result<()> {
     let mut body = trail.get("records", &query).await?.bytes_stream();
     let mut rest = Vec::new();
     while let Some(piece) = body.next().await {
-        rest.extend_from_slice(&piece?);
+        let broken_off = "the server ended the stream: it stops, or your token or your right to it is gone";
+        rest.extend_from_slice(&piece.context(broken_off)?);
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = rest.drain(..=end).collect();
             show(std::str::from_utf8(&line[..end])?, args.output)?;
