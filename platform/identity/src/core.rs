@@ -22,7 +22,7 @@ use crate::password::{
 use crate::providers::Providers;
 use crate::pull::PullCredentials;
 use crate::revocation::{Cause, Event, Facts, RevocationConfig, Revocations, Target};
-use crate::session::Session;
+use crate::session::{Session, trust_stands};
 use crate::sessions::{Last, Sessions, Versions};
 use crate::token::{Checks, Claims, Tokens, TokensConfig};
 use crate::vault::{SecretKey, Vault};
@@ -197,7 +197,8 @@ impl Core {
         let project = |id: &str| state.projects.get(id).map(|project| project.spec.domain.as_str());
         let Some(facts) = Facts::of_caller(caller, issued_at, project) else { return true };
         let active = state.users.get(facts.user).is_some_and(|user| state.user_active(user));
-        active && self.revocations.find(&facts).is_none()
+        let stands = |id| trust_stands(&state, id, self.now());
+        active && facts.trust.is_none_or(stands) && self.revocations.find(&facts).is_none()
     }
 
     /// Goes up with whatever [`Core::still_good`] depends on.

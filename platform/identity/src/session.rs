@@ -63,7 +63,7 @@ impl Session {
         if !state.user_active(&user) {
             return None;
         }
-        if !entrusted(state, &claims, now) {
+        if !claims.trust.as_deref().is_none_or(|id| trust_stands(state, id, now)) {
             return None;
         }
         let scope = target(&claims.scope);
@@ -175,9 +175,8 @@ fn expired(at: &Option<Time>, now: Timestamp) -> bool {
     at.as_ref().is_some_and(|at| at.0 <= now)
 }
 
-/// Does the trust still stand that the token was made with, if it was?
-fn entrusted(state: &State, claims: &Claims, now: Timestamp) -> bool {
-    let Some(id) = &claims.trust else { return true };
+/// Does the trust still stand that a token was made with?
+pub(crate) fn trust_stands(state: &State, id: &str, now: Timestamp) -> bool {
     let enabled = |id: &String| state.users.get(id).is_some_and(|user| state.user_active(user));
     state.trusts.get(id).is_some_and(|trust| {
         let spec = &trust.spec;

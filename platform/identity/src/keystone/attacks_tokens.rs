@@ -373,3 +373,30 @@ async fn who_sees_everything_does_not_see_secrets() {
         assert_eq!(all.body["credentials"][0]["blob"], want, "{who}: {all:?}");
     }
 }
+
+#[tokio::test]
+async fn what_was_opened_with_a_trust_stands_while_the_trust_does() {
+    for (what, status) in [("PATCH /users/alice", 200), ("DELETE /OS-TRUST/trusts/lent", 204)] {
+        let mut state = organisations(&["member alice project:web", "admin eve system"]);
+        put(&mut state, Trust::new("lent", trust(Some("web"), &["member"])));
+        let platform = Platform::of(state);
+        let lent = platform.made(NewToken {
+            trust: Some("lent".to_owned()),
+            scope: project("web"),
+            ..platform.new_token("bob")
+        });
+        let (info, since) = (platform.core.validate(&lent).expect("good").info.clone(), Timestamp::now());
+        let (before, own) = (platform.core.standing_version(), platform.token("bob", TokenScope::Unscoped));
+        let own = platform.core.validate(&own).expect("good").info.clone();
+        assert!(platform.core.still_good(&info, since));
+        let by = match status {
+            204 => platform.token("alice", project("web")),
+            _ => platform.token("eve", TokenScope::System),
+        };
+        let said = platform.call(&by, what, json!({"user": {"enabled": false}})).await;
+        assert_eq!(said.status, status, "{said:?}");
+        assert_ne!(platform.core.standing_version(), before, "{what}");
+        assert!(!platform.core.still_good(&info, since), "{what}");
+        assert!(platform.core.still_good(&own, since), "{what}: bob is who he was");
+    }
+}
