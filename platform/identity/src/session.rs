@@ -124,21 +124,9 @@ impl Session {
             ..UserSpec::default()
         };
         let claims = Claims {
-            id: String::new(),
-            user: String::new(),
-            user_domain: domain.id(),
-            audiences: Vec::new(),
-            issued_at: now,
-            expires_at: now,
             methods: vec!["certificate".to_owned()],
             scope: TokenScope::System,
-            chain: None,
-            trust: None,
-            application_credential: None,
-            roles: None,
-            federation: None,
-            oauth: None,
-            profile: None,
+            ..Claims::unscoped("", "", &domain.id(), now..now)
         };
         Some(Self {
             claims: Arc::new(claims),

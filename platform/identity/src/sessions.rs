@@ -130,22 +130,11 @@ mod tests {
             ..ApplicationCredentialSpec::default()
         };
         put(&mut state, ApplicationCredential::new("robot", spec));
+        let lives = now..now + SignedDuration::from_hours(4);
         let claims = Arc::new(Claims {
-            id: "AAAAAAAAAAAAAAAAAAAAAA".to_owned(),
-            user: "alice".to_owned(),
-            user_domain: "acme".to_owned(),
-            audiences: Vec::new(),
-            issued_at: now,
-            expires_at: now + SignedDuration::from_hours(4),
-            methods: vec!["application_credential".to_owned()],
             scope: TokenScope::Project { id: "web".to_owned(), domain: "acme".to_owned() },
-            chain: None,
-            trust: None,
             application_credential: Some("robot".to_owned()),
-            roles: None,
-            federation: None,
-            oauth: None,
-            profile: None,
+            ..Claims::unscoped("AAAAAAAAAAAAAAAAAAAAAA", "alice", "acme", lives)
         });
         let sessions = Sessions::default();
         let at = |now| sessions.get_or(&claims, (1, 1), now, || Session::of(&state, claims.clone(), now));

@@ -363,22 +363,12 @@ fn session(state: &State, facts: &Facts, credential: &Credential) -> Option<User
             TokenScope::Project { id: (*id).to_owned(), domain: facts.project(id)?.domain.to_owned() }
         }
     };
+    let domain = facts.user(&credential.user)?.domain;
+    let lives = Timestamp::UNIX_EPOCH..Timestamp::MAX;
     let claims = Claims {
-        id: "AAAAAAAAAAAAAAAAAAAAAA".to_owned(),
-        user: credential.user.clone(),
-        user_domain: facts.user(&credential.user)?.domain.to_owned(),
-        audiences: vec!["gantry".to_owned()],
-        issued_at: Timestamp::UNIX_EPOCH,
-        expires_at: Timestamp::MAX,
-        methods: vec!["password".to_owned()],
         scope,
-        chain: None,
-        trust: None,
         application_credential: credential.robot.as_ref().map(|robot| robot.id.to_owned()),
-        roles: None,
-        federation: None,
-        oauth: None,
-        profile: None,
+        ..Claims::unscoped("AAAAAAAAAAAAAAAAAAAAAA", &credential.user, domain, lives)
     };
     Session::of(state, Arc::new(claims), Timestamp::UNIX_EPOCH).map(|session| session.info)
 }

@@ -326,23 +326,7 @@ fn a_caller_tells_of_their_token_what_events_are_about() {
         assign(&mut state, assignment);
     }
     let now = at(0);
-    let unscoped = Claims {
-        id: "t1".to_owned(),
-        user: "alice".to_owned(),
-        user_domain: "acme".to_owned(),
-        audiences: Vec::new(),
-        issued_at: now,
-        expires_at: now + SignedDuration::from_hours(1),
-        methods: vec!["password".to_owned()],
-        scope: TokenScope::Unscoped,
-        chain: None,
-        trust: None,
-        application_credential: None,
-        roles: None,
-        federation: None,
-        oauth: None,
-        profile: None,
-    };
+    let unscoped = Claims::unscoped("t1", "alice", "acme", now..now + SignedDuration::from_hours(1));
     let federation =
         Federation { provider: "idp".to_owned(), protocol: "openid".to_owned(), groups: Vec::new() };
     let project = TokenScope::Project { id: "web".to_owned(), domain: "acme".to_owned() };

@@ -1,5 +1,7 @@
 //! What a token says.
 
+use std::ops::Range;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +83,27 @@ pub struct Claims {
 }
 
 impl Claims {
+    /// Of a token of nothing but its user's, without a scope.
+    pub(crate) fn unscoped(id: &str, user: &str, user_domain: &str, lives: Range<Timestamp>) -> Self {
+        Self {
+            id: id.to_owned(),
+            user: user.to_owned(),
+            user_domain: user_domain.to_owned(),
+            audiences: Vec::new(),
+            issued_at: lives.start,
+            expires_at: lives.end,
+            methods: Vec::new(),
+            scope: TokenScope::Unscoped,
+            chain: None,
+            trust: None,
+            application_credential: None,
+            roles: None,
+            federation: None,
+            oauth: None,
+            profile: None,
+        }
+    }
+
     /// Keystone's `audit_ids`: the token's own and, in a token got with a token, the chain's.
     pub fn audit_ids(&self) -> Vec<&str> {
         std::iter::once(self.id.as_str()).chain(self.chain.as_deref()).collect()

@@ -22,22 +22,12 @@ pub(super) fn ring(directory: &TempDir) -> KeyRing {
 
 pub(super) fn claims() -> Claims {
     let new = new();
+    let issued_at = Timestamp::from_microsecond(1_700_000_000_123_456).expect("a time");
     Claims {
-        id: "AAAAAAAAAAAAAAAAAAAAAA".to_owned(),
-        user: new.user,
-        user_domain: new.user_domain,
         audiences: vec!["gantry".to_owned()],
-        issued_at: Timestamp::from_microsecond(1_700_000_000_123_456).expect("a time"),
-        expires_at: at(3600),
         methods: new.methods,
         scope: new.scope,
-        chain: None,
-        trust: None,
-        application_credential: None,
-        roles: None,
-        federation: None,
-        oauth: None,
-        profile: None,
+        ..Claims::unscoped("AAAAAAAAAAAAAAAAAAAAAA", &new.user, &new.user_domain, issued_at..at(3600))
     }
 }
 
