@@ -22,7 +22,9 @@ pub use organisation::{
     Domain, DomainSpec, DomainStatus, Environment, EnvironmentStatus, PodSecurityLevel, Project, ProjectSpec,
     ProjectStatus, Quota,
 };
-pub use provider::{IdentityProvider, IdentityProviderSpec, IdentityProviderStatus, ProviderType};
+pub use provider::{
+    CONFIRM_DISABLE, IdentityProvider, IdentityProviderSpec, IdentityProviderStatus, ProviderType,
+};
 pub use record::{KeystoneRecord, KeystoneRecordSpec};
 pub use tree::{Below, Place, ProjectTree};
 pub use user::{FederatedIdentity, Group, GroupSpec, User, UserOptions, UserSpec, UserStatus};

@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 
 use crate::yes;
 
+/// Annotation with which an operator says how many people a listing may disable at once.
+pub const CONFIRM_DISABLE: &str = "identity.gantry.dev/confirm-disable";
+
 /// An LDAP directory, an OpenID provider or another Keystone whose users sign in here.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -20,6 +23,7 @@ use crate::yes;
     printcolumn = r#"{"name":"Type","type":"string","jsonPath":".spec.type"}"#,
     printcolumn = r#"{"name":"Domain","type":"string","jsonPath":".spec.domain"}"#,
     printcolumn = r#"{"name":"Enabled","type":"boolean","jsonPath":".spec.enabled"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Synced","type":"date","jsonPath":".status.syncedAt"}"#
 )]
 #[serde(rename_all = "camelCase", default)]
@@ -60,6 +64,17 @@ pub enum ProviderType {
     Ldap,
     Oidc,
     Keystone,
+}
+
+impl ProviderType {
+    /// As `spec.type` has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ldap => "ldap",
+            Self::Oidc => "oidc",
+            Self::Keystone => "keystone",
+        }
+    }
 }
 
 /// What is known of a provider.

@@ -4,11 +4,13 @@ use gantry_identity_api::{ApplicationCredential, KeystoneRecord, Trust, User};
 
 use super::identity::Write;
 use super::names::name_problem;
+use super::providers::claim_name;
 use super::refusal::{Refusal, Verdict};
 use crate::authorizer::record_subject;
 use crate::directory::assignments::Target;
 use crate::directory::resolve::Roles;
 use crate::directory::table::Entry;
+use crate::keystone::PROVIDER_RECORDS;
 use crate::policy::{Act, Subject};
 
 pub(super) fn credential(write: &mut Write<'_>, new: &ApplicationCredential) -> Verdict {
@@ -86,6 +88,9 @@ pub(super) fn record(write: &mut Write<'_>, old: Option<&KeystoneRecord>, new: &
         && named.as_str() != Some(user)
     {
         return Err(Refusal::forbidden("a credential or an access rule names the user it is of"));
+    }
+    if old.is_none() && new.spec.collection == PROVIDER_RECORDS {
+        claim_name(write, &new.spec.id)?;
     }
     let within = format!("{}/{}", new.spec.collection, new.spec.parent.as_deref().unwrap_or_default());
     let taken = write.state.records.by_name(Some(&within), &new.spec.id).map(|r| r.id());

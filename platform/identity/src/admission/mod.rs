@@ -23,7 +23,7 @@ mod tests;
 
 pub use disabled::DisabledTokens;
 pub use identity::IdentityKinds;
-pub use membership::{may_join, outranks, signs_in_otherwise};
+pub use membership::{may_join, outranks, rules_provider, signs_in_otherwise};
 pub use names::{domain_name_problem, name_problem};
 pub use organisations::given_from_above;
 pub use quota::TreeQuota;

@@ -3,11 +3,12 @@
 use gantry_identity_api::{IdentityProvider, Named};
 
 use super::identity::Write;
-use super::membership::{may_join, rules_provider};
+use super::membership::rules_provider;
 use super::names::name_problem;
 use super::organisations::{changed, domain_is_there, fixed, named};
 use super::refusal::{Refusal, Verdict};
 use crate::directory::table::Entry;
+use crate::keystone::{PROVIDER_RECORDS, find_record};
 use crate::policy::{Act, Subject};
 
 pub(super) fn provider(
@@ -25,8 +26,11 @@ pub(super) fn provider(
     let name = new.display_name();
     if changed(old.map(Named::display_name), &name) {
         named(&name, name_problem(&name))?;
-        let taken = write.state.providers.by_name(None, &name).map(|p| p.id());
-        write.claim("identity provider", None, &name, taken)?;
+        claim_name(write, &name)?;
+    }
+    let id = write.id.to_owned();
+    if old.is_none() && id != name {
+        claim_name(write, &id)?;
     }
     for group in spec.group_mapping.values().flatten() {
         let found = write.state.groups.get(group);
@@ -34,7 +38,6 @@ pub(super) fn provider(
         if found.spec.domain != spec.domain {
             return Err(Refusal::invalid("spec.groupMapping", group.as_str(), "it is in another domain"));
         }
-        may_join(write.state, write.authority(), group).map_err(Refusal::Forbidden)?;
     }
     // Anew with every change: who came by it meanwhile has rights meanwhile.
     rules_provider(write.state, write.authority(), new).map_err(Refusal::Forbidden)?;
@@ -44,6 +47,14 @@ pub(super) fn provider(
         }
         _ => Ok(()),
     }
+}
+
+/// People ask for a provider by its name or its id, Keystone's clients also for those that they have made themselves:
+/// all of these are names of one kind.
+pub(super) fn claim_name(write: &mut Write<'_>, name: &str) -> Verdict {
+    let made = || find_record(write.state, PROVIDER_RECORDS, None, name).map(|record| record.id());
+    let taken = write.state.provider_called(name).map(|provider| provider.id()).or_else(made);
+    write.claim("identity provider", None, name, taken)
 }
 
 /// The component reads the secret with its own rights, so it must be one that the domain could read itself.

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use gantry_identity_api::{GROUP, Project, Quota, Role, RoleSpec, extra};
+use gantry_identity_api::{
+    GROUP, IdentityProvider, IdentityProviderSpec, Project, Quota, Role, RoleSpec, extra,
+};
 use gantry_kube_types::{
     AdmissionAttributes, AdmissionOperation, AdmissionOutcome, AdmissionPhase, StatusError, UserInfo,
 };
@@ -11,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::directory::State;
 use crate::directory::tests::{assign, put};
+use crate::keystone::new_record;
 use crate::rights::{OWN_USER, rule};
 use crate::tenancy::namespaces::Known;
 use crate::tenancy::tests::{Engine, change, info, organisations, world};
@@ -483,6 +486,35 @@ async fn groups_and_sign_ins_are_no_way_to_more_rights() {
         "not one of the domain's",
     );
     refused(&api.creates("bob", "identityproviders", "p", secret("web-dev/x")).await, "");
+}
+
+#[tokio::test]
+async fn providers_and_what_keystones_clients_call_so_share_their_names() {
+    let mut state = organisations(&[]);
+    put(&mut state, new_record("identity_providers", None, "idp", serde_json::Map::new()));
+    let called = IdentityProviderSpec { name: Some("Corporate".to_owned()), ..Default::default() };
+    put(&mut state, IdentityProvider::new("other", called));
+    let api = Api::of(state);
+    let provider = |name: Value| json!({"name": name, "type": "ldap", "domain": "acme", "config": {}});
+    let record = |id: &str| json!({"collection": "identity_providers", "id": id, "attributes": {}});
+    for (resource, id, spec, want) in [
+        ("identityproviders", "idp", provider(Value::Null), "409"),
+        ("identityproviders", "third", provider(json!("idp")), "\"idp\" exists already"),
+        ("identityproviders", "third", provider(json!("other")), "409"),
+        ("identityproviders", "third", provider(json!("Third")), ""),
+        ("keystonerecords", "0a", record("other"), "409"),
+        ("keystonerecords", "0b", record("Corporate"), "\"Corporate\" exists already"),
+        ("keystonerecords", "0c", record("free"), ""),
+        // Other collections have names of their own.
+        ("keystonerecords", "0d", json!({"collection": "mappings", "id": "other", "attributes": {}}), ""),
+    ] {
+        refused(&api.creates("root", resource, id, spec).await, want);
+    }
+    // On its way, before the directory shows it.
+    let made = json!({"metadata": {"name": "0c"}, "spec": record("free")});
+    let what = (GROUP, "keystonerecords", "", "0c");
+    api.write(&api.user("root"), what, None, &made, AdmissionOutcome::Written).await.expect("free");
+    refused(&api.creates("root", "identityproviders", "free", provider(Value::Null)).await, "409");
 }
 
 #[tokio::test]

@@ -104,6 +104,11 @@ impl State {
         groups.filter(|group| group.spec.domain == user.spec.domain)
     }
 
+    /// The provider with this name or id. No two share one.
+    pub fn provider_called(&self, name: &str) -> Option<&Arc<IdentityProvider>> {
+        self.providers.by_name(None, name).or_else(|| self.providers.get(name))
+    }
+
     /// The user called `acme/alice`.
     pub fn user_by_kubernetes_name(&self, name: &str) -> Option<&Arc<User>> {
         let (domain, user) = name.split_once('/')?;

@@ -15,7 +15,7 @@ use super::records::{
 use super::schema::{Form, Json, Shape, may, must, null};
 use crate::directory::State;
 
-pub(super) const PROVIDERS: &str = "identity_providers";
+pub(crate) const PROVIDERS: &str = "identity_providers";
 /// The provider stands where others have the parent.
 pub(super) const PROTOCOL_RECORDS: &str = "protocols";
 /// The ids by which a provider is known to its users' browsers, each of one provider only.
@@ -32,7 +32,7 @@ const PROVIDER: Shape = Shape::closed(
     ],
 );
 
-static IDENTITY_PROVIDERS: Records = Records {
+pub(super) static IDENTITY_PROVIDERS: Records = Records {
     plural: PROVIDERS,
     word: "Identity Provider",
     action: "identity_provider",
@@ -54,15 +54,25 @@ static IDENTITY_PROVIDERS: Records = Records {
     not_found,
     conflict: |_| "Duplicate entry: None".to_owned(),
     shown: |call, record, all, listed| {
-        if listed {
-            let own = format!("OS-FEDERATION/identity_providers/{}", record.spec.id);
-            all.insert(
-                "links".to_owned(),
-                json!({ "self": call.url(&own), "protocols": call.url(&format!("{own}/protocols")) }),
-            );
-        }
+        all.insert("links".to_owned(), linked_provider(call, &record.spec.id, listed));
     },
 };
+
+/// Where a provider is, and in lists also where its protocols are.
+pub(super) fn linked_provider(call: &Call, id: &str, listed: bool) -> Value {
+    let own = call.url(&format!("OS-FEDERATION/identity_providers/{id}"));
+    if listed {
+        json!({ "self": own, "protocols": format!("{own}/protocols") })
+    } else {
+        json!({ "self": own })
+    }
+}
+
+/// Where a protocol is, and its provider.
+pub(super) fn linked_protocol(call: &Call, provider: &str, id: &str) -> Value {
+    let provider = call.url(&format!("OS-FEDERATION/identity_providers/{provider}"));
+    json!({ "self": format!("{provider}/protocols/{id}"), "identity_provider": provider })
+}
 
 fn check_provider(
     state: &State,
@@ -70,6 +80,10 @@ fn check_provider(
     body: &mut Json,
     old: Option<&KeystoneRecord>,
 ) -> Result<(), ApiError> {
+    if old.is_none() && state.provider_called(scope.id).is_some() {
+        let detail = format!("Duplicate entry: people come here by an IdentityProvider called {}", scope.id);
+        return Err(ApiError::conflict("identity_provider", &detail));
+    }
     if body.get(REMOTE_IDS) == Some(&Value::Null) {
         body.insert(REMOTE_IDS.to_owned(), json!([]));
     }
@@ -125,7 +139,7 @@ static MAPPINGS: Records = Records {
 const PROTOCOL: &[super::schema::Field] =
     &[must("mapping_id", Form::Text), null("remote_id_attribute", Form::Text)];
 
-static PROTOCOLS: Records = Records {
+pub(super) static PROTOCOLS: Records = Records {
     plural: PROTOCOL_RECORDS,
     word: "federated protocol",
     action: "protocol",
@@ -146,13 +160,8 @@ static PROTOCOLS: Records = Records {
     },
     conflict: duplicate,
     shown: |call, record, all, _| {
-        let provider =
-            format!("OS-FEDERATION/identity_providers/{}", record.spec.parent.as_deref().unwrap_or_default());
-        let own = format!("{provider}/protocols/{}", record.spec.id);
-        all.insert(
-            "links".to_owned(),
-            json!({ "self": call.url(&own), "identity_provider": call.url(&provider) }),
-        );
+        let provider = record.spec.parent.as_deref().unwrap_or_default();
+        all.insert("links".to_owned(), linked_protocol(call, provider, &record.spec.id));
     },
 };
 
@@ -215,10 +224,8 @@ pub(crate) fn service_providers(state: &State) -> Vec<Value> {
 
 /// The routes.
 pub(crate) fn routes() -> Routes {
-    IDENTITY_PROVIDERS
-        .routes()
+    super::identity_providers::routes()
         .merge(MAPPINGS.routes())
-        .merge(PROTOCOLS.routes())
         .merge(SERVICE_PROVIDERS.routes())
         .route("/OS-FEDERATION/projects", get(|call: Call| super::auth::own_projects(call)))
         .route("/OS-FEDERATION/domains", get(|call: Call| super::auth::own_domains(call)))

@@ -19,6 +19,7 @@ mod errors;
 mod federation;
 mod grants;
 mod groups;
+mod identity_providers;
 mod limits;
 mod mapping;
 mod noted;
@@ -53,6 +54,7 @@ use crate::core::Core;
 use call::{Api, PREFIX, base_url};
 pub(crate) use domain_config::secrets as domain_secrets;
 use errors::ApiError;
+pub(crate) use federation::PROVIDERS as PROVIDER_RECORDS;
 use noted::noted;
 #[cfg(test)]
 pub(crate) use records::new_object as new_record;

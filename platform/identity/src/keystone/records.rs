@@ -209,7 +209,13 @@ impl Records {
         Ok(shown(StatusCode::OK, self.new.member, self.full(call, found, false)))
     }
 
-    async fn create(&self, call: &Call, parent: Option<&str>, id: Option<&str>, body: Body) -> Answer {
+    pub(crate) async fn create(
+        &self,
+        call: &Call,
+        parent: Option<&str>,
+        id: Option<&str>,
+        body: Body,
+    ) -> Answer {
         {
             self.require(call, &call.state(), Act::Create, &format!("create_{}", self.action))?;
         }

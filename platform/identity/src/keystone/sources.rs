@@ -52,7 +52,7 @@ impl FromRequest<Api> for Maybe {
 async fn built(visit: &Visit, name: &str, kind: ProviderType) -> Result<Built, ApiError> {
     let found = {
         let state = visit.state();
-        let found = state.providers.by_name(None, name).or_else(|| state.providers.get(name));
+        let found = state.provider_called(name);
         let fits = |p: &&Arc<IdentityProvider>| {
             let domain = state.domains.get(&p.spec.domain).is_some_and(|d| d.spec.enabled);
             p.spec.enabled && p.spec.provider_type == kind && domain

@@ -78,8 +78,9 @@ impl Plan {
 /// More would lose access than is believed without asking.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the listing would disable {disables} of {users} users: nothing was changed; if that is right, annotate the \
-     provider with identity.gantry.dev/confirm-disable={disables}"
+    "the listing would disable {disables} of {users} users: nothing was changed; if that is right, say so with \
+     `gantry identity-provider confirm-disable NAME {disables}`, or annotate the provider with \
+     identity.gantry.dev/confirm-disable={disables}"
 )]
 pub(super) struct Doubt {
     pub disables: usize,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_host::Host;
-use gantry_identity_api::{IdentityProvider, IdentityProviderSpec, IdentityProviderStatus, Named as _};
+use gantry_identity_api::{
+    CONFIRM_DISABLE, IdentityProvider, IdentityProviderSpec, IdentityProviderStatus, Named as _,
+};
 use gantry_identity_sources::{ExternalUser, Named, SourceError};
 use gantry_kube_types::{AuditEvent, AuditObject, SecurityEvent};
 use jiff::Timestamp;
@@ -28,8 +30,6 @@ use crate::directory::table::Entry;
 use crate::errors::IdentityError;
 use crate::login::Origin;
 
-/// An operator says here how many may lose access at once.
-const CONFIRM: &str = "identity.gantry.dev/confirm-disable";
 /// Changes of the directory come in bursts.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// How often the loop looks where nothing is due.
@@ -111,7 +111,7 @@ async fn run(core: &Arc<Core>, shutdown: &CancellationToken) {
 }
 
 fn confirmed(provider: &IdentityProvider) -> usize {
-    provider.annotations().get(CONFIRM).and_then(|text| text.parse().ok()).unwrap_or(0)
+    provider.annotations().get(CONFIRM_DISABLE).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// Why a run changed nothing more.
