@@ -17,7 +17,7 @@ const MIDDLEWARE: &str = include_str!("identity_keystone_middleware.py");
 const PATIENCE: Duration = Duration::from_secs(280);
 
 /// The Python that has OpenStack's clients: `GANTRY_TEST_OPENSTACK` names its virtual environment.
-fn openstack() -> Option<PathBuf> {
+pub fn openstack() -> Option<PathBuf> {
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/openstack");
     let chosen = std::env::var("GANTRY_TEST_OPENSTACK").ok().filter(|value| !value.is_empty());
     let python = chosen.map_or(default, PathBuf::from).join("bin/python");
@@ -50,7 +50,7 @@ fn program(gantry: &Instance, python: &Path, name: &str, text: &str) -> Output {
 }
 
 /// `openstack` of the first administrator, who asks for a token of the project `Default/admin`, as most do.
-fn command_line(gantry: &Instance, python: &Path) -> Command {
+pub fn command_line(gantry: &Instance, python: &Path) -> Command {
     let mut command = as_administrator(gantry, &python.with_file_name("openstack"));
     command.env("OS_IDENTITY_API_VERSION", "3").env("OS_USERNAME", "admin").env("OS_PROJECT_NAME", "admin");
     command.env("OS_USER_DOMAIN_NAME", "Default").env("OS_PROJECT_DOMAIN_NAME", "Default");

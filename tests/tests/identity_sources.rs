@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use gantry_testkit::{Instance, eventually, eventually_some, free_port, run, skip};
+use gantry_testkit::{Instance, Output, eventually, eventually_some, free_port, run, run_with_input, skip};
 use serde_json::{Value, json};
 
+use crate::identity_keystone::{command_line, openstack};
 use crate::people::Person;
-use crate::support::{SOON, identity_object};
+use crate::support::{SOON, has_all, identity_object};
 
 const BASE: &str = "dc=example,dc=org";
 const ROOT_PASSWORD: &str = "root-of-the-directory";
@@ -148,8 +149,9 @@ fn sign_in(
     (code, serde_json::from_str(&body).unwrap_or_default(), token)
 }
 
-fn organisation(slapd: &Slapd) -> String {
-    let config = json!({
+/// How the directory is reached, and what of it counts.
+fn configuration_of(slapd: &Slapd) -> Value {
+    json!({
         "urls": [slapd.url()],
         "insecurePlaintext": true,
         "bindDn": format!("cn=root,{BASE}"),
@@ -160,14 +162,17 @@ fn organisation(slapd: &Slapd) -> String {
         },
         "groups": { "base": format!("ou=groups,{BASE}") },
         "limits": { "avoidMs": 200 },
-    });
+    })
+}
+
+fn organisation(slapd: &Slapd) -> String {
     let provider = json!({
         "type": "ldap",
         "domain": "acme",
         "enabled": true,
         "syncIntervalSeconds": 1,
         "secret": "default/directory",
-        "config": config,
+        "config": configuration_of(slapd),
     });
     let secret = json!({
         "apiVersion": "v1",
@@ -285,4 +290,112 @@ fn follows(gantry: &Instance, slapd: &Slapd, token: &str) {
         sign_in(gantry, "alice", "password-of-alice", Some("web")).0 == 401
     });
     eventually("the role is bob's", SOON, || sign_in(gantry, "bob", "password-of-bob", Some("web")).0 == 201);
+}
+
+/// The same by commands alone: made and shown by `gantry`, listed, switched off and on by `openstack`, deleted by
+/// either.
+#[test]
+fn a_directory_is_kept_by_commands() {
+    let Some(python) = openstack() else { return };
+    let Some(gantry) = Instance::builder().no_node().start() else { return };
+    let Some(slapd) = Slapd::start(&gantry.scratch().join("slapd")) else { return };
+    gantry.gantry(&["domain", "create", "acme"]).ok();
+    made_by_commands(&gantry, &slapd);
+    let alice = |want: u16| {
+        eventually_some(&format!("alice's sign-in ends with {want}"), SOON, || {
+            let (code, body, _) = sign_in(&gantry, "alice", "password-of-alice", None);
+            if code == want { Ok(()) } else { Err((code, body)) }
+        });
+    };
+    alice(201);
+    let (_, _, token) = sign_in(&gantry, "alice", "password-of-alice", None);
+    let token = format!("X-Auth-Token: {}", token.expect("a token"));
+    let openstack =
+        |words: &[&str]| run(command_line(&gantry, &python).args(["identity", "provider"]).args(words));
+    seen_by_openstack(&openstack);
+    openstack(&["set", "--disable", "--description", "Moved", "directory"]).ok();
+    alice(401);
+    assert_eq!(call(&gantry, &["-H", &token], "auth/projects").0, 401, "what was got by it ends with it");
+    has_all(&gantry.gantry(&["idp", "show", "directory"]).ok(), &["Enabled:      false", "Moved"]);
+    has_all(&gantry.kubectl(&["get", "identityproviders"]).ok(), &["READY", "directory", "ldap", "false"]);
+    gantry.gantry(&["identity-provider", "set", "directory", "--enable"]).ok();
+    alice(201);
+    ends_by_commands(&gantry, &openstack);
+    alice(401);
+}
+
+/// The password comes by a pipe and goes into the Secret, whatever else is given as an argument.
+fn made_by_commands(gantry: &Instance, slapd: &Slapd) {
+    let file = gantry.scratch().join("ldap.json");
+    std::fs::write(&file, configuration_of(slapd).to_string()).expect("written");
+    let file = file.display().to_string();
+    let create = |name: &str, domain: &str| {
+        let mut command = gantry.gantry_command(&["identity-provider", "create", name, "--type", "ldap"]);
+        command.args(["--domain", domain, "--config-file", &file, "--sync-interval", "1"]);
+        command.args(["--secret", "default/directory", "--password-file", "-"]);
+        run_with_input(&mut command, format!("{ROOT_PASSWORD}\n").as_bytes())
+    };
+    // What is refused leaves no Secret.
+    has_all(&create("directory", "nonesuch").fails(), &["there is no domain \"nonesuch\""]);
+    has_all(&create("No Name", "acme").fails(), &["No Name"]);
+    gantry.kubectl(&["get", "secret", "directory"]).fails();
+    assert_eq!(create("directory", "acme").ok(), "identity provider directory created (id directory)\n");
+    has_all(&create("directory", "acme").fails(), &["already exists"]);
+    let shown = eventually_some("the directory is read", SOON, || {
+        let shown = gantry.gantry(&["identity-provider", "show", "directory"]).ok();
+        if shown.contains("Ready:      True (Synchronised)") { Ok(shown) } else { Err(shown) }
+    });
+    has_all(&shown, &["Domain:     acme", "Secret:     default/directory", "2 users, 1 groups", "urls:"]);
+    assert!(!shown.contains(ROOT_PASSWORD), "{shown}");
+    let listed = gantry.gantry(&["idp", "list", "--domain", "acme"]).ok();
+    has_all(&listed, &["NAME", "TYPE", "SYNCED", "directory   ldap   acme     true      True "]);
+    has_all(&gantry.gantry(&["idp", "set", "directory"]).fails(), &["nothing to change"]);
+    // A wrong password for a while, and the right one again: neither is told to anybody.
+    let set = |password: &str| {
+        let words = ["idp", "set", "directory", "--sync-interval", "2", "--password-file", "-"];
+        run_with_input(&mut gantry.gantry_command(&words), format!("{password}\n").as_bytes()).ok()
+    };
+    set("not-the-password");
+    eventually_some("the status says why it is not read", SOON, || {
+        let shown = gantry.gantry(&["idp", "show", "directory"]).ok();
+        if shown.contains("Ready:      False (") { Ok(()) } else { Err(shown) }
+    });
+    set(ROOT_PASSWORD);
+    eventually("the directory is read again", SOON, || {
+        gantry.gantry(&["idp", "show", "directory"]).ok().contains("Ready:      True (Synchronised)")
+    });
+    let confirmed = gantry.gantry(&["idp", "confirm-disable", "directory", "12"]).ok();
+    assert_eq!(confirmed, "identity provider directory may disable 12 people at once\n");
+    let path = "{.metadata.annotations.identity\\.gantry\\.dev/confirm-disable}";
+    assert_eq!(gantry.jsonpath(&["identityproviders", "directory"], path), "12");
+}
+
+/// Beside what its own users make, with names that are given once.
+fn seen_by_openstack(openstack: &dyn Fn(&[&str]) -> Output) {
+    openstack(&["create", "--remote-id", "https://idp.test", "theirs"]).ok();
+    let listed = openstack(&["list", "-f", "value", "-c", "ID", "-c", "Enabled"]).ok();
+    has_all(&listed, &["directory True", "theirs True"]);
+    has_all(&openstack(&["create", "directory"]).fails(), &["409"]);
+    let shown = openstack(&["show", "directory", "-f", "json"]).ok();
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!((&shown["id"], &shown["enabled"]), (&json!("directory"), &json!(true)), "{shown}");
+    has_all(&openstack(&["set", "--remote-id", "https://x.test", "directory"]).fails(), &["remote_ids"]);
+}
+
+/// Deleted by `openstack`, its name is another's; deleted by `gantry`, a provider is gone for `openstack`.
+fn ends_by_commands(gantry: &Instance, openstack: &dyn Fn(&[&str]) -> Output) {
+    let again = |name: &str| {
+        let words = ["idp", "create", name, "--type", "oidc", "--domain", "acme", "--config-file", "-"];
+        let config = json!({ "issuer": "https://id.example.org", "clientId": "x", "redirectUris": [] });
+        run_with_input(&mut gantry.gantry_command(&words), config.to_string().as_bytes())
+    };
+    has_all(&again("theirs").fails(), &["\"theirs\" exists already"]);
+    openstack(&["delete", "directory"]).ok();
+    has_all(&gantry.gantry(&["idp", "show", "directory"]).fails(), &["there is no identity provider"]);
+    openstack(&["delete", "theirs"]).ok();
+    again("theirs").ok();
+    let shown = openstack(&["show", "theirs", "-f", "json"]).ok();
+    has_all(&shown, &["https://id.example.org"]);
+    assert_eq!(gantry.gantry(&["idp", "delete", "theirs"]).ok(), "identity provider theirs deleted\n");
+    openstack(&["show", "theirs"]).fails();
 }

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use gantry_identity_api::{ApplicationCredential, Domain, Group, Named as _, Project, Quota, Role, User};
+use gantry_identity_api::{
+    ApplicationCredential, Domain, Group, IdentityProvider, Named as _, Project, Quota, Role, User,
+};
 use k8s_openapi::ClusterResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -102,6 +105,12 @@ pub fn quota(quota: &Quota) -> String {
     quota.entries().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
 }
 
+/// The status of the condition `Ready`.
+fn ready<'a>(conditions: impl IntoIterator<Item = &'a Condition>) -> String {
+    let ready = conditions.into_iter().find(|c| c.type_ == "Ready");
+    ready.map_or_else(|| "Unknown".to_owned(), |c| c.status.clone())
+}
+
 impl Kind for Domain {
     const WORD: &'static str = "domain";
 
@@ -148,14 +157,12 @@ impl Kind for Project {
 
     fn cells(&self, known: &Known, wide: bool) -> Vec<String> {
         let spec = &self.spec;
-        let conditions = self.status.iter().flat_map(|status| &status.conditions);
-        let ready = conditions.filter(|c| c.type_ == "Ready").map(|c| c.status.clone()).next();
         let environments: Vec<&str> = spec.environments.iter().map(|e| e.name.as_str()).collect();
         let mut cells = vec![
             spec.parent.as_deref().map(|id| known.other(id).to_owned()).unwrap_or_default(),
             environments.join(","),
             spec.enabled.to_string(),
-            ready.unwrap_or_else(|| "Unknown".to_owned()),
+            ready(self.status.iter().flat_map(|status| &status.conditions)),
         ];
         if wide {
             cells.extend([
@@ -286,6 +293,47 @@ impl Kind for ApplicationCredential {
         ];
         if wide {
             cells.push(spec.description.clone());
+        }
+        cells
+    }
+}
+
+impl Kind for IdentityProvider {
+    const WORD: &'static str = "identity provider";
+
+    fn called(&self) -> String {
+        self.display_name()
+    }
+
+    /// Its name is unique on the platform: the domain is whose people come by it.
+    fn domain_id(&self) -> Option<&str> {
+        None
+    }
+
+    fn headers(wide: bool) -> Vec<&'static str> {
+        let mut headers = vec!["TYPE", "DOMAIN", "ENABLED", "READY", "SYNCED"];
+        if wide {
+            headers.extend(["USERS", "GROUPS", "SECRET", "DESCRIPTION"]);
+        }
+        headers
+    }
+
+    fn cells(&self, known: &Known, wide: bool) -> Vec<String> {
+        let (spec, status) = (&self.spec, self.status.clone().unwrap_or_default());
+        let mut cells = vec![
+            spec.provider_type.as_str().to_owned(),
+            known.domain(&spec.domain).to_owned(),
+            spec.enabled.to_string(),
+            ready(&status.conditions),
+            status.synced_at.map_or_else(|| "never".to_owned(), |at| at.0.to_string()),
+        ];
+        if wide {
+            cells.extend([
+                status.users.to_string(),
+                status.groups.to_string(),
+                spec.secret.clone().unwrap_or_default(),
+                spec.description.clone(),
+            ]);
         }
         cells
     }

@@ -14,6 +14,9 @@ use super::names::{self, Name};
 /// Objects in one answer of a list: bounds what one request costs the server.
 const PAGE_OBJECTS: u32 = 500;
 
+/// What a command that sets things says where nothing is set.
+pub const NOTHING_TO_SET: &str = "nothing to change: name at least one thing to set";
+
 /// Finds objects by name. Asks once for what it needs more than once.
 pub struct Lookup {
     client: Client,
@@ -109,7 +112,7 @@ impl Lookup {
     /// Changes the fields of `spec` that `change` has; `null` takes one away.
     pub async fn set<K: Kind>(&self, id: &str, change: &serde_json::Value) -> anyhow::Result<K> {
         if change.as_object().is_none_or(serde_json::Map::is_empty) {
-            bail!("nothing to change: name at least one thing to set");
+            bail!(NOTHING_TO_SET);
         }
         let patch = Patch::Merge(serde_json::json!({ "spec": change }));
         self.api::<K>().patch(id, &PatchParams::default(), &patch).await.map_err(plain)

@@ -3,13 +3,16 @@
 //! Objects go through the Kubernetes API with the typed kinds; what has a secret in it (passwords, tokens,
 //! credentials) goes through the Keystone API, so that no secret is ever part of an object. A new object's id is
 //! made anew each time, never derived from its name: an `acme/alice` who is made again gets nothing of the one
-//! who was deleted.
+//! who was deleted. An identity provider alone is called by its id, which people and Keystone's clients type; who makes
+//! one again rules over those who came by it before, and must be allowed to. Its password is in a Secret, which the
+//! object names.
 
 mod application_credential;
 mod assign;
 mod confirm;
 mod domain;
 mod group;
+mod identity_provider;
 pub(crate) mod kinds;
 mod login;
 mod logout;
@@ -57,6 +60,8 @@ pub enum IdentityCommand {
     Unassign(assign::AssignmentArgs),
     #[command(subcommand, visible_alias = "appcred")]
     ApplicationCredential(application_credential::ApplicationCredentialCommand),
+    #[command(subcommand, visible_alias = "idp")]
+    IdentityProvider(identity_provider::IdentityProviderCommand),
 }
 
 /// Runs a command to its end.
@@ -83,6 +88,7 @@ pub async fn run(command: IdentityCommand, flags: &ClientFlags) -> anyhow::Resul
         IdentityCommand::ApplicationCredential(command) => {
             application_credential::run(command, &context).await
         }
+        IdentityCommand::IdentityProvider(command) => identity_provider::run(command, &lookup()?).await,
     }
 }
 
