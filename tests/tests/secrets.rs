@@ -228,6 +228,23 @@ impl Story {
         self.gantry.kubectl(&["get", "secrets", "-n", "web-dev", "-o", "yaml"]).ok();
     }
 
+    /// The password by which a directory is asked: it goes by a pipe and lies in a Secret.
+    fn with_identity_provider(&mut self) {
+        let password = self.confide("a directory's", "Of-the-directory-12");
+        let file = self.gantry.scratch().join("ldap.yaml");
+        // Nobody answers there: the failure is in the log.
+        let config =
+            "urls: [ldap://127.0.0.1:9]\ninsecurePlaintext: true\nbindDn: cn=root\nusers: {base: dc=x}\n";
+        std::fs::write(&file, config).expect("written");
+        let mut command = self.gantry.gantry_command(&["identity-provider", "create", "directory"]);
+        command.args(["--type", "ldap", "--domain", "acme", "--secret", "web-dev/directory"]);
+        command.args(["--password-file", "-", "--config-file"]).arg(&file);
+        run_with_input(&mut command, format!("{password}\n").as_bytes()).ok();
+        eventually("the directory is asked", SOON, || {
+            self.gantry.gantry(&["idp", "show", "directory"]).ok().contains("False (Unavailable)")
+        });
+    }
+
     /// Everything that the trail says, when the last request is in it.
     fn exported(&self) -> String {
         let last = self.request(Method::GET, "/gantry/health").header("x-request-id", LAST);
@@ -275,6 +292,7 @@ fn no_log_and_no_record_has_a_password() {
     story.with_application_credential();
     story.with_second_factor();
     story.kubernetes_secrets();
+    story.with_identity_provider();
     story.passwords_change();
     let exported = story.exported();
     let data = story.gantry.data_dir();

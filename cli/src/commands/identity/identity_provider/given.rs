@@ -1,7 +1,7 @@
 //! What a command about a provider is given in files: its configuration, and what is secret of it.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 
 use anyhow::{Context as _, anyhow, bail};
 use gantry_base::secret::Secret;
@@ -85,6 +85,10 @@ impl Files {
         let read = if path == "-" {
             if std::mem::replace(&mut self.stdin_is_read, true) {
                 bail!("standard input can be one of the files only");
+            }
+            // What is typed would be shown.
+            if std::io::stdin().is_terminal() {
+                bail!("standard input is a terminal: pipe the file in");
             }
             std::io::stdin().lock().take(FILE_BYTES_MAX + 1).read_to_string(&mut text)
         } else {
