@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::pending::{Claim, Name, Pending};
 use super::refusal::{Refusal, Verdict};
+use super::renamed::keep_namespaces;
 use super::{assignments, credentials, organisations, providers, roles};
 use crate::authorizer::subject;
 use crate::directory::State;
@@ -199,6 +200,14 @@ impl Admission for IdentityKinds {
             (AdmissionPhase::Mutate, AdmissionOperation::Create) => {
                 if CASCADING.contains(&request.resource) {
                     add_finalizer(request.object_mut());
+                }
+                return Ok(());
+            }
+            (AdmissionPhase::Mutate, AdmissionOperation::Update) => {
+                if request.resource == "projects"
+                    && let Some(old) = request.old_object
+                {
+                    keep_namespaces(old, request.object_mut());
                 }
                 return Ok(());
             }

@@ -16,6 +16,7 @@ mod quota;
 #[cfg(test)]
 mod quota_tests;
 mod refusal;
+mod renamed;
 mod roles;
 mod tenants;
 #[cfg(test)]
