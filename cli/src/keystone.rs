@@ -21,9 +21,9 @@ pub enum KeystoneError {
     /// Its own words, which are written for people.
     #[error("{message}")]
     Refused { code: u16, title: String, message: String },
-    /// Right so far; each of `rules` is a set of methods that would be enough.
+    /// Right so far, for the user with the id; each of `rules` is a set of methods that would be enough.
     #[error("more is asked for: one of {}", rules.iter().map(|rule| rule.join("+")).collect::<Vec<_>>().join(", "))]
-    MoreNeeded { receipt: Secret<String>, done: Vec<String>, rules: Vec<Vec<String>> },
+    MoreNeeded { receipt: Secret<String>, user: String, done: Vec<String>, rules: Vec<Vec<String>> },
     #[error("the identity service cannot be reached: {0:#}")]
     Unreachable(anyhow::Error),
     #[error("the identity service answered what it should not: {0}")]
@@ -400,7 +400,8 @@ fn refusal(code: u16, receipt: Option<String>, text: &str) -> KeystoneError {
         };
         let rules = body["required_auth_methods"].as_array().into_iter().flatten().map(words).collect();
         let done = words(&body["receipt"]["methods"]);
-        return KeystoneError::MoreNeeded { receipt: Secret::new(receipt), done, rules };
+        let user = body["receipt"]["user"]["id"].as_str().unwrap_or_default().to_owned();
+        return KeystoneError::MoreNeeded { receipt: Secret::new(receipt), user, done, rules };
     }
     let message = body["error"]["message"].as_str().or_else(|| body["message"].as_str());
     let message = message.filter(|message| !message.is_empty());

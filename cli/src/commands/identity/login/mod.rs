@@ -42,7 +42,7 @@ pub struct LoginArgs {
     /// The first line of standard input is the password
     #[arg(long)]
     password_stdin: bool,
-    /// Set a new password, as after an expired one; with --password-stdin it is the second line
+    /// Set a new password, the old one ended or not; with --password-stdin it is the second line
     #[arg(long)]
     change_password: bool,
     /// The code an authenticator app shows
@@ -183,15 +183,11 @@ fn user(arguments: &LoginArgs) -> anyhow::Result<UserName> {
 
 async fn by_password(arguments: &LoginArgs, keystone: &Keystone) -> anyhow::Result<Signed> {
     let user = user(arguments)?;
-    let (mut password, mut new) = if arguments.password_stdin && arguments.change_password {
-        let [old, new] = prompt::secrets_from_stdin(["password", "new password"])?;
-        (old, Some(new))
-    } else if arguments.password_stdin {
-        let [password] = prompt::secrets_from_stdin(["password"])?;
-        (password, None)
-    } else {
-        (prompt::secret(&format!("Password of {user}"))?, None)
-    };
+    let (mut password, new) = passwords(arguments, &user)?;
+    if let Some(new) = new {
+        let id = id_by_password(&user, &password, keystone).await?;
+        password = changed(&id, &password, new, keystone).await?;
+    }
     let scope = scope(arguments, user.domain.as_deref());
     let mut proofs = vec![Proof::Password { user: user.clone(), password: password.clone() }];
     if let Some(code) = &arguments.totp {
@@ -203,7 +199,7 @@ async fn by_password(arguments: &LoginArgs, keystone: &Keystone) -> anyhow::Resu
             Ok(signed) => return Ok(signed),
             Err(error) => error,
         };
-        if let KeystoneError::MoreNeeded { receipt: got, done, rules } = error {
+        if let KeystoneError::MoreNeeded { receipt: got, done, rules, .. } = error {
             proofs = vec![more(arguments, &user, &done, &rules, &password)?];
             receipt = Some(got);
             continue;
@@ -211,23 +207,65 @@ async fn by_password(arguments: &LoginArgs, keystone: &Keystone) -> anyhow::Resu
         let Some(id) = error.expired_password_of().map(str::to_owned) else {
             return Err(sign_in_error(error, &user.to_string()));
         };
-        let next = match new.take() {
-            Some(new) => new,
-            None if prompt::interactive() && !arguments.password_stdin => {
-                eprintln!("The password of {user} has to be changed first.");
-                prompt::new_secret("New password")?
-            }
-            None => bail!(
+        if arguments.password_stdin || !prompt::interactive() {
+            bail!(
                 "the password of {user} has to be changed first: sign in again with --change-password, \
                  with the new one in a second line; later `gantry user password` does it"
-            ),
-        };
-        keystone.change_password(&id, &password, &next).await.context("the new password was not taken")?;
-        password = next;
+            );
+        }
+        eprintln!("The password of {user} has to be changed first.");
+        password = changed(&id, &password, prompt::new_secret("New password")?, keystone).await?;
         proofs[0] = Proof::Password { user: user.clone(), password: password.clone() };
         receipt = None;
     }
     bail!("the server asks for ever more: sign in again")
+}
+
+/// The password, and the one to set in its place where that was asked for.
+fn passwords(
+    arguments: &LoginArgs,
+    user: &UserName,
+) -> anyhow::Result<(Secret<String>, Option<Secret<String>>)> {
+    if arguments.password_stdin && arguments.change_password {
+        let [old, new] = prompt::secrets_from_stdin(["password", "new password"])?;
+        return Ok((old, Some(new)));
+    }
+    if arguments.password_stdin {
+        let [password] = prompt::secrets_from_stdin(["password"])?;
+        return Ok((password, None));
+    }
+    let password = prompt::secret(&format!("Password of {user}"))?;
+    let new = arguments.change_password.then(|| prompt::new_secret("New password")).transpose()?;
+    Ok((password, new))
+}
+
+/// Id of the user whose password it is. The password alone is shown: a code of an authenticator app is good once and
+/// is needed when it has been changed.
+async fn id_by_password(
+    user: &UserName,
+    password: &Secret<String>,
+    keystone: &Keystone,
+) -> anyhow::Result<String> {
+    let proof = Proof::Password { user: user.clone(), password: password.clone() };
+    match keystone.sign_in(&[proof], &Scope::Unscoped, None).await {
+        Ok(signed) => Ok(signed.body.user.id),
+        Err(KeystoneError::MoreNeeded { user, .. }) => Ok(user),
+        Err(error) => match error.expired_password_of() {
+            Some(id) => Ok(id.to_owned()),
+            None => Err(sign_in_error(error, &user.to_string())),
+        },
+    }
+}
+
+/// Sets the new password and returns it.
+async fn changed(
+    id: &str,
+    password: &Secret<String>,
+    new: Secret<String>,
+    keystone: &Keystone,
+) -> anyhow::Result<Secret<String>> {
+    keystone.change_password(id, password, &new).await.context("the new password was not taken")?;
+    Ok(new)
 }
 
 /// What the server asks for beside what it has, if we can give it.
