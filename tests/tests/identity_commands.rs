@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use gantry_testkit::{Instance, Output, binary, eventually, eventually_some, kubectl_program, run};
@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::people::Person;
 use crate::support::{SOON, has_all};
+use crate::walks::Walk;
 
 #[track_caller]
 fn json(out: Output) -> Value {
@@ -345,24 +346,26 @@ fn objects_go(gantry: &Instance) {
     });
 }
 
-/// A script of the example, with this build's gantry and the chosen kubectl on the path.
+/// A file of the example with two organisations.
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/two-organisations").join(name)
+}
+
+/// A script of the example, by the platform's administrator.
 #[track_caller]
 fn script(gantry: &Instance, name: &str) -> Output {
-    let tools = gantry.scratch().join("bin");
-    std::fs::create_dir_all(&tools).expect("a folder");
-    for (name, program) in [("gantry", binary("gantry")), ("kubectl", kubectl_program())] {
-        let link = tools.join(name);
-        if program.is_absolute() && !link.exists() {
-            std::os::unix::fs::symlink(program, link).expect("a link");
-        }
+    run(Walk::new(gantry, "administrator").command("sh").arg(example(name)))
+}
+
+/// The README of the example, each command as it stands there, after its users have signed in.
+fn readme_is_true(gantry: &Instance, people: &BTreeMap<&str, Person>) {
+    let mut walk = Walk::new(gantry, "walk");
+    for (name, person) in people {
+        walk.sign_in(gantry, name, &person.password);
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/two-organisations").join(name);
-    let path = format!("{}:/usr/local/bin:/usr/bin:/bin", tools.display());
-    run(Command::new("sh")
-        .arg(script)
-        .env("PATH", path)
-        .env("KUBECONFIG", gantry.kubeconfig())
-        .env("HOME", gantry.scratch()))
+    let text = std::fs::read_to_string(example("README.md")).expect("the README");
+    let steps = walk.walk(&text);
+    assert!(steps > 20, "only {steps} commands were found in the README");
 }
 
 #[test]
@@ -401,6 +404,7 @@ fn two_organisations_do_not_see_each_other() {
             if seen == wanted { Ok(()) } else { Err(seen) }
         });
     }
+    readme_is_true(&gantry, &people);
     rights_end_where_the_other_begins(&people);
     managers_manage_their_own(&people);
     script(&gantry, "seed.sh").ok();
@@ -445,11 +449,6 @@ fn rights_end_where_the_other_begins(people: &BTreeMap<&str, Person>) {
     }
     let elsewhere = at("acme/alice").gantry(&["can", "get", "pods", "-n", "lab-dev", "--as", "globex/frank"]);
     has_all(&elsewhere.fails(), &["cannot create resource \"subjectaccessreviews\""]);
-    at("acme/bob").kubectl(&["-n", "web-dev", "create", "configmap", "from-acme-bob"]).ok();
-    has_all(
-        &at("acme/bob").kubectl(&["-n", "lab-dev", "get", "configmaps"]).fails(),
-        &["configmaps is forbidden: User \"acme/bob\""],
-    );
 }
 
 /// What each sees of people and projects, and up to where an administrator of one may go.
@@ -459,15 +458,7 @@ fn managers_manage_their_own(people: &BTreeMap<&str, Person>) {
     assert_eq!(names(at("globex/eve").gantry(&["project", "list", "-o", "json"])), ["lab"]);
     assert_eq!(names(at("acme/bob").gantry(&["project", "list", "-o", "json"])), ["cart", "web"]);
     assert_eq!(names(at("acme/bob").gantry(&["user", "list", "-o", "json"])), ["bob"]);
-    let other = at("acme/alice").gantry(&["user", "get", "globex/eve"]).fails();
-    has_all(&other, &["there is no domain \"globex\" that you can see"]);
     at("acme/alice").gantry(&["assign", "member", "--user", "acme/carol", "--project", "globex/lab"]).fails();
-    assert_eq!(
-        at("acme/alice")
-            .gantry(&["assign", "acme/deployer", "--user", "acme/carol", "--project", "acme/cart"])
-            .ok(),
-        "user acme/carol is acme/deployer in project acme/cart\n"
-    );
     // Each manages their own up to the operator's bounds.
     at("acme/alice").gantry(&["domain", "set", "acme", "--quota", "cpu=100"]).fails();
     has_all(

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use gantry_testkit::{Instance, Output, binary, eventually_some, kubectl_program, run, run_with_input};
+use gantry_testkit::{Instance, Output, eventually_some, run, run_with_input};
 use serde_json::{Value, json};
 
 use crate::people::Person;
 use crate::receiver::{Receiver, webhook};
 use crate::support::{SOON, expect_field, has_all, tools_pod, wait_ready};
+use crate::walks::Walk;
 
 fn example() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/vulnerable-image")
@@ -17,21 +18,8 @@ fn example() -> PathBuf {
 /// The example's script, with this build's gantry and the chosen kubectl on the path.
 #[track_caller]
 fn make(gantry: &Instance) -> Output {
-    let tools = gantry.scratch().join("bin");
-    std::fs::create_dir_all(&tools).expect("a folder");
-    for (name, program) in [("gantry", binary("gantry")), ("kubectl", kubectl_program())] {
-        let link = tools.join(name);
-        if program.is_absolute() && !link.exists() {
-            std::os::unix::fs::symlink(program, link).expect("a link");
-        }
-    }
-    let path = format!("{}:/usr/local/bin:/usr/bin:/bin", tools.display());
-    run(Command::new("sh")
-        .arg(example().join("make.sh"))
-        .env("PATH", path)
-        .env("KUBECONFIG", gantry.kubeconfig())
-        .env("ADVISORIES", gantry.data_dir().join("advisories"))
-        .env("HOME", gantry.scratch()))
+    let mut make = Walk::new(gantry, "make").command("sh");
+    run(make.arg(example().join("make.sh")).env("ADVISORIES", gantry.data_dir().join("advisories")))
 }
 
 /// `kubectl apply` of the example's pod in a namespace, with another version of the image.
