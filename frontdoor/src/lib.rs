@@ -24,6 +24,7 @@ mod limits;
 mod listener;
 mod pipeline;
 mod responses;
+mod session;
 mod streams;
 mod tls;
 mod unread;

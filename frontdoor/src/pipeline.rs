@@ -8,8 +8,8 @@ use axum::Router;
 use axum::body::Body;
 use futures::FutureExt;
 use gantry_kube_types::{
-    AUDIT_ID, Attributes, ConnectionInfo, Decision, GoesOn, RequestId, RequestInfo, StatusError, UserInfo,
-    groups,
+    AUDIT_ID, Attributes, ConnectionInfo, Decision, GoesOn, RequestId, RequestInfo, SESSION_COOKIE,
+    StatusError, UserInfo, groups, remove_cookie,
 };
 use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{HeaderMap, Request, Response, StatusCode, Version};
@@ -17,7 +17,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
-use crate::audit::{Arrival, Arrived, Trail};
+use crate::audit::{AUTH_TOKEN, Arrival, Arrived, Trail};
 use crate::authentication::AuthenticationFailed;
 use crate::builder::{AuthPolicy, FrontDoor, Shared};
 use crate::connection::Connection;
@@ -26,6 +26,7 @@ use crate::in_flight::InFlightPlace;
 use crate::limits::{GuardedBody, StallBody};
 use crate::listener::{Draining, InUse};
 use crate::responses::{forbidden, status_response};
+use crate::session::Session;
 use crate::streams::{self, Stream};
 use crate::unread::lend;
 
@@ -113,6 +114,16 @@ enum Failure {
     Panicked,
 }
 
+impl Failure {
+    /// Who is not known is asked to show who they are.
+    fn of_stranger(self) -> Self {
+        match self {
+            Self::Refused(error) if error.code == 403 => Self::Refused(StatusError::unauthorized()),
+            other => other,
+        }
+    }
+}
+
 impl From<StatusError> for Failure {
     fn from(error: StatusError) -> Self {
         Self::Refused(error)
@@ -138,17 +149,19 @@ impl Shared {
         id: &RequestId,
         connection: &Connection,
     ) -> (Response<Body>, Option<InFlightPlace>) {
-        let arrival = Arrival::note(request.headers(), origin);
         let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query());
+        let session = Session::judge(&mut request, &info);
+        let arrival = Arrival::note(request.headers(), origin, session);
         let target = self.target(&request);
         let policy = target.policy();
         let long_running = info.is_long_running();
-        let caller = caught(id, self.authenticate(&mut request, origin, policy)).await;
+        let caller = caught(id, self.authenticate(&mut request, origin, policy, session)).await;
         let arrived = Arrived { id, origin, arrival: &arrival, connection };
         let mut trail = match self.begin(&caller, &info, &mut request, &arrived).await {
             Ok(trail) => trail,
             Err(error) => return (status_response(&error), None),
         };
+        let is_stranger = caller.as_ref().is_ok_and(UserInfo::is_anonymous);
         let admitted = match caller {
             Ok(caller) => self.admit(&mut request, caller, &info, origin, policy, &mut trail),
             Err(failure) => {
@@ -157,6 +170,8 @@ impl Shared {
             }
         };
         let admitted = match trail.received().await {
+            // It is not that the session may not: it is not known here.
+            Ok(()) if is_stranger && session == Session::Ignored => admitted.map_err(Failure::of_stranger),
             Ok(()) => admitted,
             Err(error) => Err(error.into()),
         };
@@ -184,7 +199,10 @@ impl Shared {
             Err(failure) => Err(failure),
         };
         let (response, error) = match answered {
-            Ok(response) => (response, None),
+            Ok(mut response) => {
+                session.guard(&mut response);
+                (response, None)
+            }
             Err(failure) => {
                 let error = match failure {
                     Failure::Refused(error) => error,
@@ -351,6 +369,7 @@ impl Shared {
         request: &mut Request<Body>,
         origin: &Origin,
         policy: AuthPolicy,
+        session: Session,
     ) -> Result<UserInfo, StatusError> {
         let caller = match origin {
             Origin::InProcess(user) => user.clone(),
@@ -365,8 +384,14 @@ impl Shared {
                 }
             }
         };
+        // Handlers need none, and some hand the request on: to a node, to a pod.
         if policy != AuthPolicy::Delegated {
-            request.headers_mut().remove(AUTHORIZATION);
+            let headers = request.headers_mut();
+            headers.remove(AUTHORIZATION);
+            headers.remove(AUTH_TOKEN);
+            if session == Session::Counts {
+                remove_cookie(headers, SESSION_COOKIE);
+            }
         }
         Ok(caller)
     }

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use crate::harness::{Harness, request};
 
 const PODS: &str = "/api/v1/namespaces/demo/pods";
+const SESSION: (&str, &str) = ("cookie", "__Host-gantry-session=carols");
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Keeps events in memory, in a queue with few places that the test empties.
@@ -139,11 +140,20 @@ async fn a_record_says_how_the_caller_proved_who_it_is() {
         (false, Some(("authorization", "Basic YWNtZS9hbGljZTpwYXNzd29yZA==")), "password"),
         (false, Some(("x-auth-token", "keystone's")), "token"),
         (false, Some(("authorization", "Negotiate xyz")), "other"),
+        (false, Some(SESSION), "session"),
+        (true, Some(SESSION), "session"),
+        (false, Some(("cookie", "theme=dark")), "none"),
     ] {
         let headers: Vec<(&str, &str)> = header.into_iter().collect();
         harness.get(certified, "/open/x", &headers).await;
         let event = kept.events().pop().expect("a record");
         assert_eq!(event.credential, want, "{certified} {header:?}");
+    }
+    for (more, want) in
+        [(("authorization", "Bearer bob-token"), "bearer"), (("sec-fetch-site", "cross-site"), "none")]
+    {
+        harness.get(false, "/open/x", &[SESSION, more]).await;
+        assert_eq!(kept.events().pop().expect("a record").credential, want, "{more:?} beside a session");
     }
     harness.stop().await;
 }

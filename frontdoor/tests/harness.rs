@@ -17,8 +17,8 @@ use gantry_frontdoor::{
     AuthPolicy, FrontDoor, HealthChecks, ImpersonatedBy, Limits, ServeError, server_config,
 };
 use gantry_kube_types::{
-    Attributes, AuditNotes, AuditSink, Authenticator, Authorizer, ConnectionInfo, Decision, GoesOn, Standing,
-    StatusError, UserInfo, groups,
+    Attributes, AuditNotes, AuditSink, Authenticator, Authorizer, ConnectionInfo, Cookie, Decision, GoesOn,
+    SESSION_COOKIE, Standing, StatusError, UserInfo, groups,
 };
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -115,6 +115,7 @@ impl Authorizer for Rules {
                 _ => false,
             },
             "bob" => matches!(asked.verb.as_str(), "list" | "watch") && asked.resource == "nodes",
+            "carol" => asked.resource == "pods" && asked.namespace == "demo",
             _ => false,
         };
         if health || allowed || asked.user.in_group(groups::MASTERS) {
@@ -145,6 +146,24 @@ impl Standing for Revoked {
 
     fn is_good(&self, caller: &UserInfo, _: Timestamp) -> bool {
         !self.0.lock().expect("not poisoned").contains(&caller.username.as_str())
+    }
+}
+
+/// `carols` is carol's session.
+struct Sessions;
+
+#[async_trait::async_trait]
+impl Authenticator for Sessions {
+    async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        _: &ConnectionInfo,
+    ) -> Result<Option<UserInfo>, StatusError> {
+        match Cookie::of(headers, SESSION_COOKIE) {
+            Cookie::Absent => Ok(None),
+            Cookie::One("carols") => Ok(Some(UserInfo::authenticated("carol", &[]))),
+            Cookie::One(_) | Cookie::Unclear => Err(StatusError::unauthorized()),
+        }
     }
 }
 
@@ -185,6 +204,7 @@ impl Harness {
         let door = builder
             .authenticator(Arc::new(Certificates(users)))
             .authenticator(Arc::new(Tokens))
+            .authenticator(Arc::new(Sessions))
             .authorizer(rules.clone())
             .standing(revoked.clone())
             .route_with("/members", AuthPolicy::Authenticated, echo(handled.clone()))
@@ -249,13 +269,24 @@ impl Harness {
 
     /// One request over HTTP/1.1: status and body, JSON where it is.
     pub(crate) async fn get(&self, certified: bool, path: &str, headers: &[(&str, &str)]) -> (u16, Value) {
+        let (head, body) = self.send(certified, request(path, headers)).await;
+        (head.status.as_u16(), body)
+    }
+
+    /// The same, with whatever method.
+    pub(crate) async fn send(
+        &self,
+        certified: bool,
+        request: http::Request<Full<Bytes>>,
+    ) -> (http::response::Parts, Value) {
         let stream = TokioIo::new(self.connect(certified, b"http/1.1").await);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.expect("HTTP/1.1");
         let connection = tokio::spawn(connection);
-        let answer = sender.send_request(request(path, headers)).await.expect("an answer");
-        let read = read(answer).await;
+        let (head, body) = sender.send_request(request).await.expect("an answer").into_parts();
+        let bytes = body.collect().await.expect("a body").to_bytes();
         connection.abort();
-        read
+        let text = || Value::String(String::from_utf8_lossy(&bytes).into_owned());
+        (head, serde_json::from_slice(&bytes).unwrap_or_else(|_| text()))
     }
 
     /// Requests over one HTTP/2 connection, at once.
@@ -355,6 +386,8 @@ async fn answer(request: Request) -> Response {
         "behind": behind,
         "path": request.uri().path(),
         "authorization": request.headers().contains_key("authorization"),
+        "token": request.headers().contains_key("x-auth-token"),
+        "cookie": request.headers().get("cookie").map(|value| String::from_utf8_lossy(value.as_bytes())),
     }))
     .into_response()
 }

@@ -6,4 +6,5 @@ mod harness;
 mod in_process;
 mod lately;
 mod limits;
+mod session;
 mod streams;

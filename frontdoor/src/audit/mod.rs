@@ -28,10 +28,11 @@ use self::trail::{Open, Room};
 pub(crate) use self::trail::{Rest, Trail};
 use crate::connection::Connection;
 use crate::pipeline::Origin;
+use crate::session::Session;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Keystone's.
-const AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+pub(crate) const AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
 /// Where records go, and how much of a body they may hold.
 pub(crate) struct AuditPoint {
@@ -55,16 +56,16 @@ pub(crate) struct Arrived<'a> {
 }
 
 impl Arrival {
-    pub(crate) fn note(headers: &HeaderMap, origin: &Origin) -> Self {
+    pub(crate) fn note(headers: &HeaderMap, origin: &Origin, session: Session) -> Self {
         Self {
             received: Timestamp::now(),
             began: Instant::now(),
-            credential: credential_kind(headers, origin),
+            credential: credential_kind(headers, origin, session),
         }
     }
 }
 
-fn credential_kind(headers: &HeaderMap, origin: &Origin) -> &'static str {
+fn credential_kind(headers: &HeaderMap, origin: &Origin, session: Session) -> &'static str {
     let Origin::Network(connection) = origin else { return "in-process" };
     if headers.contains_key(AUTH_TOKEN) {
         return "token";
@@ -74,6 +75,7 @@ fn credential_kind(headers: &HeaderMap, origin: &Origin) -> &'static str {
         Some(Some(scheme)) if scheme.eq_ignore_ascii_case(b"bearer") => "bearer",
         Some(Some(scheme)) if scheme.eq_ignore_ascii_case(b"basic") => "password",
         Some(_) => "other",
+        None if session == Session::Counts => "session",
         None if connection.client_certificates.is_empty() => "none",
         None => "client-certificate",
     }

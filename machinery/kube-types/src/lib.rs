@@ -5,6 +5,7 @@
 mod access;
 mod admission;
 mod audit;
+mod browser;
 mod explanation;
 mod request;
 mod resource;
@@ -21,6 +22,7 @@ pub use audit::{
     AuditBody, AuditClosed, AuditEvent, AuditLevel, AuditLike, AuditNotes, AuditObject, AuditOwn, AuditPlace,
     AuditPlan, AuditSink, AuditStage, AuditStatus, SecurityEvent, WhenFull, annotations as audit_annotations,
 };
+pub use browser::{Cookie, SESSION_COOKIE, is_foreign_page, is_own_page, remove_cookie};
 pub use explanation::{EXPLAINED_MAX, Explanation, Grants, Missing, Place};
 pub use request::{AUDIT_ID, RequestId, RequestInfo};
 pub use resource::{GroupVersionKind, GroupVersionResource, ResourceInfo, Scope};

@@ -26,6 +26,8 @@ const URI_BYTES_MAX: usize = 16 << 10;
 /// The identity component's words for what a token says; see its API crate.
 const EXTRA_PROJECT: &str = "identity.gantry.dev/project";
 const EXTRA_DOMAIN: &str = "identity.gantry.dev/domain";
+/// The front door's word for the cookie of a browser.
+const SESSION: &str = "session";
 const EXTRA_METHOD: &str = "identity.gantry.dev/method";
 
 /// What the writer knows beside the event.
@@ -224,7 +226,11 @@ fn annotations<'a>(event: &'a AuditEvent, namespaces: &Namespaces) -> Vec<(Text<
         all.push(pair(keys::EVENT, kind.name()));
     }
     let extra = |key: &str| event.user.extra.get(key).and_then(|values| values.first());
-    let credential = extra(EXTRA_METHOD).map_or(event.credential.as_ref(), String::as_str);
+    let credential = match event.credential.as_ref() {
+        // That a browser did it says more than how somebody signed in there, which their sign-in has on record.
+        SESSION => SESSION,
+        other => extra(EXTRA_METHOD).map_or(other, String::as_str),
+    };
     if !credential.is_empty() {
         all.push(pair(keys::CREDENTIAL, credential));
     }
@@ -326,7 +332,7 @@ fn bounded(text: Cow<'_, str>, bytes_max: usize) -> Cow<'_, str> {
 mod tests {
     use super::*;
     use crate::index::terms;
-    use gantry_kube_types::{AuditLevel, AuditObject, AuditStatus};
+    use gantry_kube_types::{AuditLevel, AuditObject, AuditStatus, UserFields};
 
     fn line(event: &AuditEvent) -> String {
         let mut out = Vec::new();
@@ -347,6 +353,19 @@ mod tests {
         assert_eq!(terms(&read), shown, "found by other words than those that are shown");
         assert_eq!(read.received_us(), event.received.as_microsecond());
         String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn a_record_says_how_somebody_signed_in_or_that_it_was_a_browser() {
+        let extra = std::collections::BTreeMap::from([(EXTRA_METHOD.to_owned(), vec!["totp".to_owned()])]);
+        let user: UserInfo =
+            UserFields { username: "acme/alice".to_owned(), extra, ..UserFields::default() }.into();
+        for (credential, want) in [("bearer", "totp"), ("token", "totp"), ("session", "session")] {
+            let event =
+                AuditEvent { credential: credential.into(), user: user.clone(), ..AuditEvent::default() };
+            let want = pair(keys::CREDENTIAL, want);
+            assert!(annotations(&event, &Namespaces::default()).contains(&want), "{credential}");
+        }
     }
 
     #[test]
