@@ -341,7 +341,10 @@ fn front_door(
     });
     let (embedded, identity) = (&access.embedded, &access.identity);
     // Registry tokens first: to the others they are forged tokens of their own kind.
-    let mut builder = FrontDoor::builder().authenticator(registry_tokens).authenticator(identity.tokens());
+    let mut builder = FrontDoor::builder()
+        .authenticator(registry_tokens)
+        .authenticator(identity.tokens())
+        .authenticator(identity.sessions());
     for authenticator in embedded.authenticators() {
         builder = builder.authenticator(authenticator);
     }

@@ -52,6 +52,10 @@ impl Door {
         let mut request = self.client.request(method.clone(), format!("{}{path}", self.base));
         if let Some((header, value)) = token {
             request = request.header(header, value);
+            // As a page of ours sends it: else it would not even be looked at.
+            if header == "cookie" {
+                request = request.header("sec-fetch-site", "same-origin");
+            }
         }
         if matches!(method, Method::POST | Method::PUT | Method::PATCH) {
             request = request.header("content-type", "application/json").body(BODY);
@@ -200,7 +204,8 @@ async fn strangers(door: &Door, served: &Served, open: &Open) -> Vec<Try> {
     closed.into_iter().filter(|(_, status)| !nothing(*status)).map(|(one, _)| one).collect()
 }
 
-/// What answers to a bad token, as a bearer's and, where there is another way to show it, as Keystone's header.
+/// What answers to a bad token, as a bearer's and, where there are other ways to show it, as Keystone's header and as a
+/// browser's session.
 async fn let_in(door: &Door, served: &Served, closed: &[Try], bad: &Bad) -> Vec<String> {
     let is_good = |path: &str| bad.good_at.iter().any(|prefix| path.starts_with(prefix));
     let mut tries = Vec::new();
@@ -210,6 +215,8 @@ async fn let_in(door: &Door, served: &Served, closed: &[Try], bad: &Bad) -> Vec<
         // The Kubernetes API is behind the same authenticators as the others: once for its thousand routes is enough.
         if served.services.contains(&one.template) {
             tries.push(Try { header: Some(("x-auth-token", bad.token.clone())), ..one.clone() });
+            let cookie = format!("__Host-gantry-session={}", bad.token);
+            tries.push(Try { header: Some(("cookie", cookie)), ..one.clone() });
         }
     }
     let answers = walk(door, tries).await.into_iter().filter(|(_, status)| !REFUSED.contains(status));

@@ -16,15 +16,17 @@ use crate::support::{SOON, has_all, identity_object};
 const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// Ended when dropped.
-struct Provider {
+pub struct Provider {
     child: Child,
-    issuer: String,
+    pub issuer: String,
     authority: String,
 }
 
 impl Provider {
-    /// `None`, with the reason printed, where it is not installed.
-    fn start(folder: &Path) -> Option<Self> {
+    /// `None`, with the reason printed, where it is not installed. `gantry` is the client `console`, for browsers, and
+    /// `cli`, for the command.
+    pub fn start(gantry: &Instance) -> Option<Self> {
+        let folder = gantry.scratch().join("idp");
         let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/oidc");
         let chosen = std::env::var("GANTRY_TEST_OIDC_PROVIDER").ok().filter(|value| !value.is_empty());
         let entry = chosen.map_or(default, PathBuf::from).join("node_modules/oidc-provider/lib/index.js");
@@ -32,7 +34,7 @@ impl Provider {
             skip(format!("{} is not there (cargo xtask setup installs it)", entry.display()));
             return None;
         }
-        std::fs::create_dir_all(folder).expect("a folder");
+        std::fs::create_dir_all(&folder).expect("a folder");
         let identity =
             rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
         let (key, certificate) = (folder.join("idp.key"), folder.join("idp.crt"));
@@ -49,6 +51,9 @@ impl Provider {
                 "client_id": "cli", "token_endpoint_auth_method": "none", "application_type": "native",
                 "grant_types": ["authorization_code", DEVICE_GRANT], "redirect_uris": ["http://127.0.0.1/callback"],
                 "id_token_signed_response_alg": "ES256",
+            }, {
+                "client_id": "console", "token_endpoint_auth_method": "none", "redirect_uris": [callback(gantry)],
+                "post_logout_redirect_uris": [goodbye(gantry)], "id_token_signed_response_alg": "ES256",
             }],
         });
         let script =
@@ -64,24 +69,28 @@ impl Provider {
         Some(provider)
     }
 
-    fn browser(&self) -> Browser {
+    pub fn browser(&self, gantry: &Instance) -> Browser {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let ca = reqwest::Certificate::from_pem(self.authority.as_bytes()).expect("a certificate");
+        let here = std::fs::read_to_string(gantry.data_dir().join("pki/ca.crt")).expect("its authority");
+        let authorities = [&self.authority, &here]
+            .map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()).expect("a certificate"));
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-        let client = client.tls_certs_only([ca]).no_proxy().build().expect("a client");
+        let client = client.tls_certs_only(authorities).no_proxy().build().expect("a client");
         Browser { client, cookies: BTreeMap::new() }
     }
 
     /// The organisation whose people come from here: `idp:devs` are the group acme/devs, which may work in web.
-    fn organisation(&self) -> String {
-        let config = json!({
+    /// `registration` is ours at the provider: its `clientId` and where it leads back to.
+    pub fn organisation(&self, registration: &Value) -> String {
+        let mut config = json!({
             "issuer": self.issuer,
-            "clientId": "cli",
             "scopes": ["openid", "profile", "email", "groups"],
-            "redirectUris": ["http://127.0.0.1/callback"],
             "claims": { "groups": ["groups"], "groupsPrefix": "idp:" },
             "http": { "caPem": self.authority },
         });
+        for (name, value) in registration.as_object().expect("settings") {
+            config[name] = value.clone();
+        }
         let provider = json!({
             "name": "corporate",
             "type": "oidc",
@@ -116,24 +125,73 @@ impl Drop for Provider {
     }
 }
 
+/// The registration of the command.
+fn cli() -> Value {
+    json!({ "clientId": "cli", "redirectUris": ["http://127.0.0.1/callback"] })
+}
+
+/// Where the provider leads browsers back to.
+pub fn callback(gantry: &Instance) -> String {
+    format!("https://127.0.0.1:{}/identity/session/callback", gantry.port())
+}
+
+/// Where the provider leads who has signed out.
+pub fn goodbye(gantry: &Instance) -> String {
+    format!("https://127.0.0.1:{}/goodbye", gantry.port())
+}
+
 /// Follows redirects, keeps cookies, fills in forms.
-struct Browser {
-    client: reqwest::Client,
-    cookies: BTreeMap<String, String>,
+pub struct Browser {
+    pub client: reqwest::Client,
+    /// By name: the path that it is sent to, and its value. Ports do not keep cookies apart.
+    pub cookies: BTreeMap<String, (String, String)>,
 }
 
 impl Browser {
-    /// Opens the address as `user` and goes on until it is sent to `back`: the last page's status. `Err`: the page
-    /// that asks for nothing more.
-    async fn sign_in(
-        &mut self,
-        address: &str,
-        user: &str,
-        back: &str,
-    ) -> Result<reqwest::StatusCode, String> {
+    /// Opens the address as `user` and goes on until it is sent to `back`: that page. `Err`: the page that asks for
+    /// nothing more.
+    async fn sign_in(&mut self, address: &str, user: &str, back: &str) -> Result<reqwest::Response, String> {
+        let url = self.walk(address, user, back).await?;
+        Ok(self.send(self.client.get(url)).await)
+    }
+
+    /// Sends the request with the cookies that are meant for its path, and keeps those that come.
+    pub async fn send(&mut self, request: reqwest::RequestBuilder) -> reqwest::Response {
+        let (client, request) = request.build_split();
+        let mut request = request.expect("a request");
+        let path = request.url().path().to_owned();
+        let meant = self.cookies.iter().filter(|(_, (scope, _))| path.starts_with(scope.as_str()));
+        let cookies: Vec<String> = meant.map(|(name, (_, value))| format!("{name}={value}")).collect();
+        if !cookies.is_empty() {
+            request.headers_mut().insert(COOKIE, cookies.join("; ").parse().expect("cookies"));
+        }
+        let response = client.execute(request).await.expect("an answer");
+        for cookie in response.headers().get_all(SET_COOKIE) {
+            let mut parts = cookie.to_str().expect("text").split(';').map(str::trim);
+            let (name, value) = parts.next().and_then(|pair| pair.split_once('=')).expect("a cookie");
+            let attributes: Vec<(String, &str)> = parts
+                .map(|part| part.split_once('=').unwrap_or((part, "")))
+                .map(|(attribute, value)| (attribute.to_ascii_lowercase(), value))
+                .collect();
+            let attribute =
+                |wanted: &str| attributes.iter().find(|(name, _)| name == wanted).map(|(_, v)| *v);
+            let kept = (attribute("path").unwrap_or("/").to_owned(), value.to_owned());
+            match attribute("max-age") {
+                Some("0") => drop(self.cookies.remove(name)),
+                _ => drop(self.cookies.insert(name.to_owned(), kept)),
+            }
+        }
+        response
+    }
+
+    /// Opens the address as `user` and goes on until it is sent to `back`: where to, with what the provider says there.
+    pub async fn walk(&mut self, address: &str, user: &str, back: &str) -> Result<reqwest::Url, String> {
         let mut url: reqwest::Url = address.parse().expect("an address");
         let mut form: Option<Vec<(String, String)>> = None;
         for _ in 0..30 {
+            if url.as_str().starts_with(back) {
+                return Ok(url);
+            }
             let request = match form.take() {
                 None => self.client.get(url.clone()),
                 Some(fields) => {
@@ -146,17 +204,7 @@ impl Browser {
                         .body(body)
                 }
             };
-            let cookies: Vec<String> =
-                self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            let response = request.header(COOKIE, cookies.join("; ")).send().await.expect("an answer");
-            for cookie in response.headers().get_all(SET_COOKIE) {
-                let text = cookie.to_str().expect("text").split(';').next().unwrap_or_default();
-                let (name, value) = text.split_once('=').expect("a cookie");
-                self.cookies.insert(name.to_owned(), value.to_owned());
-            }
-            if url.as_str().starts_with(back) {
-                return Ok(response.status());
-            }
+            let response = self.send(request).await;
             if let Some(location) = response.headers().get(LOCATION) {
                 url = url.join(location.to_str().expect("text")).expect("a place");
                 continue;
@@ -213,10 +261,11 @@ fn sign_in(gantry: &Instance, provider: &Provider, person: &Person, as_whom: &st
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         // Somebody else's answer is none.
-        let foreign = provider.browser().client.get(format!("{back}?code=stolen&state=guessed")).send().await;
+        let foreign =
+            provider.browser(gantry).client.get(format!("{back}?code=stolen&state=guessed")).send().await;
         assert_eq!(foreign.expect("an answer").status(), 404);
-        let end = provider.browser().sign_in(&address, as_whom, &back).await;
-        assert_eq!(end.expect("it is sent back"), 200);
+        let end = provider.browser(gantry).sign_in(&address, as_whom, &back).await;
+        assert_eq!(end.expect("it is sent back").status(), 200);
     });
     login.wait(SOON)
 }
@@ -224,8 +273,8 @@ fn sign_in(gantry: &Instance, provider: &Provider, person: &Person, as_whom: &st
 #[test]
 fn who_has_no_browser_here_signs_in_on_another_device() {
     let Some(gantry) = Instance::builder().no_node().start() else { return };
-    let Some(provider) = Provider::start(&gantry.scratch().join("idp")) else { return };
-    gantry.apply(&provider.organisation());
+    let Some(provider) = Provider::start(&gantry) else { return };
+    gantry.apply(&provider.organisation(&cli()));
     let alice = Person::known(&gantry, "acme/alice", "");
     let ca = gantry.data_dir().join("pki/ca.crt").display().to_string();
     let mut command = alice.command(binary("gantry"));
@@ -239,7 +288,8 @@ fn who_has_no_browser_here_signs_in_on_another_device() {
     let (_, code) = address.split_once("user_code=").expect("the address has the code");
     has_all(&login.stderr(), &["Open on any machine", &format!("compare the code: {code}")]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let end = runtime.block_on(async { provider.browser().sign_in(&address, "alice", "nowhere:").await });
+    let end =
+        runtime.block_on(async { provider.browser(&gantry).sign_in(&address, "alice", "nowhere:").await });
     has_all(&end.expect_err("it ends with a page").to_lowercase(), &["success"]);
     has_all(&login.wait(SOON).ok(), &["Signed in as:  acme/alice"]);
     eventually("the group's role is hers", SOON, || {
@@ -250,8 +300,8 @@ fn who_has_no_browser_here_signs_in_on_another_device() {
 #[test]
 fn people_of_an_openid_provider_sign_in_and_have_what_their_groups_have() {
     let Some(gantry) = Instance::builder().no_node().start() else { return };
-    let Some(provider) = Provider::start(&gantry.scratch().join("idp")) else { return };
-    gantry.apply(&provider.organisation());
+    let Some(provider) = Provider::start(&gantry) else { return };
+    gantry.apply(&provider.organisation(&cli()));
     let alice = Person::known(&gantry, "acme/alice", "");
     has_all(&sign_in(&gantry, &provider, &alice, "alice").ok(), &["Signed in as:  acme/alice"]);
     let who: Value = serde_json::from_str(&alice.gantry(&["whoami", "-o", "json"]).ok()).expect("JSON");

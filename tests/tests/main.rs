@@ -13,6 +13,7 @@ mod closed;
 mod controllers;
 mod crashes;
 mod failures;
+mod identity_browser;
 mod identity_commands;
 mod identity_flags;
 mod identity_guide;

@@ -1,11 +1,13 @@
-//! The front door's way of knowing users: a token as `Authorization: Bearer`, `X-Auth-Token` or, for registry
-//! clients, name and password as `Basic`.
+//! The front door's way of knowing users: a token as `Authorization: Bearer`, `X-Auth-Token` or a browser's cookie or,
+//! for registry clients, name and password as `Basic`.
 
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use gantry_kube_types::{AUDIT_ID, Authenticator, ConnectionInfo, Memory, Standing, StatusError, UserInfo};
+use gantry_kube_types::{
+    AUDIT_ID, Authenticator, ConnectionInfo, Cookie, Memory, SESSION_COOKIE, Standing, StatusError, UserInfo,
+};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use jiff::Timestamp;
@@ -48,6 +50,22 @@ impl TokenAuthenticator {
     fn knows(&self, session: &Session) -> bool {
         !self.elsewhere || session.is_whole()
     }
+
+    /// The token, whose signature is ours.
+    fn shown(&self, token: &str, connection: &ConnectionInfo) -> Result<Arc<Shown>, TokenError> {
+        match connection.memory.get::<Shown>().filter(|shown| *shown.token == *token) {
+            Some(shown) => Ok(shown),
+            None => Ok(Shown::put(&connection.memory, token, self.core.tokens.verified(token)?)),
+        }
+    }
+
+    /// Whose it is, while it is good.
+    fn caller(&self, shown: &Shown) -> Result<UserInfo, StatusError> {
+        let (now, unauthorized) = (self.core.now(), StatusError::unauthorized);
+        let claims = self.core.tokens.check(&shown.verified, Checks::at(now)).map_err(|_| unauthorized())?;
+        let session = self.core.session_again(&shown.session, claims, now).filter(|s| self.knows(s));
+        Ok(session.ok_or_else(unauthorized)?.info.clone())
+    }
 }
 
 #[async_trait::async_trait]
@@ -60,21 +78,43 @@ impl Authenticator for TokenAuthenticator {
         let bearer = headers.get(AUTHORIZATION).and_then(|value| scheme(value.to_str().ok()?, "bearer"));
         let keystone = headers.get(X_AUTH_TOKEN).and_then(|value| value.to_str().ok());
         let Some(token) = bearer.or(keystone) else { return Ok(None) };
-        let now = self.core.now();
-        let shown = connection.memory.get::<Shown>().filter(|shown| *shown.token == *token);
-        let shown = match shown {
-            Some(shown) => shown,
-            None => match self.core.tokens.verified(token) {
-                Ok(verified) => Shown::put(&connection.memory, token, verified),
-                // A service account's, for example: the next authenticator may know it.
-                Err(TokenError::Foreign) if keystone != Some(token) => return Ok(None),
-                Err(_) => return Err(StatusError::unauthorized()),
-            },
+        match self.shown(token, connection) {
+            Ok(shown) => self.caller(&shown).map(Some),
+            // A service account's, for example: the next authenticator may know it.
+            Err(TokenError::Foreign) if keystone != Some(token) => Ok(None),
+            Err(_) => Err(StatusError::unauthorized()),
+        }
+    }
+}
+
+/// Recognises the cookie of a browser's session, which is a token. The front door has taken it out where it does not
+/// count.
+pub struct SessionAuthenticator(TokenAuthenticator);
+
+impl SessionAuthenticator {
+    pub fn new(core: Arc<Core>) -> Self {
+        Self(TokenAuthenticator::new(core))
+    }
+}
+
+#[async_trait::async_trait]
+impl Authenticator for SessionAuthenticator {
+    async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        connection: &ConnectionInfo,
+    ) -> Result<Option<UserInfo>, StatusError> {
+        let token = match Cookie::of(headers, SESSION_COOKIE) {
+            Cookie::Absent => return Ok(None),
+            // Who shows a credential is who that says, whatever a browser adds: also when it is a bad one.
+            _ if headers.contains_key(AUTHORIZATION) || headers.contains_key(X_AUTH_TOKEN) => {
+                return Ok(None);
+            }
+            Cookie::One(token) => token,
+            Cookie::Unclear => return Err(StatusError::unauthorized()),
         };
-        let unauthorized = StatusError::unauthorized;
-        let claims = self.core.tokens.check(&shown.verified, Checks::at(now)).map_err(|_| unauthorized())?;
-        let session = self.core.session_again(&shown.session, claims, now).filter(|s| self.knows(s));
-        Ok(Some(session.ok_or_else(unauthorized)?.info.clone()))
+        let shown = self.0.shown(token, connection).map_err(|_| StatusError::unauthorized())?;
+        self.0.caller(&shown).map(Some)
     }
 }
 

@@ -17,7 +17,7 @@ use kube::{Api, Client};
 use crate::access_rules;
 use crate::admin::Admin;
 use crate::admission::DisabledTokens;
-use crate::authenticator::{PasswordAuthenticator, TokenAuthenticator, TokenStanding};
+use crate::authenticator::{PasswordAuthenticator, SessionAuthenticator, TokenAuthenticator, TokenStanding};
 use crate::bootstrap::{self, BootstrapError};
 use crate::core::{Config, Core, OpenError};
 use crate::errors::IdentityError;
@@ -72,6 +72,12 @@ impl Identity {
         Arc::new(TokenStanding(self.core.clone()))
     }
 
+    /// Knows the sessions of browsers, for the front door. To be asked after other credentials that a request shows, and
+    /// before those of its connection.
+    pub fn sessions(&self) -> Arc<dyn Authenticator> {
+        Arc::new(SessionAuthenticator::new(self.core.clone()))
+    }
+
     /// Knows our tokens, for services that ask by TokenReview.
     pub fn tokens_elsewhere(&self) -> Arc<dyn Authenticator> {
         Arc::new(TokenAuthenticator::elsewhere(self.core.clone()))
@@ -113,14 +119,18 @@ impl Identity {
         self.tenancy.visibility()
     }
 
-    /// Serves `/identity`: the Keystone API, and the OpenID documents by which others verify our tokens.
+    /// Serves `/identity`: the Keystone API, the sessions of browsers, and the OpenID documents by which others verify
+    /// our tokens.
     pub fn router(&self) -> axum::Router {
-        crate::issuer::router(self.core.clone()).merge(crate::keystone::router(self.core.clone()))
+        let core = || self.core.clone();
+        crate::issuer::router(core())
+            .merge(crate::browser::router(core()))
+            .merge(crate::keystone::router(core()))
     }
 
     /// What [`Identity::router`] answers.
     pub fn paths() -> Vec<String> {
-        [crate::issuer::paths(), crate::keystone::paths()].concat()
+        [crate::issuer::paths(), crate::browser::paths(), crate::keystone::paths()].concat()
     }
 
     pub fn core(&self) -> &Arc<Core> {

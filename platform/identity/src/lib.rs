@@ -6,6 +6,7 @@ pub mod admission;
 pub mod authenticator;
 pub mod authorizer;
 pub mod bootstrap;
+mod browser;
 mod catalogue;
 mod component;
 pub mod core;

@@ -8,8 +8,8 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
 use gantry_identity_api::extra::TOKEN_ID;
 use gantry_kube_types::{
-    AuditEvent, AuditNotes, AuditObject, ConnectionInfo, RequestId, SecurityEvent, UserInfo,
-    audit_annotations,
+    AuditEvent, AuditNotes, AuditObject, ConnectionInfo, Cookie, RequestId, SESSION_COOKIE, SecurityEvent,
+    UserInfo, audit_annotations,
 };
 use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
@@ -153,25 +153,55 @@ impl FromRequestParts<Api> for Call {
     }
 }
 
-/// Who calls: by Keystone's header, by the same token as Kubernetes' clients show it, or as an administrator of the
-/// platform whom the front door knows by a certificate.
+/// The token that a request shows by itself: in Keystone's header, or as Kubernetes' clients show it.
+fn explicit(headers: &HeaderMap) -> Option<&str> {
+    let text = |name: &str| headers.get(name)?.to_str().ok();
+    text("x-auth-token").or_else(|| Some(text(AUTHORIZATION.as_str())?.strip_prefix("Bearer ")?.trim()))
+}
+
+/// The token that a browser brings, whatever else the request shows.
+fn of_browser(headers: &HeaderMap) -> Option<&str> {
+    match Cookie::of(headers, SESSION_COOKIE) {
+        Cookie::One(token) => Some(token),
+        Cookie::Absent | Cookie::Unclear => None,
+    }
+}
+
+/// Who calls: by a token, or as an administrator of the platform whom the front door knows by a certificate.
 fn session(visit: &Visit, parts: &Parts) -> Result<Arc<Session>, ApiError> {
-    let bearer = || Some(visit.header(AUTHORIZATION.as_str())?.strip_prefix("Bearer ")?.trim());
     let caller = parts.extensions.get::<UserInfo>();
-    if let Some(token) = visit.header("x-auth-token").or_else(bearer) {
-        let session = visit.core.validate(token).map_err(|_| ApiError::unauthorized())?;
-        // The front door has said who calls, and the audit trail says what it says. Two credentials at once, or
-        // somebody who acts as another, are none.
-        let same = |caller: &UserInfo| {
+    // The front door has said who calls, and the audit trail says what it says. Two credentials at once, or
+    // somebody who acts as another, are none.
+    let same = |session: &Arc<Session>| {
+        let is = |caller: &UserInfo| {
             caller.extra.get(TOKEN_ID).is_some_and(|ids| ids.iter().eq([&session.claims.id]))
         };
-        return if caller.is_none_or(same) { Ok(session) } else { Err(ApiError::unauthorized()) };
+        caller.is_none_or(is)
+    };
+    if let Some(token) = explicit(&visit.headers) {
+        let session = visit.core.validate(token).ok().filter(same);
+        return session.ok_or_else(ApiError::unauthorized);
+    }
+    let of_browser = of_browser(&visit.headers).and_then(|token| visit.core.validate(token).ok());
+    if let Some(session) = of_browser.filter(same) {
+        return Ok(session);
     }
     let master = caller.and_then(|caller| Session::of_master(&visit.state(), caller, visit.core.now()));
     master.map(Arc::new).ok_or_else(ApiError::unauthorized)
 }
 
 impl Call {
+    /// The token that the caller came with. `None`: it was a certificate.
+    pub(crate) fn token(&self) -> Option<&str> {
+        let came = !self.session.claims.id.is_empty();
+        explicit(&self.headers).or_else(|| of_browser(&self.headers)).filter(|_| came)
+    }
+
+    /// Did the token come as a browser's cookie?
+    pub(crate) fn is_of_browser(&self) -> bool {
+        self.token().is_some() && explicit(&self.headers).is_none()
+    }
+
     /// Id of the user who calls.
     pub(crate) fn user(&self) -> &str {
         &self.session.authority.user

@@ -33,7 +33,7 @@ mod routes;
 mod schema;
 mod sources;
 mod subtree;
-mod timestamps;
+pub(crate) mod timestamps;
 mod trusts;
 mod typed;
 mod users;
@@ -51,9 +51,12 @@ use http::StatusCode;
 use http::header::{HeaderName, HeaderValue, VARY, WWW_AUTHENTICATE};
 
 use crate::core::Core;
-use call::{Api, PREFIX, base_url};
+pub(crate) use assignments::project_brief;
+pub(crate) use auth::{rules_left, scope};
+pub(crate) use call::{Answer, Api, Body, Call, Visit, text};
+use call::{PREFIX, base_url};
 pub(crate) use domain_config::secrets as domain_secrets;
-use errors::ApiError;
+pub(crate) use errors::ApiError;
 pub(crate) use federation::PROVIDERS as PROVIDER_RECORDS;
 use noted::noted;
 #[cfg(test)]
@@ -61,6 +64,7 @@ pub(crate) use records::new_object as new_record;
 pub(crate) use records::{find as find_record, object_name as record_name};
 use routes::Routes;
 use typed::{Collection, create, delete, list, update};
+pub(crate) use users::{brief as user_brief, domain_brief};
 
 /// Every path of the API, from `/identity` on.
 pub fn router(core: Arc<Core>) -> Router {

@@ -4,26 +4,21 @@
 
 use axum::extract::{FromRequest, Path, Request};
 use axum::routing::{get, post};
-use gantry_identity_api::{IdentityProvider, ProviderType};
+use gantry_identity_api::ProviderType;
 use gantry_identity_sources::{ExternalUser, OidcDevicePoll, SourceError};
-use gantry_kube_types::{AuditEvent, SecurityEvent, UserInfo};
 use http::StatusCode;
 use http::header::AUTHORIZATION;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use std::sync::Arc;
 
 use super::auth::answer;
 use super::call::{Answer, Api, Body, Visit, object, shown, text};
 use super::errors::ApiError;
 use super::routes::Routes;
 use super::schema::Json;
-use crate::directory::table::Entry;
 use crate::errors::IdentityError;
-use crate::lockout::{Attempt, Subject};
-use crate::login::{LoginRequest, Method, ScopeRequest, user_object};
-use crate::password::LoginError;
-use crate::providers::{Built, Source, ensure_user};
+use crate::lockout::Attempt;
+use crate::providers::{Built, Source};
 
 /// The routes.
 pub(crate) fn routes() -> Routes {
@@ -50,17 +45,7 @@ impl FromRequest<Api> for Maybe {
 
 /// The enabled provider of this name or id and kind.
 async fn built(visit: &Visit, name: &str, kind: ProviderType) -> Result<Built, ApiError> {
-    let found = {
-        let state = visit.state();
-        let found = state.provider_called(name);
-        let fits = |p: &&Arc<IdentityProvider>| {
-            let domain = state.domains.get(&p.spec.domain).is_some_and(|d| d.spec.enabled);
-            p.spec.enabled && p.spec.provider_type == kind && domain
-        };
-        found.filter(fits).cloned()
-    };
-    let found = found.ok_or_else(|| ApiError::not_found("Identity Provider", name))?;
-    Ok(visit.core.providers.source(&visit.core, &found).await.map_err(IdentityError::from)?)
+    Ok(visit.core.provider(name, kind).await?)
 }
 
 /// `GET …/login`: what a command needs to send a browser to the provider.
@@ -164,35 +149,13 @@ fn bearer(visit: &Visit) -> Option<SecretString> {
     scheme.eq_ignore_ascii_case("bearer").then(|| SecretString::from(token.trim()))
 }
 
-/// Counts by provider and address: who it is, is not known before the provider says it.
 async fn begin(visit: &Visit, built: &Built) -> Result<Attempt, ApiError> {
-    let source = crate::login::source(&visit.origin);
-    let subject = format!("{}@{source:?}", built.id());
-    let begun =
-        visit.core.passwords.lockout().begin(Subject::Nobody(&subject), source, false, visit.core.now());
-    match begun {
-        Ok(attempt) => Ok(attempt),
-        Err(refusal) => {
-            let refused = LoginError::Refused(refusal);
-            Err(visit.core.password_failed(refused, None, &visit.origin).await?.into())
-        }
-    }
+    Ok(visit.core.begin_outside(built, &visit.origin).await?)
 }
 
-/// The person is known: their shadow, and a token for it.
+/// The person is known: a token for their shadow.
 async fn signed_in(visit: &Visit, built: &Built, user: &ExternalUser, attempt: Attempt) -> Answer {
-    attempt.succeeded();
-    let shadow = match ensure_user(&visit.core, built, user, &visit.origin).await {
-        Ok(shadow) => shadow,
-        Err(error) => {
-            record_failure(visit, built, &error.to_string()).await?;
-            return Err(error.into());
-        }
-    };
-    let method = Method::Federated { user: shadow.id(), protocol: built.protocol() };
-    let request =
-        LoginRequest { methods: vec![method], scope: ScopeRequest::Unscoped, ..LoginRequest::default() };
-    let issued = visit.core.login(request, &visit.origin).await?;
+    let issued = visit.core.signed_in_outside(built, user, attempt, &visit.origin).await?;
     answer(visit, StatusCode::CREATED, &issued.session, &issued.token)
 }
 
@@ -203,23 +166,13 @@ async fn failed(
     error: SourceError,
     attempt: Attempt,
 ) -> Result<ApiError, ApiError> {
-    record_failure(visit, built, &error.to_string()).await?;
+    visit.core.failed_outside(built, &error, Some(attempt), &visit.origin).await?;
     Ok(match error {
-        SourceError::BadCredentials | SourceError::Rejected { .. } => {
-            attempt.failed(visit.core.now());
+        SourceError::BadCredentials | SourceError::Rejected { .. } | SourceError::Disabled { .. } => {
             ApiError::unauthorized()
         }
-        SourceError::Disabled { .. } => ApiError::unauthorized(),
         other => unavailable(other),
     })
-}
-
-async fn record_failure(visit: &Visit, built: &Built, why: &str) -> Result<(), ApiError> {
-    let event = AuditEvent::security(SecurityEvent::LoginFailed, UserInfo::anonymous());
-    let event = event.about(user_object("")).failed(401, "Unauthorized", why);
-    let event = event.with(gantry_identity_api::extra::METHOD, built.protocol().to_owned());
-    let event = event.with("identity.gantry.dev/provider", built.id());
-    Ok(visit.core.record(event, &visit.origin).await?)
 }
 
 fn unavailable(error: SourceError) -> ApiError {

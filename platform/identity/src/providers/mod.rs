@@ -9,6 +9,7 @@
 mod ended;
 mod grants;
 mod options;
+mod outside;
 mod plan;
 mod reconcile;
 mod shadow;

@@ -24,9 +24,12 @@ use super::timestamps;
 use super::typed::list_of;
 use super::users::{brief, plain};
 use crate::access_rules::has_rules;
+use crate::directory::State;
 use crate::directory::table::Entry;
 use crate::errors::IdentityError;
 use crate::session::Session;
+
+pub(crate) use request::scope;
 
 pub(crate) const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
 const RECEIPT: HeaderName = HeaderName::from_static("openstack-auth-receipt");
@@ -81,10 +84,8 @@ fn mark(response: &mut Response, token: &str) {
 /// `401` that says what else is asked for, with the receipt to come back with.
 fn more_required(visit: &Visit, receipt: &str, user: &str, methods: &[String]) -> ApiError {
     let state = visit.state();
+    let shown = rules_left(&state, user, methods);
     let user = state.users.get(user);
-    let rules = user.and_then(|u| u.spec.options.multi_factor_auth_rules.clone()).unwrap_or_default();
-    let shown: Vec<&Vec<String>> =
-        rules.iter().filter(|rule| methods.iter().all(|m| rule.contains(m))).collect();
     let (issued, expires) = times(receipt);
     let body = json!({
         "user": user.map(|u| brief(&state, u)),
@@ -97,6 +98,13 @@ fn more_required(visit: &Visit, receipt: &str, user: &str, methods: &[String]) -
         .with("required_auth_methods", json!(shown))
         .bare()
         .header(RECEIPT, receipt)
+}
+
+/// The user's multi-factor rules that can still be met after these methods.
+pub(crate) fn rules_left(state: &State, user: &str, methods: &[String]) -> Vec<Vec<String>> {
+    let user = state.users.get(user);
+    let rules = user.and_then(|u| u.spec.options.multi_factor_auth_rules.clone()).unwrap_or_default();
+    rules.into_iter().filter(|rule| methods.iter().all(|m| rule.contains(m))).collect()
 }
 
 /// When the receipt, which is a token of ours, was made and ends.

@@ -109,7 +109,8 @@ fn domain(domain: Option<&Value>, target: &str) -> Result<DomainRef, ApiError> {
     }
 }
 
-fn scope(scope: &Value) -> Result<ScopeRequest, ApiError> {
+/// Reads the member `scope`.
+pub(crate) fn scope(scope: &Value) -> Result<ScopeRequest, ApiError> {
     if scope.as_str() == Some("unscoped") {
         return Ok(ScopeRequest::Unscoped);
     }
