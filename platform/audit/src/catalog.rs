@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use gantry_audit_api::chain::Hash;
 use gantry_audit_api::segment::{Segment, SegmentError, file_name};
+use gantry_audit_api::signed::SigningKey;
 use tokio::sync::watch;
 
 use crate::index::{Fresh, IndexFile, MemoryIndex, Waiting};
@@ -60,12 +61,16 @@ pub(crate) struct Catalog {
     pub(crate) directory: PathBuf,
     entries: RwLock<Vec<Arc<Entry>>>,
     pub(crate) tip: watch::Sender<Tip>,
+    /// Signs indexes. One that another key signed, if only an earlier one, is made again.
+    pub(crate) key: Arc<SigningKey>,
+    /// Segments whose index somebody changed, until the keeper tells.
+    spoilt: Mutex<Vec<u64>>,
 }
 
 impl Catalog {
-    pub(crate) fn new(directory: PathBuf) -> Self {
+    pub(crate) fn new(directory: PathBuf, key: Arc<SigningKey>) -> Self {
         let (tip, _) = watch::channel(Tip::default());
-        Self { directory, entries: RwLock::default(), tip }
+        Self { directory, entries: RwLock::default(), tip, key, spoilt: Mutex::default() }
     }
 
     pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
@@ -107,8 +112,51 @@ impl Catalog {
         }
     }
 
-    pub(crate) fn index_file(&self, number: u64) -> io::Result<File> {
-        File::open(self.path(number, "idx"))
+    /// The index of a closed segment, and its file, as it was made; `None`: it is in memory. Where the file is not as
+    /// it was made, the segment is indexed anew: no search goes by it.
+    pub(crate) fn index(
+        &self,
+        entry: &Entry,
+        state: &mut State,
+    ) -> io::Result<Option<(Arc<IndexFile>, File)>> {
+        let State::Sealed(index) = state else { return Ok(None) };
+        let path = self.path(entry.number, "idx");
+        if let Ok(Some(file)) = index.file(&path) {
+            return Ok(Some((index.clone(), file)));
+        }
+        match IndexFile::open(&path, entry.number, entry.first_sequence, &self.key.public()) {
+            Ok((index, file)) => {
+                let index = Arc::new(index);
+                *state = State::Sealed(index.clone());
+                Ok(Some((index, file)))
+            }
+            // The whole segment expired.
+            Err(error) if !self.path(entry.number, "seal").is_file() => Err(error),
+            Err(error) => {
+                tracing::error!(%error, ?path, "the index of a segment is not the one that was made; it is made again");
+                self.spoil(entry.number);
+                *state = State::Open(MemoryIndex::default());
+                Ok(None)
+            }
+        }
+    }
+
+    fn spoilt(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.spoilt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the keeper tell of a segment's index, and make it again.
+    pub(crate) fn spoil(&self, number: u64) {
+        self.spoilt().push(number);
+    }
+
+    pub(crate) fn has_spoilt(&self) -> bool {
+        !self.spoilt().is_empty()
+    }
+
+    /// Segments whose index was found changed since the last call.
+    pub(crate) fn take_spoilt(&self) -> Vec<u64> {
+        std::mem::take(&mut self.spoilt())
     }
 
     /// Brings the index of an open segment up to its file: by what the writer has left, and by the file where that

@@ -8,16 +8,18 @@ use std::time::Duration;
 
 use gantry_audit_api::chain::{Hash, parse};
 use gantry_audit_api::frame::MAGIC_SEAL;
+use gantry_audit_api::index;
 use gantry_audit_api::segment::{BLOCK_BYTES, MAGIC_END};
 use gantry_base::fs as durable;
 use gantry_base::threads::stand_back;
+use gantry_kube_types::{AuditEvent, SecurityEvent};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
 
-use crate::Inner;
 use crate::catalog::{Catalog, Entry, State, follow};
 use crate::index::IndexFile;
 use crate::queue::{Item, RemovedThrough};
+use crate::{Inner, own_user};
 
 /// Indexes and compression can wait; requests are answered first. A search brings up what it needs itself.
 const NICENESS: u8 = 19;
@@ -81,6 +83,11 @@ pub(crate) fn run(inner: &Arc<Inner>) {
 }
 
 fn tend(inner: &Arc<Inner>) -> io::Result<()> {
+    for number in inner.catalog.take_spoilt() {
+        let what = format!("the index of segment {number} was changed or removed; it is made again");
+        let event = AuditEvent::security(SecurityEvent::TrailChanged, own_user());
+        inner.put(event.failed(500, "Damaged", &what));
+    }
     let entries = inner.catalog.entries();
     let newest = entries.last().map(|entry| entry.number);
     for entry in entries {
@@ -92,12 +99,17 @@ fn tend(inner: &Arc<Inner>) -> io::Result<()> {
             tracing::warn!(%error, segment = entry.number, "a segment of the audit trail cannot be closed");
         }
     }
+    if inner.catalog.has_spoilt() {
+        // Found since: told, and made again if that is not done, at once.
+        inner.keeper.wake();
+    }
     expire(inner)
 }
 
 fn tend_segment(catalog: &Catalog, entry: &Entry, newest: bool) -> io::Result<()> {
     let (end, frames) = {
         let mut state = entry.lock();
+        catalog.index(entry, &mut state)?;
         let State::Open(index) = &mut *state else { return Ok(()) };
         catalog.catch_up(entry, index)?;
         (index.next_place, index.rows())
@@ -106,23 +118,41 @@ fn tend_segment(catalog: &Catalog, entry: &Entry, newest: bool) -> io::Result<()
         return Ok(());
     }
     // Nobody writes to it any more, so its index is complete. Searches go on beside the compression.
-    if !catalog.path(entry.number, "seal").is_file() {
-        compress(catalog, entry.number, end, frames)?;
-    }
+    let last = match catalog.path(entry.number, "seal").is_file() {
+        false => compress(catalog, entry.number, end, frames)?,
+        true => sealed(catalog, entry, frames)?,
+    };
     let encoded = match &*entry.lock() {
         State::Open(index) => IndexFile::encode(index, entry.number, entry.first_sequence),
         State::Sealed(_) => return Ok(()),
     };
     let path = catalog.path(entry.number, "idx");
-    durable::write_atomic(&path, &encoded, 0o600)?;
-    let file = IndexFile::open(&path, entry.number, entry.first_sequence)?;
-    *entry.lock() = State::Sealed(Arc::new(file));
+    let wrapped = index::wrap(encoded, &catalog.key, entry.number, &last).map_err(io::Error::other)?;
+    durable::write_atomic(&path, &wrapped, 0o600)?;
+    let keys = catalog.key.public();
+    // Somebody may have been quick; until it is made once more, the one in memory is searched.
+    let (index, _) = IndexFile::open(&path, entry.number, entry.first_sequence, &keys)
+        .inspect_err(|_| catalog.spoil(entry.number))?;
+    *entry.lock() = State::Sealed(Arc::new(index));
     durable::remove_all(&catalog.path(entry.number, "log"))
 }
 
-/// Writes the closed form of a segment whose chain holds; what somebody changed is evidence, and stays as it
+/// The last hash of a segment that is closed already, if that is whole: no index vouches for what was changed.
+fn sealed(catalog: &Catalog, entry: &Entry, frames: u32) -> io::Result<Hash> {
+    let mut segment = catalog.open(entry.number).map_err(io::Error::other)?;
+    let position = follow(&mut segment)?;
+    if position.next_sequence != entry.first_sequence + u64::from(frames) {
+        return Err(io::Error::other(format!(
+            "the chain of segment {} breaks at record {}; it is searched as it is",
+            entry.number, position.next_sequence
+        )));
+    }
+    Ok(position.last)
+}
+
+/// Writes the closed form of a segment whose chain holds, and gives its last hash; what somebody changed is evidence, and stays as it
 /// is.
-fn compress(catalog: &Catalog, number: u64, end: u64, frames: u32) -> io::Result<()> {
+fn compress(catalog: &Catalog, number: u64, end: u64, frames: u32) -> io::Result<Hash> {
     let mut segment = catalog.open(number).map_err(io::Error::other)?;
     if segment.bytes_after(end)? > 0 {
         return Err(io::Error::other(format!(
@@ -177,7 +207,8 @@ fn compress(catalog: &Catalog, number: u64, end: u64, frames: u32) -> io::Result
     put(&footer, &mut at)?;
     file.sync_all()?;
     std::fs::rename(&temporary, catalog.path(number, "seal"))?;
-    durable::sync_directory(&catalog.directory)
+    durable::sync_directory(&catalog.directory)?;
+    Ok(last)
 }
 
 /// Removes what the retention does not keep: first the tombstone is durable, then the files go.

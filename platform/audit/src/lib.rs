@@ -96,8 +96,8 @@ pub(crate) struct Inner {
 pub fn build(config: Config, authorizer: Arc<dyn Authorizer>) -> Result<Audit, OpenError> {
     let policy = load_policy(&config)?;
     gantry_base::fs::create_directory(&config.root, 0o700).map_err(OpenError::io(&config.root))?;
-    let key = keys::open(&config)?;
-    let recovered = recover::open(&config)?;
+    let key = Arc::new(keys::open(&config)?);
+    let recovered = recover::open(&config, key.clone())?;
     let sessions = sessions::Sessions::new(&config);
     let interrupted = sessions.close_interrupted().map_err(OpenError::io(&config.root))?;
     let inner = Arc::new(Inner {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use gantry_audit_api::files;
 use gantry_audit_api::frame::{Header, HeaderBytes, MAGIC_LOG};
 use gantry_audit_api::segment::{self, Segment, SegmentError};
-use gantry_audit_api::signed::Checkpoint;
+use gantry_audit_api::signed::{Checkpoint, SigningKey};
 use gantry_base::fs as durable;
 
 use crate::catalog::{Catalog, Position, State, follow, segments_directory};
@@ -31,7 +31,7 @@ pub(crate) struct Recovered {
     pub(crate) lost_bytes: Option<u64>,
 }
 
-pub(crate) fn open(config: &Config) -> Result<Recovered, OpenError> {
+pub(crate) fn open(config: &Config, key: Arc<SigningKey>) -> Result<Recovered, OpenError> {
     let root = &config.root;
     let directory = segments_directory(root);
     for path in [root.clone(), directory.clone(), root.join(files::SESSIONS)] {
@@ -40,7 +40,7 @@ pub(crate) fn open(config: &Config) -> Result<Recovered, OpenError> {
     check_format(config)?;
     let head = read_head(config)?;
     let listed = segment::list(&directory).map_err(OpenError::io(&directory))?;
-    let catalog = Arc::new(Catalog::new(directory.clone()));
+    let catalog = Arc::new(Catalog::new(directory.clone(), key));
     let Some(newest) = listed.last().cloned() else {
         let position = begin_segment(&catalog, 1, 1, &gantry_audit_api::chain::GENESIS)?;
         let damage = head.map(|head| {
@@ -152,7 +152,8 @@ fn admit(catalog: &Catalog, number: u64, sealed: bool) -> Result<(), OpenError> 
             return Ok(());
         }
     };
-    let index = IndexFile::open(&catalog.path(number, "idx"), number, first_sequence);
+    // Whether it is as it was made is seen when it is used first: a start waits for no hundred files.
+    let index = IndexFile::peek(&catalog.path(number, "idx"), number, first_sequence);
     let state = match index {
         Ok(index) if sealed => State::Sealed(Arc::new(index)),
         _ => State::Open(MemoryIndex::default()),

@@ -201,6 +201,9 @@ impl Inner {
         let _place = self.readers.acquire().await.map_err(|e| failed(&e))?;
         let inner = self.clone();
         let done = tokio::task::spawn_blocking(move || read(&inner)).await.map_err(|e| failed(&e))?;
+        if self.catalog.has_spoilt() {
+            self.keeper.wake();
+        }
         done.map_err(|e| failed(&e))
     }
 }

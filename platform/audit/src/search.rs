@@ -151,6 +151,10 @@ enum Places {
 }
 
 impl Candidates {
+    fn none() -> Self {
+        Self { bits: Bits::none(0), places: Places::Memory(Vec::new()) }
+    }
+
     fn place(&self, row: u32) -> io::Result<Option<u64>> {
         match &self.places {
             Places::Memory(places) => Ok(places.get(row as usize).map(|place| u64::from(*place))),
@@ -216,8 +220,10 @@ impl Search<'_> {
     /// The rows that have the terms.
     fn candidates(&self, catalog: &Catalog, entry: &Entry) -> io::Result<Candidates> {
         let bounded = (self.since_us, self.until_us) != (i64::MIN, i64::MAX);
-        let sealed = match &mut *entry.lock() {
-            State::Open(index) => {
+        let sealed = {
+            let mut state = entry.lock();
+            let sealed = catalog.index(entry, &mut state)?;
+            if let State::Open(index) = &mut *state {
                 catalog.catch_up(entry, index)?;
                 let mut bits = self.narrow(index.rows(), entry, |term| Ok(index.bits(term)))?;
                 if bounded {
@@ -227,12 +233,13 @@ impl Search<'_> {
                 let places = if bits.is_empty() { Vec::new() } else { index.places().to_vec() };
                 return Ok(Candidates { bits, places: Places::Memory(places) });
             }
-            State::Sealed(index) => index.clone(),
+            sealed
         };
+        // What is not in memory is a file.
+        let Some((sealed, file)) = sealed else { return Ok(Candidates::none()) };
         if bounded && (self.since_us > sealed.max_us || self.until_us < sealed.min_us) {
-            return Ok(Candidates { bits: Bits::none(0), places: Places::Memory(Vec::new()) });
+            return Ok(Candidates::none());
         }
-        let file = catalog.index_file(entry.number)?;
         let mut bits = self.narrow(sealed.rows(), entry, |term| sealed.bits(&file, term))?;
         if bounded && !bits.is_empty() {
             sealed.within(&file, &mut bits, self.since_us, self.until_us)?;

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufWriter, Seek, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -130,7 +130,7 @@ impl Inner {
         if by_session(&self.catalog, id, scope)?.is_empty() {
             return Ok(Recording::Absent);
         }
-        let mut file = match File::open(path) {
+        let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Recording::Absent),
             other => other?,
         };
@@ -141,7 +141,6 @@ impl Inner {
         if closed.is_some_and(|closed| closed.sha256 != found) {
             return Ok(Recording::Changed);
         }
-        file.rewind()?;
         Ok(Recording::Whole(file))
     }
 }

@@ -49,7 +49,7 @@ pub(crate) const PART: &str = "audit";
 
 pub(crate) struct Writer {
     inner: Arc<Inner>,
-    key: SigningKey,
+    key: Arc<SigningKey>,
     file: File,
     /// Where the first frame is in the file.
     frames_at: u64,
@@ -91,7 +91,11 @@ struct Checkpointed {
 }
 
 impl Writer {
-    pub(crate) fn new(inner: Arc<Inner>, key: SigningKey, position: Position) -> Result<Self, OpenError> {
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        key: Arc<SigningKey>,
+        position: Position,
+    ) -> Result<Self, OpenError> {
         let (file, frames_at, created) = open_log(&inner, position.segment)?;
         let entry = inner.catalog.newest();
         let renderer = Renderer::new(inner.alike.clone());

@@ -370,3 +370,121 @@ fn a_damaged_trail_goes_on_and_says_so() {
     assert_eq!(std::fs::read(&path).expect("still there"), bytes, "evidence stays as it is");
     assert_eq!(found(directory.path()).first_bad, before, "and is found as before");
 }
+
+/// Makes a search for what only one record has look at another record.
+fn blind(index: &Path) {
+    let mut bytes = std::fs::read(index).expect("an index");
+    let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize;
+    let (rows, terms, fences) = (u32_at(40), u32_at(44), u32_at(48));
+    let table = 64 + fences * 8;
+    for entry in bytes[table..table + terms * 16].chunks_exact_mut(16) {
+        let (at, count) = entry[8..].split_at_mut(4);
+        if *count == 1_u32.to_le_bytes() {
+            let row = u32::from_le_bytes((*at).try_into().expect("four bytes")) as usize;
+            at.copy_from_slice(&((row + 1) as u32 % rows as u32).to_le_bytes());
+        }
+    }
+    put(index, &bytes);
+}
+
+#[test]
+fn an_index_that_somebody_changed_hides_no_record() {
+    let directory = copy();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(somebody_changed_hides_no_record(directory.path()));
+}
+
+async fn somebody_changed_hides_no_record(path: &Path) {
+    let index = files(path, "idx").remove(0);
+    let whole = check(path).indexes;
+    assert!(whole >= 2, "{whole}");
+    let name = crate::support::event(3).object.name;
+    let finds = async |audit: &gantry_audit::Audit| {
+        let page = ask(audit, "auditor", &format!("records?name={name}")).await.1;
+        assert!(crate::api::items(&page).contains(&"id-3".into()), "{page}");
+    };
+    let is_made_again = || {
+        let report = check(path);
+        report.intact && report.indexes >= whole
+    };
+
+    // Whoever verifies is told which file it is, and what to do about it.
+    blind(&index);
+    let bad = found(path).first_bad.expect("named");
+    assert_eq!((bad.file.as_str(), bad.segment), ("segments/000000000001.idx", 1));
+    assert!(bad.what.contains("delete the file"), "{bad:?}");
+    std::fs::remove_file(&index).expect("removed");
+    assert!(check(path).intact);
+    let audit = open(config(path));
+    finds(&audit).await;
+    eventually("what was deleted is made at the start", is_made_again).await;
+
+    // A search is not taken in meanwhile: by a file that is changed, gone, or of another segment.
+    let another = std::fs::read(files(path, "idx").remove(1)).expect("an index");
+    let changes: [&dyn Fn(); 3] =
+        [&|| blind(&index), &|| std::fs::remove_file(&index).expect("removed"), &|| put(&index, &another)];
+    for (number, change) in changes.into_iter().enumerate() {
+        change();
+        finds(&audit).await;
+        eventually("what was changed is made again", is_made_again).await;
+        audit.flush().await.expect("durable");
+        let told = ask(&audit, "auditor", "records?event=trail-changed&q=index").await.1;
+        assert!(crate::api::items(&told).len() > number, "{told}");
+    }
+    audit.close().await;
+
+    // Nor by one that was changed while nobody ran.
+    blind(&index);
+    let audit = open(config(path));
+    finds(&audit).await;
+    eventually("what was changed is made again", is_made_again).await;
+    audit.close().await;
+}
+
+#[test]
+fn an_index_that_another_key_signed_is_none() {
+    let directory = copy();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(another_key_signed_is_none(directory.path()));
+}
+
+async fn another_key_signed_is_none(path: &Path) {
+    let index = files(path, "idx").remove(0);
+    blind(&index);
+    let bytes = std::fs::read(&index).expect("an index");
+    let file = std::fs::File::open(&index).expect("an index");
+    let content =
+        gantry_audit_api::index::Wrapped::read(&file).expect("read").expect("of this version").content_bytes;
+    let (key, _) = gantry_audit_api::signed::SigningKey::generate().expect("a key");
+    let last = last_of(&files(path, "seal").remove(0));
+    let forged =
+        gantry_audit_api::index::wrap(bytes[..content as usize].to_vec(), &key, 1, &last).expect("wrapped");
+    put(&index, &forged);
+    assert_eq!(found(path).first_bad.expect("named").file, "segments/000000000001.idx");
+    // A key that the intruder lists is as good as theirs to who keeps no list elsewhere; the server knows its own.
+    let keys = path.join("keys.json");
+    let mut listed: PublicKeys = serde_json::from_slice(&std::fs::read(&keys).expect("read")).expect("keys");
+    let kept = Witness { keys: Some(listed.clone()), ..Witness::default() };
+    listed.ed25519.extend(key.public().ed25519);
+    put(&keys, &serde_json::to_vec(&listed).expect("JSON"));
+    assert!(!verify(path, &kept).expect("readable").intact);
+    let audit = open(config(path));
+    let name = crate::support::event(3).object.name;
+    let page = ask(&audit, "auditor", &format!("records?name={name}")).await.1;
+    assert!(crate::api::items(&page).contains(&"id-3".into()), "{page}");
+    eventually("it is made again", || verify(path, &kept).is_ok_and(|report| report.intact)).await;
+    audit.close().await;
+}
+
+/// The hash of a segment's last frame.
+fn last_of(segment: &Path) -> [u8; 32] {
+    let mut segment = Segment::open(segment).expect("a segment");
+    let (mut last, mut place) = (segment.header().start(), 0);
+    let mut sequence = segment.header().header.first_sequence;
+    while let Some(frame) = segment.frame_at(place).expect("readable") {
+        last = frame.check(&last, sequence).expect("chained");
+        place += frame.len_bytes() as u64;
+        sequence += 1;
+    }
+    last
+}

@@ -45,7 +45,10 @@ pub async fn run(args: VerifyArgs, flags: &ClientFlags) -> anyhow::Result<()> {
     }
     match &report.first_bad {
         None => Ok(()),
-        Some(bad) => bail!("the audit trail is not intact from record {} on", bad.sequence),
+        Some(bad) if bad.file.is_empty() => {
+            bail!("the audit trail is not intact from record {} on", bad.sequence)
+        }
+        Some(bad) => bail!("every record is as it was written, but {} is not", bad.file),
     }
 }
 
@@ -65,6 +68,9 @@ fn text(report: &Report) -> String {
     if report.recordings > 0 {
         lines.push(format!("Recordings:   {} as they were closed", report.recordings));
     }
+    if report.indexes > 0 {
+        lines.push(format!("Indexes:      {} as they were made", report.indexes));
+    }
     if report.removed_through > 0 {
         lines.push(format!("Expired:      up to {}, by tombstone", report.removed_through));
     }
@@ -74,7 +80,10 @@ fn text(report: &Report) -> String {
     match &report.first_bad {
         None => lines.push("The audit trail is intact.".to_owned()),
         Some(bad) => {
-            lines.push(format!("First bad:    record {} in segment {}", bad.sequence, bad.segment));
+            lines.push(match bad.file.is_empty() {
+                true => format!("First bad:    record {} in segment {}", bad.sequence, bad.segment),
+                false => format!("First bad:    {}", bad.file),
+            });
             lines.push(format!("              {}", bad.what));
             if !bad.audit_id.is_empty() {
                 lines.push(format!("              found there: {} of {}", bad.audit_id, bad.time));
@@ -111,6 +120,7 @@ mod tests {
             what: "it was changed".to_owned(),
             audit_id: "id-16".to_owned(),
             time: "2026-01-01T00:00:16Z".to_owned(),
+            ..Bad::default()
         });
         let text = text(&report);
         assert!(
@@ -118,5 +128,17 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("found there: id-16 of 2026-01-01T00:00:16Z\n"), "{text}");
+        report.first_bad = Some(Bad {
+            sequence: 1,
+            segment: 1,
+            what: "it is not the one".to_owned(),
+            file: "segments/000000000001.idx".to_owned(),
+            ..Bad::default()
+        });
+        let text = super::text(&report);
+        assert!(
+            text.ends_with("First bad:    segments/000000000001.idx\n              it is not the one\n"),
+            "{text}"
+        );
     }
 }

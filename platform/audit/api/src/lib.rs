@@ -11,17 +11,19 @@
 //! head.json                   the newest checkpoint, replaced whole
 //! segments/NUMBER.log         frames as they were appended
 //! segments/NUMBER.seal        a closed segment: the same frames in compressed blocks
-//! segments/NUMBER.idx         where to look in it; can be made again from the segment
+//! segments/NUMBER.idx         where to look in it, signed; can be made again from the segment
 //! sessions/ID.cast.zst        a recorded terminal session
 //! ```
 //!
 //! A segment is a header and frames ([`frame`]). Every frame is chained to the one before it and every
 //! header to the segment before it ([`chain`]). Of a record that is like one before, a frame has what is its own
-//! ([`like`]). Checkpoints and tombstones are frames that are signed ([`signed`]). [`verify`] reads it all.
+//! ([`like`]). Checkpoints and tombstones are frames that are signed ([`signed`]), and so is what a search looks into
+//! ([`index`]). [`verify`] reads it all.
 
 pub mod cast;
 pub mod chain;
 pub mod frame;
+pub mod index;
 pub mod like;
 pub mod query;
 pub mod record;

@@ -1,7 +1,8 @@
 //! What ties a recording of a terminal session to the trail: the record of its end has the SHA-256 of its file.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::os::unix::fs::FileExt;
 
 use gantry_kube_types::audit_annotations;
 use ring::digest::{Context, SHA256};
@@ -43,14 +44,24 @@ pub fn recording_name(id: &str) -> String {
     format!("{id}.cast.zst")
 }
 
-/// Of all that is left to be read.
-pub fn sha256(mut file: &File) -> io::Result<Hash> {
+/// Of a whole file.
+pub fn sha256(file: &File) -> io::Result<Hash> {
+    sha256_of(file, u64::MAX)
+}
+
+/// Of so many bytes of a file, from its beginning.
+pub(crate) fn sha256_of(file: &File, bytes: u64) -> io::Result<Hash> {
     let mut context = Context::new(&SHA256);
     let mut piece = vec![0; PIECE_BYTES];
-    loop {
-        match file.read(&mut piece) {
+    let mut at = 0;
+    while at < bytes {
+        let wanted = usize::try_from(bytes - at).map_or(piece.len(), |left| left.min(piece.len()));
+        match file.read_at(&mut piece[..wanted], at) {
             Ok(0) => break,
-            Ok(count) => context.update(&piece[..count]),
+            Ok(count) => {
+                context.update(&piece[..count]);
+                at += count as u64;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -1,5 +1,5 @@
-//! What is signed: checkpoints, which vouch for everything up to a record, and tombstones, which say why
-//! old segments are gone. Ed25519 (RFC 8032) over lines of text.
+//! What is signed: checkpoints, which vouch for everything up to a record, tombstones, which say why old
+//! segments are gone, and indexes, which say where in a segment to look. Ed25519 (RFC 8032) over lines of text.
 
 use std::collections::BTreeMap;
 
@@ -36,6 +36,20 @@ pub struct Tombstone {
     pub hash: String,
     pub reason: String,
     pub time: String,
+    pub key: String,
+    pub signature: String,
+}
+
+/// Says that the index of a closed segment was made of its frames.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SignedIndex {
+    pub schema: u32,
+    pub segment: u64,
+    /// The hash of the segment's last frame, in hex: of these frames, and of no others.
+    pub hash: String,
+    /// Of the index, in hex.
+    pub sha256: String,
     pub key: String,
     pub signature: String,
 }
@@ -94,6 +108,31 @@ impl Tombstone {
         format!(
             "gantry audit tombstone\n{schema}\n{through_segment}\n{through_sequence}\n{hash}\n{time}\n{key}\n{reason}\n"
         )
+    }
+
+    pub fn is_signed_by(&self, keys: &PublicKeys) -> bool {
+        keys.verify(&self.key, &self.text(), &self.signature)
+    }
+}
+
+impl SignedIndex {
+    /// Signs for the index of a segment that ends with `hash`.
+    pub fn sign(key: &SigningKey, segment: u64, hash: &[u8; 32], sha256: &[u8; 32]) -> Self {
+        let mut index = Self {
+            schema: 1,
+            segment,
+            hash: hex::encode(hash),
+            sha256: hex::encode(sha256),
+            key: key.id().to_owned(),
+            signature: String::new(),
+        };
+        index.signature = key.sign(&index.text());
+        index
+    }
+
+    fn text(&self) -> String {
+        let Self { schema, segment, hash, sha256, key, .. } = self;
+        format!("gantry audit index\n{schema}\n{segment}\n{hash}\n{sha256}\n{key}\n")
     }
 
     pub fn is_signed_by(&self, keys: &PublicKeys) -> bool {
@@ -181,5 +220,10 @@ mod tests {
         assert!(gone.is_signed_by(&key.public()));
         assert!(!Tombstone { through_segment: 4, ..gone.clone() }.is_signed_by(&key.public()));
         assert!(!Tombstone { reason: "other".to_owned(), ..gone }.is_signed_by(&key.public()));
+        let index = SignedIndex::sign(&key, 3, &[1; 32], &[2; 32]);
+        assert!(index.is_signed_by(&key.public()));
+        assert!(!SignedIndex { segment: 4, ..index.clone() }.is_signed_by(&key.public()));
+        assert!(!SignedIndex { hash: hex::encode([2; 32]), ..index.clone() }.is_signed_by(&key.public()));
+        assert!(!SignedIndex { sha256: hex::encode([1; 32]), ..index }.is_signed_by(&key.public()));
     }
 }

@@ -1,5 +1,6 @@
 //! Is the trail whole? Everything is read again, every hash made again, every signature checked.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::chain::{self, GENESIS, Hash};
 use crate::files;
 use crate::frame::Kind;
+use crate::index::Wrapped;
 use crate::record::Record;
 use crate::segment::{self, Segment, SegmentError};
 use crate::sessions::{Closed, recording_name, sha256};
@@ -34,6 +36,9 @@ pub struct Report {
     /// Recordings of sessions that are there and are as their records say.
     #[serde(default)]
     pub recordings: u64,
+    /// Indexes of closed segments that are as they were made.
+    #[serde(default)]
+    pub indexes: u64,
     /// Bytes after the last whole frame: a write that a crash cut off, or one in progress.
     pub torn_bytes: u64,
     /// The first thing that is wrong.
@@ -50,6 +55,9 @@ pub struct Bad {
     pub segment: u64,
     /// What is found, in a sentence.
     pub what: String,
+    /// Not a record is wrong, but this file beside them.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub file: String,
     /// The record that is found in its place, as far as it can be read.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub audit_id: String,
@@ -99,13 +107,13 @@ pub fn verify(directory: &Path, witness: &Witness) -> Result<Report, VerifyError
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .ok_or_else(|| VerifyError::Keys(directory.join(files::KEYS)))?,
     };
-    let mut walk = Walk::new(keys, directory.join(files::SESSIONS));
-    let walked = walk.expectations(head, witness).and_then(|()| walk.segments(directory));
+    let mut walk = Walk::new(keys, directory.to_owned());
+    let walked = walk.expectations(head, witness).and_then(|()| walk.segments());
     let bad = match walked {
         Err(Stop::Bad(bad)) => Some(bad),
         Err(Stop::Io(path, source)) => return Err(VerifyError::Io { path, source }),
         // Read once more: a server that writes meanwhile replaces it before it appends a checkpoint.
-        Ok(()) => walk.conclude().or(walk.head_is_newest(read(files::HEAD)?)).or(walk.recording.take()),
+        Ok(()) => walk.conclude().or(walk.head_is_newest(read(files::HEAD)?)).or(walk.beside.take()),
     };
     walk.report.intact = bad.is_none();
     walk.report.first_bad = bad;
@@ -136,17 +144,17 @@ struct Walk {
     newest_checkpoint: u64,
     /// How many of `expected` are passed.
     at: usize,
-    sessions: PathBuf,
-    /// The first recording that is not as its record says. What is wrong with the records themselves goes first.
-    recording: Option<Bad>,
+    directory: PathBuf,
+    /// The first recording or index that is not as it was. What is wrong with the records themselves goes first.
+    beside: Option<Bad>,
 }
 
 impl Walk {
-    fn new(keys: PublicKeys, sessions: PathBuf) -> Self {
+    fn new(keys: PublicKeys, directory: PathBuf) -> Self {
         Self {
             keys,
-            sessions,
-            recording: None,
+            directory,
+            beside: None,
             report: Report::default(),
             last: GENESIS,
             next: 1,
@@ -176,8 +184,8 @@ impl Walk {
         Ok(())
     }
 
-    fn segments(&mut self, directory: &Path) -> Result<(), Stop> {
-        let folder = directory.join(files::SEGMENTS);
+    fn segments(&mut self) -> Result<(), Stop> {
+        let folder = self.directory.join(files::SEGMENTS);
         let listed = segment::list(&folder).map_err(|error| Stop::Io(folder.clone(), error))?;
         let count = listed.len();
         for (index, file) in listed.into_iter().enumerate() {
@@ -249,6 +257,30 @@ impl Walk {
             return Err(bad(self.next, number, format!("{torn} bytes of the segment are no whole record")));
         }
         self.report.torn_bytes = torn;
+        self.index(number, segment.header().header.first_sequence)
+    }
+
+    /// Does a search in the segment that was just read find what is in it? One that is missing, or was made by an
+    /// earlier version, is made again before it is used.
+    fn index(&mut self, segment: u64, first_sequence: u64) -> Result<(), Stop> {
+        let file = format!("{}/{}", files::SEGMENTS, segment::file_name(segment, "idx"));
+        let path = self.directory.join(&file);
+        let read = match File::open(&path).and_then(|opened| Wrapped::read(&opened)) {
+            Ok(None) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Ok(Some(index)) => index.is_of(segment, &self.keys) && index.ends_with(&self.last),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => false,
+            Err(error) => return Err(Stop::Io(path, error)),
+        };
+        if read {
+            self.report.indexes += 1;
+        } else if self.beside.is_none() {
+            let what = format!(
+                "the index of segment {segment} is not the one that was made of it, so a search may miss records; \
+                 delete the file, and Gantry makes it again"
+            );
+            self.beside = Some(Bad { sequence: first_sequence, segment, what, file, ..Bad::default() });
+        }
         Ok(())
     }
 
@@ -310,19 +342,20 @@ impl Walk {
 
     /// Where the record closes a recording: is the file as it was then? One that is gone has expired.
     fn recording(&mut self, payload: &[u8]) -> Result<(), Stop> {
-        let Some(closed) = Closed::of(payload).filter(|_| self.recording.is_none()) else { return Ok(()) };
+        let Some(closed) = Closed::of(payload).filter(|_| self.beside.is_none()) else { return Ok(()) };
         let name = recording_name(&closed.id);
-        let path = self.sessions.join(&name);
-        match std::fs::File::open(&path).and_then(|file| sha256(&file)) {
+        let path = self.directory.join(files::SESSIONS).join(&name);
+        match File::open(&path).and_then(|file| sha256(&file)) {
             Ok(found) if found == closed.sha256 => self.report.recordings += 1,
             Ok(_) => {
-                let what =
-                    format!("the recording {}/{name} is not the one that was closed here", files::SESSIONS);
+                let file = format!("{}/{name}", files::SESSIONS);
+                let what = format!("the recording {file} is not the one that was closed here");
                 let record = Record::parse(payload).unwrap_or_default();
-                self.recording = Some(Bad {
+                self.beside = Some(Bad {
                     sequence: self.next,
                     segment: self.segment,
                     what,
+                    file,
                     audit_id: record.audit_id.into_owned(),
                     time: record.request_received_timestamp.into_owned(),
                 });

@@ -10,20 +10,24 @@
 //! postings  form(u8) rows                     form 0: LEB128 differences, 1: one bit per row
 //! ```
 //!
-//! The header is read when the segment is opened. A search then costs one read of 4 KiB and one of the
-//! list per term. What is out of range is an error, and the file is made again.
+//! This is the content of what [`gantry_audit_api::index`] wraps. The header is read when the segment is opened.
+//! Before the first search the whole file is read, for its signature, and once more when the file system says that it
+//! was touched; the same search costs one read of 4 KiB and one of the list per term from then on. What is not as it
+//! was made, or out of range, is an error, and the file is made again.
 
 use std::borrow::Cow;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+
+use gantry_audit_api::index::{MAGIC, Wrapped};
+use gantry_audit_api::signed::PublicKeys;
 
 use super::bits::Bits;
 use super::memory::MemoryIndex;
 use super::terms::Term;
 
-const MAGIC: &[u8; 8] = b"GNTAIDX1";
 const HEADER_BYTES: usize = 64;
 const FENCE_EVERY: usize = 256;
 const TERM_BYTES: usize = 16;
@@ -40,6 +44,24 @@ pub(crate) struct IndexFile {
     pub(crate) min_us: i64,
     pub(crate) max_us: i64,
     fences: Vec<Term>,
+    /// As which file it was found good; `None`: it was not looked at.
+    good: Option<Stamp>,
+}
+
+/// Changes whenever anybody writes to a file, or puts another in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    bytes: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(file: &File) -> io::Result<Self> {
+        let meta = file.metadata()?;
+        // Unlike the time of modification, nobody can set this one.
+        Ok(Self { inode: meta.ino(), bytes: meta.len(), changed: (meta.ctime(), meta.ctime_nsec()) })
+    }
 }
 
 fn broken() -> io::Error {
@@ -51,7 +73,7 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> io::Result<[u8; N]> {
 }
 
 impl IndexFile {
-    /// The bytes of a segment's index.
+    /// The content of a segment's index.
     pub(crate) fn encode(index: &MemoryIndex, segment: u64, first_sequence: u64) -> Vec<u8> {
         let mut lists = index.lists();
         lists.sort_unstable_by_key(|(term, _)| *term);
@@ -103,9 +125,39 @@ impl IndexFile {
         out
     }
 
-    /// Reads what stays in memory, and refuses what is not the index of this segment.
-    pub(crate) fn open(path: &Path, segment: u64, first_sequence: u64) -> io::Result<Self> {
+    /// Reads what stays in memory of an index that one of the keys signed for this segment, and is as it was then.
+    pub(crate) fn open(
+        path: &Path,
+        segment: u64,
+        first_sequence: u64,
+        keys: &PublicKeys,
+    ) -> io::Result<(Self, File)> {
         let file = File::open(path)?;
+        // As of before: what is written meanwhile is seen at the next look.
+        let good = Some(Stamp::of(&file)?);
+        let wrapped =
+            Wrapped::read(&file)?.filter(|wrapped| wrapped.is_of(segment, keys)).ok_or_else(broken)?;
+        let index = Self::decode(&file, segment, first_sequence)?;
+        if index.content_bytes() != wrapped.content_bytes {
+            return Err(broken());
+        }
+        Ok((Self { good, ..index }, file))
+    }
+
+    /// The same without a look at what it says: [`IndexFile::file`] gives nothing until [`IndexFile::open`] did.
+    pub(crate) fn peek(path: &Path, segment: u64, first_sequence: u64) -> io::Result<Self> {
+        Self::decode(&File::open(path)?, segment, first_sequence)
+    }
+
+    /// The file, if it is still the one that was found good.
+    pub(crate) fn file(&self, path: &Path) -> io::Result<Option<File>> {
+        let file = File::open(path)?;
+        let stamp = Stamp::of(&file)?;
+        Ok((self.good == Some(stamp)).then_some(file))
+    }
+
+    /// Refuses what is not the index of this segment.
+    fn decode(file: &File, segment: u64, first_sequence: u64) -> io::Result<Self> {
         let mut header = [0; HEADER_BYTES];
         file.read_exact_at(&mut header, 0)?;
         let u64_at = |at| number(&header, at).map(u64::from_le_bytes);
@@ -123,11 +175,12 @@ impl IndexFile {
             min_us: i64::from_le_bytes(number(&header, 24)?),
             max_us: i64::from_le_bytes(number(&header, 32)?),
             fences: Vec::new(),
+            good: None,
         };
         let whole = index.postings_at(fences as usize) + u64::from(postings_bytes);
         if rows > ROWS_MAX
             || fences as usize != (terms as usize).div_ceil(FENCE_EVERY)
-            || file.metadata()?.len() != whole
+            || file.metadata()?.len() < whole
         {
             return Err(broken());
         }
@@ -135,6 +188,10 @@ impl IndexFile {
         file.read_exact_at(&mut bytes, HEADER_BYTES as u64)?;
         let fences = bytes.chunks_exact(8).map(|b| number(b, 0).map(u64::from_le_bytes));
         Ok(Self { fences: fences.collect::<io::Result<_>>()?, ..index })
+    }
+
+    fn content_bytes(&self) -> u64 {
+        self.postings_at(self.fences.len()) + u64::from(self.postings_bytes)
     }
 
     fn terms_at(&self, fences: usize) -> u64 {
@@ -339,7 +396,7 @@ mod tests {
             }
             let mut temporary = tempfile::NamedTempFile::new().expect("a file");
             io::Write::write_all(&mut temporary, &bytes).expect("written");
-            let opened = IndexFile::open(temporary.path(), 1, 1);
+            let opened = IndexFile::peek(temporary.path(), 1, 1);
             prop_assert!(opened.is_ok() || !whole);
             if let Ok(read) = opened {
                 let term = terms[term_at.index(terms.len())];
