@@ -5,7 +5,7 @@ use gantry_audit_api::{GROUP, RESOURCE, VERSION};
 use gantry_kube_types::{Attributes, StatusError, UserInfo};
 
 use crate::Inner;
-use crate::search::Scope;
+use crate::search::{Own, Scope};
 
 /// Who looks at what for long.
 pub(crate) struct Viewer {
@@ -76,7 +76,8 @@ impl Inner {
             .collect();
         projects.sort();
         projects.dedup();
-        Scope::Some { user: user.username.clone(), namespaces, projects }
+        let own = Own { name: user.username.clone(), uid: user.uid.clone() };
+        Scope::Some { own, namespaces, projects }
     }
 
     /// [`Inner::scope`], to be looked at again while an answer goes on.
@@ -145,19 +146,20 @@ mod tests {
             ("default".to_owned(), Facts::default()),
         ]));
         let scope = |name: &str| audit.inner.scope(&UserInfo::authenticated(name, &[]), "list");
+        let own = |name: &str| Own { name: name.to_owned(), uid: String::new() };
         assert_eq!(scope("auditor"), Scope::All);
         let strings = |all: &[&str]| all.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
         assert_eq!(
             scope("manager"),
             Scope::Some {
-                user: "manager".to_owned(),
+                own: own("manager"),
                 namespaces: strings(&["bank-dev", "shop-dev", "shop-prod"]),
                 projects: strings(&["shop"]),
             }
         );
         assert_eq!(
             scope("alice"),
-            Scope::Some { user: "alice".to_owned(), namespaces: Vec::new(), projects: Vec::new() }
+            Scope::Some { own: own("alice"), namespaces: Vec::new(), projects: Vec::new() }
         );
         // What is about a project is in no namespace.
         let sink = audit.sink();

@@ -63,14 +63,17 @@ pub(crate) fn write(
     let request_object = object(&event.request, event, "request", &mut annotations);
     let response_object = object(&event.response, event, "response", &mut annotations);
     let about = &event.object;
-    let user = |info: &'_ UserInfo| User { username: Cow::Owned(info.username.clone()) };
+    let user = |info: &'_ UserInfo| User {
+        username: Cow::Owned(info.username.clone()),
+        uid: Cow::Owned(info.uid.clone()),
+    };
     let record = Record {
         audit_id: if event.id.is_empty() { (around.fresh_id)().into() } else { Cow::Borrowed(&event.id) },
         stage: event.stage.name().into(),
         level: event.level.name().into(),
         request_uri: bounded(redact::uri(&event.uri), URI_BYTES_MAX),
         verb: Cow::Borrowed(&event.verb),
-        user: User { username: Cow::Borrowed(&event.user.username) },
+        user: User { username: Cow::Borrowed(&event.user.username), uid: Cow::Borrowed(&event.user.uid) },
         impersonated_user: event.impersonated.as_deref().map(user),
         source_ips: source_ips(event),
         user_agent: event.user_agent.as_ref().map(|agent| text(agent.as_bytes())).unwrap_or_default(),

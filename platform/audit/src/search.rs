@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gantry_audit_api::frame::Kind;
 use gantry_audit_api::query::Query;
-use gantry_audit_api::record::Record;
+use gantry_audit_api::record::{Record, User};
 use gantry_audit_api::segment::Segment;
 use gantry_kube_types::audit_annotations;
 
@@ -19,20 +19,33 @@ pub(crate) enum Scope {
     All,
     /// Own deeds, and everything in some namespaces and projects.
     Some {
-        user: String,
+        own: Own,
         namespaces: Vec<String>,
         projects: Vec<String>,
     },
+}
+
+/// Whose own deeds are seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Own {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+}
+
+impl Own {
+    /// Names are given again, to others; ids are not.
+    fn is(&self, user: &User<'_>) -> bool {
+        if user.uid.is_empty() { user.username == *self.name } else { user.uid == *self.uid }
+    }
 }
 
 impl Scope {
     pub(crate) fn admits(&self, record: &Record<'_>) -> bool {
         match self {
             Self::All => true,
-            Self::Some { user, namespaces, projects } => {
-                let behind = record.impersonated_user.as_ref();
-                record.user.username == *user
-                    || behind.is_some_and(|u| u.username == *user)
+            Self::Some { own, namespaces, projects } => {
+                own.is(&record.user)
+                    || record.impersonated_user.as_ref().is_some_and(|user| own.is(user))
                     || namespaces.iter().any(|n| !n.is_empty() && *n == record.object_ref.namespace)
                     || projects.iter().any(|p| !p.is_empty() && p == record.project())
             }
@@ -41,8 +54,9 @@ impl Scope {
 
     /// Terms of which a record must have one; `None`: any record.
     fn terms(&self) -> Option<Vec<Term>> {
-        let Self::Some { user, namespaces, projects } = self else { return None };
-        let mut terms = vec![term(Field::User, user.as_bytes())];
+        let Self::Some { own, namespaces, projects } = self else { return None };
+        let mut terms = vec![term(Field::User, own.name.as_bytes())];
+        terms.extend((!own.uid.is_empty()).then(|| term(Field::Uid, own.uid.as_bytes())));
         terms.extend(namespaces.iter().map(|n| term(Field::Namespace, n.as_bytes())));
         terms.extend(projects.iter().map(|p| term(Field::Project, p.as_bytes())));
         Some(terms)

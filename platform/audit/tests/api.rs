@@ -18,8 +18,12 @@ use crate::support::{config, event, fill, open};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn request(audit: &Audit, user: &str, path: &str) -> Response<Body> {
+    request_as(audit, UserInfo::authenticated(user, &[]), path).await
+}
+
+async fn request_as(audit: &Audit, user: UserInfo, path: &str) -> Response<Body> {
     let request = Request::get(format!("/apis/audit.gantry.dev/v1alpha1/{path}"))
-        .extension(UserInfo::authenticated(user, &[]))
+        .extension(user)
         .body(Body::empty())
         .expect("a request");
     audit.router().oneshot(request).await.expect("never fails")
@@ -67,6 +71,58 @@ async fn users_see_their_own_deeds_and_auditors_all() {
         .map(|line| serde_json::from_str::<Value>(line).expect("a line")["auditID"].to_string())
         .collect();
     assert_eq!(ids, [3, 14, 25, 36, 47].map(|n| format!("\"id-{n}\"")), "the oldest first");
+    audit.close().await;
+}
+
+#[tokio::test]
+async fn who_has_the_name_of_somebody_who_is_gone_sees_none_of_their_deeds() {
+    let directory = TempDir::new().expect("a directory");
+    let audit = open(config(directory.path()));
+    let user = |uid: &str, name: &str| {
+        let mut user = UserInfo::authenticated(name, &[]);
+        user.uid = uid.to_owned();
+        user
+    };
+    let (first, second) = (user("u1", "acme/alice"), user("u2", "acme/alice"));
+    let deed = |id: &str, user: &UserInfo| AuditEvent {
+        id: id.to_owned(),
+        verb: "get".to_owned(),
+        user: user.clone(),
+        ..AuditEvent::default()
+    };
+    let sink = audit.sink();
+    let mut as_second = deed("as-the-second", &user("u9", "root"));
+    as_second.impersonated = Some(Box::new(second.clone()));
+    let mut events =
+        vec![deed("firsts", &first), deed("seconds", &second), deed("nobodys", &user("", "acme/alice"))];
+    // Whoever is called differently meanwhile is the same.
+    events.extend([deed("before-the-change-of-name", &user("u2", "acme/alicia")), as_second]);
+    for event in events {
+        sink.record(event).await.expect("recorded");
+    }
+    // From the index in memory, and from that of a closed segment.
+    for filled in [0..0, 0..300] {
+        fill(&audit, filled.clone()).await;
+        if !filled.is_empty() {
+            let closed = || !crate::support::files(directory.path(), "idx").is_empty();
+            crate::support::eventually("the first segment is closed", closed).await;
+        }
+        for (who, sees) in [
+            (&first, "firsts nobodys"),
+            (&second, "as-the-second before-the-change-of-name nobodys seconds"),
+            (&user("", "acme/alice"), "nobodys"),
+            (&user("u3", "acme/alicia"), ""),
+        ] {
+            let answer = request_as(&audit, who.clone(), "records").await;
+            let bytes = answer.into_body().collect().await.expect("a body").to_bytes();
+            let mut found: Vec<String> = items(&serde_json::from_slice(&bytes).expect("JSON"))
+                .iter()
+                .map(|id| id.as_str().expect("an id").to_owned())
+                .collect();
+            found.sort();
+            assert_eq!(found.join(" "), sees, "{who:?}");
+        }
+    }
     audit.close().await;
 }
 

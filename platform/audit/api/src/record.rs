@@ -83,6 +83,9 @@ impl<'de> Visitor<'de> for PairsVisitor {
 pub struct User<'a> {
     #[serde(borrow)]
     pub username: Cow<'a, str>,
+    /// Of no other user, also after this one is gone; empty where they have none.
+    #[serde(borrow)]
+    pub uid: Cow<'a, str>,
 }
 
 /// What it is about.

@@ -25,6 +25,8 @@ pub(crate) enum Field {
     Word = 10,
     /// `record`, `checkpoint`, `tombstone`.
     Kind = 11,
+    /// The id of a user.
+    Uid = 12,
 }
 
 /// FNV-1a with a finaliser, so that also the high bits depend on all of the input.
@@ -79,9 +81,9 @@ pub(crate) fn of_record(record: &Record<'_>, texts: &mut Texts, mut visit: impl 
     };
     field(Field::Kind, "record");
     field(Field::Id, &record.audit_id);
-    field(Field::User, &record.user.username);
-    if let Some(user) = &record.impersonated_user {
+    for user in std::iter::once(&record.user).chain(&record.impersonated_user) {
         field(Field::User, &user.username);
+        field(Field::Uid, &user.uid);
     }
     field(Field::Project, record.project());
     field(Field::Namespace, &object.namespace);
