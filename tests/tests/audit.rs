@@ -175,6 +175,87 @@ fn id_of(gantry: &Instance, list: &[&str], name: &str) -> String {
     found["metadata"]["name"].as_str().expect("an id").to_owned()
 }
 
+/// The records that somebody sees.
+#[track_caller]
+fn seen_by(person: &Person) -> Vec<Value> {
+    found(person.gantry(&["audit", "search", "--limit", "1000", "-o", "json"]))
+}
+
+/// What a record says of whose it is.
+fn of(record: &Value, what: &str) -> String {
+    record["annotations"][format!("audit.gantry.dev/{what}")].as_str().unwrap_or_default().to_owned()
+}
+
+/// As `user verb resource`.
+fn told(record: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (user, object) = (text(&record["user"]["username"]), &record["objectRef"]);
+    format!("{user} {} {}", text(&record["verb"]), text(&object["resource"]))
+}
+
+#[test]
+fn who_manages_a_project_or_a_domain_sees_what_is_about_it() {
+    let Some(gantry) = Instance::builder().no_node().start() else { return };
+    for arguments in [
+        &["domain", "create", "acme"][..],
+        &["domain", "create", "globex"],
+        // Without an environment: it has no namespace.
+        &["project", "create", "acme/bare"],
+        &["project", "create", "acme/bank"],
+    ] {
+        gantry.gantry(arguments).ok();
+    }
+    let names = ["acme/mia", "acme/dora", "acme/bob"];
+    let [mia, dora, bob] = names.map(|name| Person::signed_in(&gantry, name));
+    gantry.gantry(&["assign", "manager", "--user", "acme/mia", "--project", "acme/bare"]).ok();
+    gantry.gantry(&["assign", "manager", "--user", "acme/dora", "--domain", "acme"]).ok();
+    let _eve = Person::create(&gantry, "globex/eve");
+    for project in ["acme/bare", "acme/bank"] {
+        gantry.gantry(&["assign", "member", "--user", "acme/bob", "--project", project]).ok();
+        let credentials = format!("{}:{}", bob.name, bob.password);
+        curl(&gantry, &["-u", &credentials], &format!("/v2/{project}/front/tags/list")).ok();
+    }
+    let projects = ["bare", "bank"].map(|name| id_of(&gantry, &["project", "list"], name));
+    let [bare, _] = &projects;
+    let domain = id_of(&gantry, &["domain", "list"], "acme");
+    let wanted = ["gantry-admin create roleassignments", "acme/bob pull repositories"];
+    let sees_all = |person: &Person, wanted: &[&str]| {
+        eventually_some("the records are hers to see", SOON, || {
+            let seen = seen_by(person);
+            let lines: Vec<String> = seen.iter().map(told).collect();
+            let missing = wanted.iter().find(|line| !lines.iter().any(|seen| seen == *line));
+            missing.map_or(Ok(seen), |line| Err(format!("no {line} in {lines:#?}")))
+        })
+    };
+    for record in sees_all(&mia, &wanted) {
+        let hers = record["user"]["username"] == "acme/mia" || of(&record, "project") == *bare;
+        assert!(hers, "not of the project: {record:#}");
+    }
+    let wanted =
+        ["gantry-admin create users", "gantry-admin create projects", "gantry-admin create roleassignments"];
+    for record in sees_all(&dora, &wanted) {
+        let hers = record["user"]["username"] == "acme/dora" || of(&record, "object-domain") == domain;
+        assert!(hers, "not of the domain: {record:#}");
+        assert!(!told(&record).ends_with("repositories"), "of a project: {record:#}");
+    }
+    for record in sees_all(&bob, &["acme/bob pull repositories"]) {
+        assert_eq!(record["user"]["username"], "acme/bob", "{record:#}");
+    }
+    // The name is given to another.
+    gantry.gantry(&["user", "delete", "acme/bob"]).ok();
+    let other = Person::signed_in(&gantry, "acme/bob");
+    let theirs = eventually_some("the other's sign-in", SOON, || {
+        let seen = seen_by(&other);
+        let lines: Vec<String> = seen.iter().map(told).collect();
+        if lines.iter().any(|line| line == "acme/bob login users") {
+            Ok(lines)
+        } else {
+            Err(format!("{lines:?}"))
+        }
+    });
+    assert!(!theirs.contains(&"acme/bob pull repositories".to_owned()), "{theirs:?}");
+}
+
 /// Who signs in where nobody is known yet, who logs out, and whose token another revokes.
 fn sessions_end(deeds: &Deeds) {
     let gantry = &deeds.gantry;

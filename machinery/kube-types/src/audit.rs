@@ -257,6 +257,8 @@ pub mod annotations {
     pub const DOMAIN: &str = "audit.gantry.dev/domain";
     /// The id of the project that the object, else the caller's token, belongs to.
     pub const PROJECT: &str = "audit.gantry.dev/project";
+    /// The id of the domain that the object is, or belongs to itself: what belongs to a project does not.
+    pub const OBJECT_DOMAIN: &str = "audit.gantry.dev/object-domain";
     /// Microseconds from the request's head to its answer's head.
     pub const LATENCY_US: &str = "audit.gantry.dev/latency-us";
     /// The recording of a terminal session.

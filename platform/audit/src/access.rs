@@ -1,23 +1,27 @@
-//! Who may see which records: an auditor all, who has the right in a namespace that namespace's, everybody
-//! else their own deeds.
+//! Who may see which records: an auditor all, who has the right in a namespace, a project or a domain what is about that,
+//! everybody else their own deeds.
 
 use gantry_audit_api::{GROUP, RESOURCE, VERSION};
 use gantry_kube_types::{Attributes, StatusError, UserInfo};
 
 use crate::Inner;
+use crate::namespaces::Owned;
 use crate::search::{Own, Scope};
+
+/// Of rights, of namespaces, and of projects and domains.
+type Versions = (u64, u64, u64);
 
 /// Who looks at what for long.
 pub(crate) struct Viewer {
     user: UserInfo,
     verb: &'static str,
-    versions: Option<(u64, u64)>,
+    versions: Option<Versions>,
     pub(crate) scope: Scope,
 }
 
 impl Viewer {
     /// Of what the scope was made from; `None`: each question has to be asked anew.
-    pub(crate) fn versions(&self) -> Option<(u64, u64)> {
+    pub(crate) fn versions(&self) -> Option<Versions> {
         self.versions
     }
 
@@ -32,9 +36,7 @@ impl Viewer {
         let holds = match (&self.scope, &scope) {
             (_, Scope::All) => true,
             (Scope::All, Scope::Some { .. }) => false,
-            (Scope::Some { namespaces: before, .. }, Scope::Some { namespaces: now, .. }) => {
-                before.is_empty() || !now.is_empty()
-            }
+            (before, now) => before.is_own() || !now.is_own(),
         };
         (self.versions, self.scope) = (versions, scope);
         holds
@@ -56,7 +58,8 @@ impl Inner {
         self.authorizer.authorize(&attributes).is_allowed()
     }
 
-    /// What the caller may `list` or `get`. A project is the caller's when each of its namespaces is.
+    /// What the caller may `list` or `get`. A project is the caller's when they have the right in it, or in each of its
+    /// namespaces.
     pub(crate) fn scope(&self, user: &UserInfo, verb: &str) -> Scope {
         if self.may(user, verb, "") {
             return Scope::All;
@@ -74,10 +77,17 @@ impl Inner {
                 of_it.all(|(name, _)| namespaces.binary_search(name).is_ok())
             })
             .collect();
+        let mut domains = Vec::new();
+        for owned in self.owners.all().iter().filter(|owned| self.may(user, verb, &owned.to_string())) {
+            match owned {
+                Owned::Project(id) => projects.push(id.clone()),
+                Owned::Domain(id) => domains.push(id.clone()),
+            }
+        }
         projects.sort();
         projects.dedup();
         let own = Own { name: user.username.clone(), uid: user.uid.clone() };
-        Scope::Some { own, namespaces, projects }
+        Scope::Some { own, namespaces, projects, domains }
     }
 
     /// [`Inner::scope`], to be looked at again while an answer goes on.
@@ -89,8 +99,9 @@ impl Inner {
     }
 
     /// As long as they stay, so does the scope; `None`: who decides does not say.
-    fn scope_versions(&self, user: &UserInfo) -> Option<(u64, u64)> {
-        Some((self.authorizer.decisions_version(user)?, self.namespaces.version()))
+    fn scope_versions(&self, user: &UserInfo) -> Option<Versions> {
+        let rights = self.authorizer.decisions_version(user)?;
+        Some((rights, self.namespaces.version(), self.owners.version()))
     }
 
     /// The right to the trail as a whole.
@@ -112,14 +123,14 @@ mod tests {
     use std::sync::Arc;
 
     use gantry_audit_api::query::Query;
-    use gantry_kube_types::{AuditEvent, Authorizer, Decision, audit_annotations};
+    use gantry_kube_types::{AuditEvent, AuditObject, Authorizer, Decision, audit_annotations};
 
     use super::*;
     use crate::Config;
     use crate::namespaces::Facts;
     use crate::search::search;
 
-    /// `manager` has the right in two of three namespaces.
+    /// `manager` has the right in two of three namespaces, `keeper` in a project and `head` in a domain.
     struct Rules;
 
     impl Authorizer for Rules {
@@ -127,6 +138,8 @@ mod tests {
             let allowed = match asked.user.username.as_str() {
                 "auditor" => true,
                 "manager" => ["shop-dev", "shop-prod", "bank-dev"].contains(&asked.namespace.as_str()),
+                "keeper" => asked.namespace == "project:bare",
+                "head" => asked.namespace == "domain:acme",
                 _ => false,
             };
             if allowed { Decision::Allow(String::new()) } else { Decision::NoOpinion(String::new()) }
@@ -155,11 +168,17 @@ mod tests {
                 own: own("manager"),
                 namespaces: strings(&["bank-dev", "shop-dev", "shop-prod"]),
                 projects: strings(&["shop"]),
+                domains: Vec::new(),
             }
         );
         assert_eq!(
             scope("alice"),
-            Scope::Some { own: own("alice"), namespaces: Vec::new(), projects: Vec::new() }
+            Scope::Some {
+                own: own("alice"),
+                namespaces: Vec::new(),
+                projects: Vec::new(),
+                domains: Vec::new()
+            }
         );
         // What is about a project is in no namespace.
         let sink = audit.sink();
@@ -179,6 +198,68 @@ mod tests {
             assert_eq!(finds(name, project), want, "{name} in {project}");
         }
         assert!(audit.inner.require_all(&UserInfo::authenticated("manager", &[]), "list").is_err());
+        audit.close().await;
+    }
+
+    /// What is about a project or a domain, and in no namespace.
+    fn about_owners() -> Vec<AuditEvent> {
+        let event =
+            |id: &str| AuditEvent { id: id.to_owned(), verb: "get".to_owned(), ..AuditEvent::default() };
+        let identity = |resource: &str, name: &str| AuditObject::new("identity.gantry.dev", resource, name);
+        let mut by_token = event("by-a-token-of-bank");
+        by_token.user.extra.insert("identity.gantry.dev/project".to_owned(), vec!["bank".to_owned()]);
+        let mut of_bare = by_token.clone().about(identity("projects", "bare"));
+        of_bare.id = "bare-itself-by-a-token-of-bank".to_owned();
+        vec![
+            event("assignment-in-bare").with(audit_annotations::PROJECT, "bare"),
+            event("assignment-in-bank").with(audit_annotations::PROJECT, "bank"),
+            of_bare,
+            by_token,
+            event("bank-itself").about(identity("projects", "bank")),
+            event("user-of-acme").with(audit_annotations::OBJECT_DOMAIN, "acme"),
+            event("user-of-globex").with(audit_annotations::OBJECT_DOMAIN, "globex"),
+            event("acme-itself").about(identity("domains", "acme")),
+            event("all-domains").about(identity("domains", "")),
+            // An id of the other kind.
+            event("project-called-acme").with(audit_annotations::PROJECT, "acme"),
+        ]
+    }
+
+    #[tokio::test]
+    async fn a_right_in_a_project_or_a_domain_shows_what_is_about_that_and_nothing_else() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let audit = crate::build(Config::new(directory.path()), Arc::new(Rules)).expect("a trail");
+        let (inner, sink) = (&audit.inner, audit.sink());
+        for event in about_owners() {
+            sink.record(event).await.expect("recorded");
+        }
+        audit.flush().await.expect("durable");
+        let sees = |name: &str| {
+            let scope = inner.scope(&UserInfo::authenticated(name, &[]), "list");
+            let page = search(&inner.catalog, &Query::default(), &scope).expect("readable");
+            let id = |hit: &crate::search::Hit| {
+                gantry_audit_api::record::Record::parse(&hit.payload).expect("a record").audit_id.into_owned()
+            };
+            let mut ids: Vec<String> = page.hits.iter().map(id).collect();
+            ids.sort();
+            ids.join(" ")
+        };
+        assert_eq!(sees("keeper"), "", "nobody knows of the project yet");
+        let mut viewer = inner.viewer(UserInfo::authenticated("keeper", &[]), "list");
+        for id in ["bare", "bank", "acme"] {
+            inner.owners.set(Owned::Project(id.to_owned()), true);
+        }
+        for id in ["acme", "globex"] {
+            inner.owners.set(Owned::Domain(id.to_owned()), true);
+        }
+        assert_eq!(sees("keeper"), "assignment-in-bare bare-itself-by-a-token-of-bank");
+        assert_eq!(sees("head"), "acme-itself user-of-acme");
+        assert_eq!(sees("alice"), "");
+        assert_eq!(sees("auditor").split(' ').count(), about_owners().len());
+        assert!(viewer.refresh(inner) && !viewer.scope.is_own());
+        inner.owners.set(Owned::Project("bare".to_owned()), false);
+        assert_eq!(sees("keeper"), "");
+        assert!(!viewer.refresh(inner), "nothing is left of what was seen");
         audit.close().await;
     }
 

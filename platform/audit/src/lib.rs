@@ -76,6 +76,7 @@ pub(crate) struct Inner {
     catalog: Arc<catalog::Catalog>,
     keeper: keeper::Keeper,
     namespaces: namespaces::Namespaces,
+    owners: Arc<namespaces::Owners>,
     sessions: sessions::Sessions,
     policy: ArcSwap<Policy>,
     /// Grows after each change of it.
@@ -106,6 +107,7 @@ pub fn build(config: Config, authorizer: Arc<dyn Authorizer>) -> Result<Audit, O
         catalog: recovered.catalog,
         keeper: keeper::Keeper::default(),
         namespaces: namespaces::Namespaces::default(),
+        owners: Arc::default(),
         sessions,
         policy: ArcSwap::from_pointee(policy),
         policy_version: AtomicU64::new(0),
@@ -185,7 +187,7 @@ impl Audit {
         rights::install(client).await
     }
 
-    /// Begins what needs the cluster and the network: namespaces are watched, records are sent on.
+    /// Begins what needs the cluster and the network: namespaces, projects and domains are watched, records are sent on.
     pub fn start(&self, host: &Host) {
         let _ = self.inner.health.set(host.tasks.health().clone());
         self.inner.show(Health::Ok);

@@ -240,12 +240,21 @@ fn annotations<'a>(event: &'a AuditEvent, namespaces: &Namespaces) -> Vec<(Text<
     if let Some(domain) = extra(EXTRA_DOMAIN) {
         all.push(pair(keys::DOMAIN, domain));
     }
+    // Of what is a project or a domain itself, the name is the id.
+    let is = |resource: &str| {
+        let about = &event.object;
+        let is = about.group == gantry_identity_api::GROUP && about.resource == resource;
+        (is && !about.name.is_empty()).then_some(about.name.as_str())
+    };
     let of_namespace = namespaces.get(&event.object.namespace).and_then(|facts| facts.project);
     let told = |key: &str| event.annotations.iter().any(|(k, _)| k == key);
     if !told(keys::PROJECT) {
-        let project = of_namespace.map(Cow::Owned);
+        let project = of_namespace.map(Cow::Owned).or_else(|| is("projects").map(Cow::Borrowed));
         let project = project.or_else(|| extra(EXTRA_PROJECT).map(|p| Cow::Borrowed(p.as_str())));
         all.extend(project.map(|project| pair(keys::PROJECT, project)));
+    }
+    if !told(keys::OBJECT_DOMAIN) {
+        all.extend(is("domains").map(|domain| pair(keys::OBJECT_DOMAIN, domain)));
     }
     if !event.latency.is_zero() {
         all.push(pair(keys::LATENCY_US, event.latency.as_micros().to_string()));

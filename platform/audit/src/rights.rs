@@ -1,4 +1,5 @@
-//! The rights that the component itself needs: to know whose project each namespace is.
+//! The rights that the component itself needs: to know whose project each namespace is, and which projects and
+//! domains there are.
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::api::{Patch, PatchParams};
@@ -13,7 +14,13 @@ pub(crate) async fn install(client: &Client) -> kube::Result<()> {
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
         "metadata": { "name": OWN_USER },
-        "rules": [{ "apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "watch"] }],
+        "rules": [
+            { "apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "watch"] },
+            {
+                "apiGroups": [gantry_identity_api::GROUP], "resources": ["domains", "projects"],
+                "verbs": ["get", "list", "watch"],
+            },
+        ],
     });
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",

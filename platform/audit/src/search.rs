@@ -17,11 +17,12 @@ use crate::index::{Bits, Field, IndexFile, Term, of_query, term};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     All,
-    /// Own deeds, and everything in some namespaces and projects.
+    /// Own deeds, and everything in some namespaces, projects and domains.
     Some {
         own: Own,
         namespaces: Vec<String>,
         projects: Vec<String>,
+        domains: Vec<String>,
     },
 }
 
@@ -40,25 +41,37 @@ impl Own {
 }
 
 impl Scope {
+    /// Nothing but own deeds.
+    pub(crate) fn is_own(&self) -> bool {
+        match self {
+            Self::All => false,
+            Self::Some { namespaces, projects, domains, .. } => {
+                namespaces.is_empty() && projects.is_empty() && domains.is_empty()
+            }
+        }
+    }
+
     pub(crate) fn admits(&self, record: &Record<'_>) -> bool {
         match self {
             Self::All => true,
-            Self::Some { own, namespaces, projects } => {
+            Self::Some { own, namespaces, projects, domains } => {
                 own.is(&record.user)
                     || record.impersonated_user.as_ref().is_some_and(|user| own.is(user))
                     || namespaces.iter().any(|n| !n.is_empty() && *n == record.object_ref.namespace)
                     || projects.iter().any(|p| !p.is_empty() && p == record.project())
+                    || domains.iter().any(|d| !d.is_empty() && d == record.object_domain())
             }
         }
     }
 
     /// Terms of which a record must have one; `None`: any record.
     fn terms(&self) -> Option<Vec<Term>> {
-        let Self::Some { own, namespaces, projects } = self else { return None };
+        let Self::Some { own, namespaces, projects, domains } = self else { return None };
         let mut terms = vec![term(Field::User, own.name.as_bytes())];
         terms.extend((!own.uid.is_empty()).then(|| term(Field::Uid, own.uid.as_bytes())));
         terms.extend(namespaces.iter().map(|n| term(Field::Namespace, n.as_bytes())));
         terms.extend(projects.iter().map(|p| term(Field::Project, p.as_bytes())));
+        terms.extend(domains.iter().map(|d| term(Field::Domain, d.as_bytes())));
         Some(terms)
     }
 }

@@ -1,10 +1,12 @@
-//! Keeps what is known of namespaces up to the API server.
+//! Keeps what is known of namespaces, projects and domains up to the API server.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::{StreamExt, pin_mut};
 use gantry_host::Host;
+use gantry_identity_api::{Domain, Project};
+use gantry_reconcile::{Informer, Kind};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
@@ -12,9 +14,11 @@ use kube::{Api, ResourceExt};
 
 use crate::Inner;
 use crate::config::RecordSessions;
-use crate::namespaces::{Facts, Namespaces, PROJECT_LABEL, RECORD_SESSIONS};
+use crate::namespaces::{Facts, Namespaces, Owned, Owners, PROJECT_LABEL, RECORD_SESSIONS};
 
 pub(crate) fn start(inner: &Arc<Inner>, host: &Host) {
+    owners::<Project>(&inner.owners, host, "audit/projects", Owned::Project);
+    owners::<Domain>(&inner.owners, host, "audit/domains", Owned::Domain);
     let (namespaces, client, shutdown) =
         (inner.namespaces.clone(), host.client.clone(), host.tasks.shutdown().clone());
     host.tasks.supervise("audit namespaces", move || {
@@ -24,6 +28,21 @@ pub(crate) fn start(inner: &Arc<Inner>, host: &Host) {
                 () = follow(client, &namespaces) => Err("the watch of namespaces ended"),
                 () = shutdown.cancelled() => Ok(()),
             }
+        }
+    });
+}
+
+fn owners<K: Kind<DynamicType = ()>>(
+    owners: &Arc<Owners>,
+    host: &Host,
+    part: &str,
+    owned: fn(String) -> Owned,
+) {
+    let owners = owners.clone();
+    let informer = Informer::start(&host.tasks, part, Api::<K>::all(host.client.clone()));
+    informer.on_change(move |change| {
+        if let Some(object) = change.object() {
+            owners.set(owned(object.name_any()), change.new.is_some());
         }
     });
 }

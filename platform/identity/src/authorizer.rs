@@ -1,4 +1,4 @@
-//! Rights on identity's own kinds, on repositories of projects, and a second look at what bindings grant.
+//! Rights on identity's own kinds, on repositories and records of projects and domains, and a second look at what bindings grant.
 //!
 //! Domains, projects and the rest are cluster-scoped; who may what with them is [`crate::policy`]'s to say and not
 //! RBAC's. Everything else is the engine's decision, with one condition: a right that comes from a binding of the
@@ -25,6 +25,9 @@ use crate::tenancy::callers::{self, Caller, Scope};
 
 /// Group and resource of the registry's virtual resource.
 pub(crate) const REPOSITORIES: (&str, &str) = (gantry_registry_api::GROUP, gantry_registry_api::RESOURCE);
+
+/// Group and resource of the audit trail's virtual resource.
+const RECORDS: (&str, &str) = ("audit.gantry.dev", "records");
 
 /// The engine's authoriser with identity's rules before and behind it.
 pub struct IdentityAuthorizer {
@@ -57,7 +60,7 @@ impl IdentityAuthorizer {
         }
         match self.engine.authorize(asked) {
             Decision::Allow(why) if caller.of_platform => self.confirmed(asked, why),
-            Decision::NoOpinion(why) => match repository(&self.world.directory.read(), caller, asked) {
+            Decision::NoOpinion(why) => match owned(&self.world.directory.read(), caller, asked) {
                 Some(why) => Decision::Allow(why),
                 None => Decision::NoOpinion(explained(asked, caller, why)),
             },
@@ -195,9 +198,10 @@ pub(crate) fn record_subject(spec: &gantry_identity_api::KeystoneRecordSpec) -> 
     }
 }
 
-/// Why the caller may do it with a repository: by a role where the repository belongs. The registry says whose it is in
-/// the place of a namespace (see [`Owner`]); where nobody says it, the name does.
-pub(crate) fn repository(state: &State, caller: &Caller, asked: &Attributes) -> Option<String> {
+/// Why the caller may do it with a repository, or with records that are about no namespace: by a role where that belongs.
+/// Registry and trail say whose it is in the place of a namespace (see [`Owner`]); where nobody says whose repository it
+/// is, the name does.
+pub(crate) fn owned(state: &State, caller: &Caller, asked: &Attributes) -> Option<String> {
     let owner = owner(state, asked)?;
     let grants = &caller.authority.grants;
     let allowing = |has: &Roles| has.iter().find(|id| role_allows(state, id, asked)).cloned();
@@ -226,12 +230,14 @@ fn role_allows(state: &State, id: &str, asked: &Attributes) -> bool {
     state.roles.get(id).is_some_and(|role| role.spec.rules.iter().any(|rule| allows(rule, asked)))
 }
 
-/// Whose the repository is that is asked about; `None`: it is about something else, or nobody's.
+/// Whose the repository or the records are that are asked about; `None`: it is about something else, or nobody's.
 pub(crate) fn owner(state: &State, asked: &Attributes) -> Option<Owner> {
-    if !is_repository(asked) {
+    let records = asked.is_resource_request && (asked.group.as_str(), asked.resource.as_str()) == RECORDS;
+    if !records && !is_repository(asked) {
         return None;
     }
     match asked.namespace.as_str() {
+        "" if records => None,
         "" => Some(Owner::of_project(named_after(state, &asked.name)?)),
         said => said.parse().ok(),
     }

@@ -13,7 +13,7 @@ use gantry_kube_types::{
     Attributes, EXPLAINED_MAX, Explanation, Grants as Granted, Missing, Place, UserInfo,
 };
 
-use crate::authorizer::{is_repository, own_kinds, owner, project_name, repository, role_name, subject};
+use crate::authorizer::{is_repository, own_kinds, owned, owner, project_name, role_name, subject};
 use crate::directory::State;
 use crate::directory::assignments::{Actor, Assignment, Target};
 use crate::directory::resolve::Grants;
@@ -58,7 +58,7 @@ impl Question<'_> {
         let caller = Caller { authority, ..self.caller.clone() };
         let why = match asked.group == GROUP {
             true => own_kinds(self.state, &caller, asked),
-            false => repository(self.state, &caller, asked),
+            false => owned(self.state, &caller, asked),
         };
         why.is_some()
     }

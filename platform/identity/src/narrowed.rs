@@ -10,7 +10,7 @@ use gantry_identity_api::{GROUP, Role};
 use gantry_kube_logic::rbac::matching::allows;
 use gantry_kube_types::{Attributes, Authorizer, Decision, Explanation, UserInfo};
 
-use crate::authorizer::{IdentityAuthorizer, makes_more, own_kinds, repository};
+use crate::authorizer::{IdentityAuthorizer, makes_more, own_kinds, owned};
 use crate::bootstrap::system_rules;
 use crate::directory::State;
 use crate::directory::assignments::Target;
@@ -75,7 +75,7 @@ impl Narrowed {
                     return outside(caller);
                 }
             }
-            if let Some(why) = repository(&state, caller, asked) {
+            if let Some(why) = owned(&state, caller, asked) {
                 return Decision::Allow(why);
             }
             if !within(&state, &self.world.namespaces, caller, asked) {

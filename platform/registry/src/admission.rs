@@ -8,6 +8,7 @@ use gantry_registry_api::{GROUP, RESOURCE, RepositorySpec, object_name};
 use serde_json::Value;
 
 use crate::quota::quantity;
+use crate::trail::whose;
 
 /// Keeps names and owners, and shares that make sense.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,13 +21,17 @@ impl Admission for RepositoryAdmission {
     }
 
     async fn review(&self, request: &mut AdmissionAttributes<'_>) -> Result<(), StatusError> {
-        let writes = matches!(request.operation, AdmissionOperation::Create | AdmissionOperation::Update);
-        if request.phase != AdmissionPhase::Validate || !writes || !request.is(GROUP, RESOURCE) {
+        if request.phase != AdmissionPhase::Validate || !request.is(GROUP, RESOURCE) {
             return Ok(());
         }
-        // What does not fit the types was refused by the schema.
-        let Some(spec) = spec_of(&request.object) else { return Ok(()) };
         let old = request.old_object.and_then(spec_of);
+        let writes = matches!(request.operation, AdmissionOperation::Create | AdmissionOperation::Update);
+        // What does not fit the types was refused by the schema.
+        let spec = spec_of(&request.object).filter(|_| writes);
+        if let Some(whose) = spec.as_ref().or(old.as_ref()).and_then(|spec| whose(&spec.owner)) {
+            request.audit_annotations.push(whose);
+        }
+        let Some(spec) = spec else { return Ok(()) };
         let errors = problems(request.name, &spec, old.as_ref());
         match errors.is_empty() {
             true => Ok(()),

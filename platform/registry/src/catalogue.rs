@@ -133,12 +133,12 @@ impl Catalogue {
         })
     }
 
-    /// The id of the project whose the repository is; less work than [`Catalogue::facts`].
-    pub(crate) fn project(&self, repository: &str) -> Option<String> {
+    /// Whose the repository is; less work than [`Catalogue::facts`].
+    pub(crate) fn owner(&self, repository: &str) -> Option<Owner> {
         let found = self.0.following.get()?.repositories.get("", &object_name(repository));
         match found.filter(|found| found.spec.name == repository) {
-            Some(found) => found.spec.owner.project.clone(),
-            None => self.owner_by_name(repository).project,
+            Some(found) => Some(found.spec.owner.clone()),
+            None => Some(self.owner_by_name(repository)),
         }
     }
 

@@ -5,15 +5,16 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use gantry_kube_types::{AuditNotes, AuditObject, audit_annotations};
+use gantry_kube_types::{AuditNotes, AuditObject};
 use gantry_oci::{Digest, RepositoryName, Tag};
-use gantry_registry_api::{GROUP, RESOURCE};
+use gantry_registry_api::{GROUP, Owner, RESOURCE};
 use gantry_routes::Routes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::Registry;
 use crate::access::Caller;
 use crate::errors::{ApiError, ErrorCode};
+use crate::trail;
 
 /// Tells clients which protocol this is; old ones refuse to go on without it.
 const API_VERSION: (HeaderName, HeaderValue) =
@@ -162,8 +163,8 @@ impl Route {
 }
 
 impl Route {
-    /// For the record: which repository it is about, and what is done with it. `project` knows whose it is.
-    fn notes(&self, method: &Method, project: impl FnOnce(&str) -> Option<String>) -> Option<AuditNotes> {
+    /// For the record: which repository it is about, and what is done with it. `owner` knows whose it is.
+    fn notes(&self, method: &Method, owner: impl FnOnce(&str) -> Option<Owner>) -> Option<AuditNotes> {
         let (name, part) = match self {
             Self::Ping | Self::Catalog => return None,
             Self::Blob(name, _) => (name, "blobs"),
@@ -181,11 +182,11 @@ impl Route {
         };
         let mut object = AuditObject::new(GROUP, RESOURCE, name.as_str());
         part.clone_into(&mut object.subresource);
-        let project = project(name.as_str()).map(|id| (audit_annotations::PROJECT.into(), id));
+        let whose = owner(name.as_str()).and_then(|owner| trail::whose(&owner));
         Some(AuditNotes {
             verb: Some(verb.to_owned()),
             object: Some(object),
-            annotations: project.into_iter().collect(),
+            annotations: whose.into_iter().collect(),
             ..AuditNotes::default()
         })
     }
@@ -198,7 +199,7 @@ async fn serve(State(registry): State<Registry>, request: Request) -> Response {
         if matches!(*request.method(), Method::GET | Method::HEAD) {
             route.drop_library(&registry);
         }
-        notes = route.notes(request.method(), |name| registry.inner.catalogue.project(name));
+        notes = route.notes(request.method(), |name| registry.inner.catalogue.owner(name));
     }
     let answer = match route {
         Ok(route) => dispatch(&registry, route, request).await,
@@ -372,10 +373,14 @@ mod tests {
             (Method::GET, "/v2/acme/web/tags/list", Some("pull acme/web tags")),
             (Method::GET, "/v2/_catalog", None),
         ] {
-            let notes = route(path).notes(&method, |name| Some(name.replace("acme/", "id-of-")));
+            let owner = |name: &str| Some(Owner::of_project(name.replace("acme/", "id-of-")));
+            let notes = route(path).notes(&method, owner);
             let said = notes.map(|notes| {
                 let object = notes.object.expect("an object");
-                assert_eq!(notes.annotations, [(audit_annotations::PROJECT.into(), "id-of-web".to_owned())]);
+                assert_eq!(
+                    notes.annotations,
+                    [(gantry_kube_types::audit_annotations::PROJECT.into(), "id-of-web".to_owned())]
+                );
                 assert_eq!((object.group.as_str(), object.resource.as_str()), (GROUP, RESOURCE));
                 format!("{} {} {}", notes.verb.unwrap_or_default(), object.name, object.subresource)
             });

@@ -171,6 +171,11 @@ impl<'a> Record<'a> {
         self.annotation(audit_annotations::PROJECT)
     }
 
+    /// The id of the domain that the object is, or belongs to.
+    pub fn object_domain(&self) -> &str {
+        self.annotation(audit_annotations::OBJECT_DOMAIN)
+    }
+
     /// Microseconds since 1970 of `requestReceivedTimestamp`; 0 where it is not readable.
     pub fn received_us(&self) -> i64 {
         let time: Result<jiff::Timestamp, _> = self.request_received_timestamp.parse();

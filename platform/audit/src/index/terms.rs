@@ -27,6 +27,8 @@ pub(crate) enum Field {
     Kind = 11,
     /// The id of a user.
     Uid = 12,
+    /// The domain that the object belongs to.
+    Domain = 13,
 }
 
 /// FNV-1a with a finaliser, so that also the high bits depend on all of the input.
@@ -86,6 +88,7 @@ pub(crate) fn of_record(record: &Record<'_>, texts: &mut Texts, mut visit: impl 
         field(Field::Uid, &user.uid);
     }
     field(Field::Project, record.project());
+    field(Field::Domain, record.object_domain());
     field(Field::Namespace, &object.namespace);
     field(Field::Verb, &record.verb);
     for resource in resource_terms(record).into_iter().flatten() {

@@ -217,6 +217,9 @@ impl Admission for IdentityKinds {
         if let Some(project) = project_of(request) {
             request.audit_annotations.push((audit_annotations::PROJECT.into(), project));
         }
+        if let Some(domain) = domain_of(request) {
+            request.audit_annotations.push((audit_annotations::OBJECT_DOMAIN.into(), domain));
+        }
         let held = self.settled_check(request).await;
         let held = held.map_err(|refusal| refusal.status(request.kind, request.resource, request.name))?;
         let (world, pending) = (self.world.clone(), self.pending.clone());
@@ -235,15 +238,28 @@ impl Admission for IdentityKinds {
 
 /// The id of the project that the object is, or in which it gives rights: its managers see the record.
 fn project_of(request: &AdmissionAttributes<'_>) -> Option<String> {
-    let deleted = request.old_object.filter(|_| request.operation == AdmissionOperation::Delete);
     match request.resource {
         "projects" => Some(request.name.to_owned()),
-        "roleassignments" | "applicationcredentials" | "trusts" => {
-            let object = deleted.unwrap_or(&request.object);
-            object["spec"]["project"].as_str().map(str::to_owned)
+        "roleassignments" | "applicationcredentials" | "trusts" => said(request, "project"),
+        _ => None,
+    }
+}
+
+/// The id of the domain that the object is, or is in: who manages that sees the record.
+fn domain_of(request: &AdmissionAttributes<'_>) -> Option<String> {
+    match request.resource {
+        "domains" => Some(request.name.to_owned()),
+        "projects" | "users" | "groups" | "roles" | "identityproviders" | "roleassignments" => {
+            said(request, "domain")
         }
         _ => None,
     }
+}
+
+/// A text of the specification, of what goes where it is deleted.
+fn said(request: &AdmissionAttributes<'_>, field: &str) -> Option<String> {
+    let deleted = request.old_object.filter(|_| request.operation == AdmissionOperation::Delete);
+    deleted.unwrap_or(&request.object)["spec"][field].as_str().map(str::to_owned)
 }
 
 fn add_finalizer(object: &mut Value) {

@@ -61,6 +61,10 @@ const REPOSITORIES: &str = "project:web1/acme/web/front project:shop1/acme/web/b
     project:lab1/globex/lab/x project:gone/x domain:acme1/acme/x domain:globex1/globex/x domain:dark1/x \
     platform/hello nonsense/x -/acme/web/front -/acme/shop/x -/globex/lab/x -/acme/web -/hello -/";
 
+/// Whose records.
+const OWNERS: &str = "project:admin project:web1 project:shop1 project:old1 project:lab1 project:gone \
+    domain:default domain:acme1 domain:globex1 domain:dark1 platform nonsense:x";
+
 /// Everything that is there, and where it is from.
 fn facts() -> Facts {
     let domain = |id, name, enabled| model::Domain { id, name, enabled };
@@ -442,6 +446,7 @@ fn questions() -> Vec<Attributes> {
             let (owner, repository) = repository.split_once('/').expect("an owner and a name");
             add(verb, "registry.gantry.dev/repositories", owner, repository);
         }
+        OWNERS.split_whitespace().for_each(|owner| add(verb, "audit.gantry.dev/records", owner, ""));
     }
     let path = |verb: &str, path: &str| Attributes {
         verb: verb.to_owned(),
@@ -494,8 +499,8 @@ fn has_something(role: &str, way: &str) -> bool {
         "old" => false,
         // A domain's role is good inside that domain only.
         "system" | "lab" => !of_acme,
-        // Rights of a domain are on identity's own kinds and on its repositories.
-        "domain" => !["operator", "auditor", "keeper"].contains(&role),
+        // Rights of a domain are on identity's own kinds, its repositories and its records.
+        "domain" => !["operator", "keeper"].contains(&role),
         _ => true,
     }
 }

@@ -332,14 +332,17 @@ impl Body {
     }
 }
 
-/// `{MEMBER: object}`; of a new one, whose id the path does not have, the record says it.
+/// `{MEMBER: object}`; the record says the id of a new one, which the path does not have, and whose domain's it is.
 pub(crate) fn shown(status: StatusCode, member: &str, object: Json) -> Response {
     let made = (status == StatusCode::CREATED).then(|| text(&object, "id").map(str::to_owned)).flatten();
+    let domain =
+        text(&object, "domain_id").map(|id| (audit_annotations::OBJECT_DOMAIN.into(), id.to_owned()));
     let mut body = Json::new();
     body.insert(member.to_owned(), Value::Object(object));
     let mut response = (status, JsonBody(body)).into_response();
-    if let Some(id) = made {
-        response.extensions_mut().insert(AuditNotes { name: Some(id), ..AuditNotes::default() });
+    if made.is_some() || domain.is_some() {
+        let annotations = domain.into_iter().collect();
+        response.extensions_mut().insert(AuditNotes { name: made, annotations, ..AuditNotes::default() });
     }
     response
 }

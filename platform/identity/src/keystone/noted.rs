@@ -61,8 +61,13 @@ fn is_parameter(word: &str) -> bool {
 /// Puts it into the answer, beside what the handler has noted: the id of what it made.
 fn note(response: &mut Response, object: AuditObject) {
     let notes = response.extensions_mut().get_or_insert_default::<AuditNotes>();
-    if object.resource == "projects" && !object.name.is_empty() {
-        notes.annotations.push((audit_annotations::PROJECT.into(), object.name.clone()));
+    let whose = match object.resource.as_str() {
+        "projects" => Some(audit_annotations::PROJECT),
+        "domains" => Some(audit_annotations::OBJECT_DOMAIN),
+        _ => None,
+    };
+    if let Some(whose) = whose.filter(|_| !object.name.is_empty()) {
+        notes.annotations.push((whose.into(), object.name.clone()));
     }
     // What is made below an object is not its name.
     if !object.name.is_empty() {

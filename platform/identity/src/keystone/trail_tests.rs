@@ -179,7 +179,8 @@ async fn a_record_names_what_a_call_is_about() {
     let object = read.object.expect("an object");
     assert_eq!(status, 200);
     assert_eq!((object.resource.as_str(), object.name.as_str()), ("projects", "web"));
-    assert_eq!(read.annotations, [(audit_annotations::PROJECT.into(), "web".to_owned())], "for its managers");
+    let whose = [(audit_annotations::OBJECT_DOMAIN, "acme"), (audit_annotations::PROJECT, "web")];
+    assert_eq!(read.annotations, whose.map(|(key, id)| (key.into(), id.to_owned())), "for its managers");
     let (status, refused) = notes("GET", "/users/none", Value::Null).await;
     assert_eq!((status, refused.and_then(|n| n.object).map(|o| o.name)), (404, Some("none".to_owned())));
     let role = json!({"role": {"name": "looker"}});

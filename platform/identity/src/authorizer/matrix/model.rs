@@ -11,6 +11,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 
 const IDENTITY: &str = "identity.gantry.dev";
 const REGISTRY: &str = "registry.gantry.dev";
+const AUDIT: &str = "audit.gantry.dev";
 /// The project whose administrators are the platform's.
 const PLATFORMS: &str = "admin";
 
@@ -317,6 +318,20 @@ impl Rights<'_> {
         }
         if (asked.group.as_str(), asked.resource.as_str()) == (REGISTRY, "repositories") {
             return self.of_repository(asked);
+        }
+        if (asked.group.as_str(), asked.resource.as_str()) == (AUDIT, "records") {
+            match asked.namespace.split_once(':') {
+                Some(("project", id)) => {
+                    return self
+                        .facts
+                        .project(id)
+                        .is_some_and(|p| self.by_rules(&Place::Project(p.id), asked));
+                }
+                Some(("domain", id)) => {
+                    return self.facts.domain(id).is_some_and(|d| self.by_rules(&Place::Domain(d.id), asked));
+                }
+                _ => {}
+            }
         }
         let project = self.facts.projects.iter().find(|p| p.namespace == asked.namespace);
         project.is_some_and(|p| self.by_rules(&Place::Project(p.id), asked))
