@@ -62,6 +62,9 @@ impl Config {
     }
 }
 
+/// Of attempts to reach a syslog server.
+const SYSLOG_RETRY_MAX: Duration = Duration::from_secs(60);
+
 /// What an operator chooses: `[audit]` of the platform's settings file, in the units people write.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -185,6 +188,7 @@ impl Settings {
             authorities: chosen.authorities.clone(),
             client: chosen.certificate.clone().zip(chosen.key.clone()),
             host_name: chosen.host_name.clone().unwrap_or_else(|| host_name.to_owned()),
+            retry_max: SYSLOG_RETRY_MAX,
         });
     }
 }
@@ -250,4 +254,6 @@ pub struct SyslogConfig {
     pub client: Option<(PathBuf, PathBuf)>,
     /// `HOSTNAME` of the messages.
     pub host_name: String,
+    /// The longest pause before the next attempt.
+    pub retry_max: Duration,
 }

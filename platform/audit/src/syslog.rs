@@ -1,9 +1,11 @@
 //! Sends records on: RFC 5424 messages over TLS, framed by their length (RFC 5425).
 //!
-//! Where it stands is kept in a file. Syslog acknowledges nothing, so after a broken connection it begins
-//! again a little before what was sent last: a record may arrive twice, and says by its sequence number
-//! that it did.
+//! Where it stands is kept in a file. Syslog acknowledges nothing, and in TLS 1.3 a server that does not like our
+//! certificate says so after our side believes that all is well. So what was written counts as sent when the connection
+//! has stood for a while after it, and a new connection begins a little before that: a record may arrive twice, and
+//! says by its sequence number that it did.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -30,11 +33,12 @@ use crate::search::Cursor;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY_MIN: Duration = Duration::from_millis(500);
-const RETRY_MAX: Duration = Duration::from_secs(60);
 /// Frames of one write.
 const FRAMES_AT_ONCE: usize = 256;
 /// What may have been lost with a connection: more than a peer's receive buffer holds of short records.
 const AGAIN_AFTER_BREAK: u64 = 2048;
+/// A server that refuses us, or is about to end, has closed the connection by then.
+const STANDS_AFTER: Duration = Duration::from_secs(3);
 /// Log audit (RFC 5424 table 1).
 const FACILITY: u8 = 13;
 /// The structured data's id; 32473 is the number for documentation (RFC 5612), as Gantry has none.
@@ -102,7 +106,7 @@ async fn forward(
             show(Health::Degraded(format!("audit records are not sent on: {error}")));
         }
         let progress = read_sent(&inner.config.root).next_sequence > before;
-        pause = if progress { RETRY_MIN } else { (pause * 2).min(RETRY_MAX) };
+        pause = if progress { RETRY_MIN } else { (pause * 2).min(config.retry_max) };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = shutdown.cancelled() => return,
@@ -110,18 +114,49 @@ async fn forward(
     }
 }
 
-/// One connection, until it breaks.
-async fn send(inner: &Arc<Inner>, config: &SyslogConfig, connected: impl Fn()) -> Result<(), SendError> {
+/// What was written and may not have been taken.
+struct Unsure {
+    /// When, and the number of what comes next; the oldest first.
+    written: VecDeque<(Instant, u64)>,
+}
+
+impl Unsure {
+    fn new(next_sequence: u64) -> Self {
+        Self { written: VecDeque::from([(Instant::now(), next_sequence)]) }
+    }
+
+    fn put(&mut self, next_sequence: u64) {
+        self.written.push_back((Instant::now(), next_sequence));
+    }
+
+    /// When the first of it is old enough; `None`: nothing waits.
+    fn due(&self) -> Option<Instant> {
+        self.written.front().map(|(at, _)| *at + STANDS_AFTER)
+    }
+
+    /// Up to where all is sent by now, if that is news.
+    fn settled(&mut self) -> Option<u64> {
+        let old = self.written.iter().take_while(|(at, _)| at.elapsed() >= STANDS_AFTER).count();
+        self.written.drain(..old).next_back().map(|(_, next_sequence)| next_sequence)
+    }
+}
+
+/// One connection, until it breaks. `stands` is called once it did not break for a while.
+async fn send(inner: &Arc<Inner>, config: &SyslogConfig, stands: impl Fn()) -> Result<(), SendError> {
     let stream = connect(config).await?;
-    connected();
     let broken = |source| SendError::Connection { server: config.server.clone(), source };
     let (mut from, mut to) = tokio::io::split(stream);
     let mut tip = inner.catalog.tip.subscribe();
     let kept = read_sent(&inner.config.root).next_sequence;
     let mut cursor = Cursor::from(kept.saturating_sub(AGAIN_AFTER_BREAK).max(1));
+    let mut unsure = Unsure::new(kept);
     // The server says nothing; that it closed shows only to who reads.
     let mut byte = [0];
     loop {
+        if let Some(next_sequence) = unsure.settled() {
+            stands();
+            keep_sent(&inner.config.root, next_sequence.max(kept))?;
+        }
         tip.borrow_and_update();
         let host_name = config.host_name.clone();
         let (next, messages, any) = inner
@@ -144,10 +179,12 @@ async fn send(inner: &Arc<Inner>, config: &SyslogConfig, connected: impl Fn()) -
             };
             let written = tokio::time::timeout(WRITE_TIMEOUT, write).await;
             written.map_err(|_| SendError::Slow(config.server.clone()))?.map_err(broken)?;
-            keep_sent(&inner.config.root, cursor.next_sequence().max(kept))?;
+            unsure.put(cursor.next_sequence());
             continue;
         }
+        let due = unsure.due();
         tokio::select! {
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             changed = tip.changed() => if changed.is_err() { return Ok(()) },
             read = from.read(&mut byte) => match read {
                 Ok(0) => return Err(broken(std::io::ErrorKind::ConnectionAborted.into())),
