@@ -18,6 +18,10 @@ pub trait SessionRecorder: Send + Sync {
     /// `Ok(None)`: this session is not recorded. `Err`: it must be recorded and cannot be, so it must not
     /// begin; the sentence is for the user.
     fn begin(&self, session: &SessionStart) -> Result<Option<Box<dyn SessionTape>>, String>;
+
+    /// Whether [`SessionRecorder::begin`] would record it, for a client whose session cannot be. `Err`: that is not
+    /// known, so it must not begin.
+    fn wants(&self, session: &SessionStart) -> Result<bool, String>;
 }
 
 /// One recording. Dropping it closes the file.

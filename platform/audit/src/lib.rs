@@ -372,4 +372,44 @@ mod tests {
         assert!(!tells(&like, own));
         audit.close().await;
     }
+
+    #[tokio::test]
+    async fn nobody_comes_in_before_it_is_known_whether_they_are_recorded() {
+        let says = |sessions| Facts { project: None, sessions };
+        let known = [
+            ("says-nothing", says(None)),
+            ("none", says(Some(RecordSessions::None))),
+            ("terminals", says(Some(RecordSessions::Terminals))),
+            ("all", says(Some(RecordSessions::All))),
+        ];
+        let all = std::iter::once("unknown").chain(known.iter().map(|(name, _)| *name));
+        let namespaces: Vec<&str> = all.collect();
+        for (default, want) in [
+            (RecordSessions::None, "?? nn nn yn yy"),
+            (RecordSessions::Terminals, "y? yn nn yn yy"),
+            (RecordSessions::All, "yy yy nn yn yy"),
+        ] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let sessions = SessionPolicy { default, ..SessionPolicy::default() };
+            let audit = build(Config { sessions, ..Config::new(directory.path()) }, Arc::new(Nobody));
+            let audit = audit.expect("a trail");
+            let known = known.iter().map(|(name, facts)| ((*name).to_owned(), facts.clone()));
+            audit.inner.namespaces.replace(known.collect());
+            // At a terminal, and without one.
+            let wants = |namespace: &str| {
+                [true, false].map(|tty| {
+                    let namespace = namespace.to_owned();
+                    let start = gantry_kube_types::SessionStart { namespace, tty, ..Default::default() };
+                    match audit.recorder().wants(&start) {
+                        Ok(true) => 'y',
+                        Ok(false) => 'n',
+                        Err(_) => '?',
+                    }
+                })
+            };
+            let found: Vec<String> = namespaces.iter().map(|name| wants(name).iter().collect()).collect();
+            assert_eq!(found.join(" "), want, "{default:?}");
+            audit.close().await;
+        }
+    }
 }

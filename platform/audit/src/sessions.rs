@@ -147,14 +147,10 @@ impl Inner {
 
 impl SessionRecorder for Inner {
     fn begin(&self, start: &SessionStart) -> Result<Option<Box<dyn SessionTape>>, String> {
-        let policy = &self.sessions.policy;
-        let facts = self.namespaces.get(&start.namespace);
-        let wanted = facts.and_then(|facts| facts.sessions).unwrap_or(policy.default);
-        match wanted {
-            RecordSessions::None => return Ok(None),
-            RecordSessions::Terminals if !start.tty => return Ok(None),
-            RecordSessions::Terminals | RecordSessions::All => {}
+        if !self.wants(start)? {
+            return Ok(None);
         }
+        let policy = &self.sessions.policy;
         let finished: Arc<dyn Finished> = match self.own.get().and_then(std::sync::Weak::upgrade) {
             Some(inner) => inner,
             None => return Err("the audit trail is closed".to_owned()),
@@ -181,6 +177,24 @@ impl SessionRecorder for Inner {
                 tracing::error!(%error, "a session that must be recorded cannot be");
                 Err("sessions here are recorded, and the recording cannot be written".to_owned())
             }
+        }
+    }
+
+    fn wants(&self, start: &SessionStart) -> Result<bool, String> {
+        let would = |wanted: RecordSessions| match wanted {
+            RecordSessions::None => false,
+            RecordSessions::Terminals => start.tty,
+            RecordSessions::All => true,
+        };
+        let default = self.sessions.policy.default;
+        let namespace = &start.namespace;
+        match self.namespaces.get(namespace) {
+            Some(facts) => Ok(would(facts.sessions.unwrap_or(default))),
+            None if would(default) => Ok(true),
+            // After a start, until the namespaces are known.
+            None => Err(format!(
+                "it is not known yet whether sessions in namespace {namespace:?} are recorded: try again"
+            )),
         }
     }
 }

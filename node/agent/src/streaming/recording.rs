@@ -38,16 +38,29 @@ struct Size {
 }
 
 impl Recording {
-    /// Asks the recorder, if there is one. A session that must be recorded and cannot be does not begin.
-    pub(super) fn begin(request: &Request, mut start: SessionStart) -> Result<Self, Failure> {
+    /// Asks the recorder, if there is one. A session that must be recorded and cannot be does not begin: nor does one
+    /// of a client that nobody here `understands`.
+    pub(super) fn begin(
+        request: &Request,
+        mut start: SessionStart,
+        understands: bool,
+    ) -> Result<Self, Failure> {
         let Some(Recorder(recorder)) = request.extensions().get::<Recorder>() else {
             return Ok(Self::default());
         };
         let id = request.headers().get(AUDIT_ID).and_then(|value| value.to_str().ok());
         start.audit_id = id.unwrap_or_default().to_owned();
-        let tape = recorder
-            .begin(&start)
-            .map_err(|message| Failure { status: http::StatusCode::SERVICE_UNAVAILABLE, message })?;
+        let unavailable = |message| Failure { status: http::StatusCode::SERVICE_UNAVAILABLE, message };
+        if !understands {
+            // A client's own SPDY goes through as it is: nothing here sees what is in it.
+            return match recorder.wants(&start).map_err(unavailable)? {
+                true => Err(Failure::bad_request(
+                    "sessions here are recorded, which needs a client that speaks WebSocket (kubectl 1.31 or later)",
+                )),
+                false => Ok(Self::default()),
+            };
+        }
+        let tape = recorder.begin(&start).map_err(unavailable)?;
         Ok(Self(tape.map(|tape| {
             let (tape, over) = (Mutex::new(tape), Mutex::default());
             Arc::new(Tape { tape, over, ended: CancellationToken::new() })
@@ -59,7 +72,7 @@ impl Recording {
     }
 
     /// What the user is told at the start, and on which channel. Bytes that a program reads (standard output
-    /// without a terminal) are left alone.
+    /// without a terminal) are left alone: who asks for nothing else is told in a header.
     pub(super) fn notice(&self, tty: bool, channels: &[u8]) -> Option<(u8, Vec<u8>)> {
         self.0.as_ref()?;
         let channel = if tty { STDOUT } else { STDERR };
@@ -123,6 +136,14 @@ mod tests {
                 _ => Ok(Some(Box::new(Lines(self.0.clone())))),
             }
         }
+
+        fn wants(&self, session: &SessionStart) -> Result<bool, String> {
+            if session.namespace == "unknown" {
+                Err("not known".to_owned())
+            } else {
+                Ok(session.namespace != "free")
+            }
+        }
     }
 
     struct Lines(Arc<Mutex<Vec<String>>>);
@@ -168,7 +189,7 @@ mod tests {
     async fn what_is_typed_and_shown_is_recorded_until_the_tape_is_full() {
         let kept = Kept::default();
         let lines = kept.0.clone();
-        let recording = Recording::begin(&request(Some(kept)), start("acme")).expect("allowed");
+        let recording = Recording::begin(&request(Some(kept)), start("acme"), true).expect("allowed");
         assert!(recording.sent(RESIZE, br#"{"Width":80,"Height":24}"#));
         assert!(recording.sent(STDIN, b"ls") && recording.shown(STDOUT, b"a"));
         assert!(!recording.shown(STDERR, b"b"));
@@ -182,10 +203,24 @@ mod tests {
 
     #[test]
     fn who_is_not_recorded_is_let_alone_and_who_cannot_be_is_refused() {
-        let off = Recording::begin(&request(Some(Kept::default())), start("free")).expect("allowed");
+        let off = Recording::begin(&request(Some(Kept::default())), start("free"), true).expect("allowed");
         assert!(!off.is_on() && off.sent(STDIN, b"x") && off.notice(true, &[STDOUT]).is_none());
-        assert!(!Recording::begin(&request(None), start("acme")).expect("allowed").is_on());
-        let refused = Recording::begin(&request(Some(Kept::default())), start("full"));
+        assert!(!Recording::begin(&request(None), start("acme"), true).expect("allowed").is_on());
+        let refused = Recording::begin(&request(Some(Kept::default())), start("full"), true);
         assert_eq!(refused.err().map(|failure| failure.message).as_deref(), Some("no room"));
+        // A client whose session nobody can follow.
+        for (namespace, want) in [("free", None), ("acme", Some("WebSocket")), ("unknown", Some("not known"))]
+        {
+            let kept = Kept::default();
+            let lines = kept.0.clone();
+            let refused = Recording::begin(&request(Some(kept)), start(namespace), false).err();
+            let message = refused.map(|failure| failure.message);
+            let as_wanted = match (&message, want) {
+                (Some(message), Some(want)) => message.contains(want),
+                (message, want) => message.is_none() && want.is_none(),
+            };
+            assert!(as_wanted, "{namespace}: {message:?}");
+            assert!(lines.lock().expect("not poisoned").is_empty());
+        }
     }
 }

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use gantry_cri::{AttachRequest, ExecRequest};
 use gantry_kube_types::SessionStart;
 use http::HeaderValue;
+use k8s_openapi::api::core::v1::Pod;
 
 use super::channels::{self, ERROR, Protocol, RESIZE, Route, STDERR, STDIN, STDOUT, Session};
 use super::error::{Failure, find_pod, has_container};
@@ -74,6 +75,14 @@ impl Options {
     }
 }
 
+/// Does the container's own process have a terminal? Who attaches to that has it, too, whatever they ask for.
+fn has_terminal(pod: &Pod, container: &str) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|c| (&c.name, c.tty));
+    let all = spec.init_containers.iter().flatten().chain(&spec.containers).map(|c| (&c.name, c.tty));
+    all.chain(ephemeral).any(|(name, tty)| name == container && tty == Some(true))
+}
+
 /// What is asked of the runtime.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -127,15 +136,10 @@ async fn serve(
             pod: pod.clone(),
             container: container.clone(),
             command: options.command.clone(),
-            tty: options.tty,
+            tty: options.tty || kind == Kind::Attach && has_terminal(&record.pod, container),
         },
+        protocol.is_some(),
     )?;
-    if recording.is_on() && protocol.is_none() {
-        // A client's own SPDY goes through as it is: nothing here sees what is in it.
-        return Err(Failure::bad_request(
-            "sessions here are recorded, which needs a client that speaks WebSocket (kubectl 1.31 or later)",
-        ));
-    }
     let url = url(api, kind, id, &options).await?;
     match protocol {
         None => passthrough::spdy(request, &url).await,
@@ -180,7 +184,12 @@ async fn session(
     options: &Options,
     recording: Recording,
 ) -> Result<Response, Failure> {
-    let answer = websocket::accept(request.headers(), protocol.name)?;
+    let mut answer = websocket::accept(request.headers(), protocol.name)?;
+    if recording.is_on() {
+        // For who reads no channel but what a program writes.
+        let told = HeaderValue::from_static("299 - \"This session is recorded.\"");
+        answer.headers_mut().insert(http::header::WARNING, told);
+    }
     let Upstream { io, .. } = upstream::connect(url, &[RUNTIME_PROTOCOL]).await?;
     let (read, write) = tokio::io::split(io);
     let mut writer = Writer::new(write);
@@ -245,6 +254,22 @@ mod tests {
         assert_eq!(parse("command=sh&input=1&output=1&error=1&command=-c&tty=0&x=y"), Ok(want));
         assert!(parse("command=sh").is_err(), "no stream");
         assert!(parse("stdout=maybe").is_err());
+    }
+
+    #[test]
+    fn who_attaches_has_the_terminal_of_the_container() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({"spec": {
+            "initContainers": [{"name": "first", "tty": true}],
+            "containers": [{"name": "main", "tty": true}, {"name": "plain"}, {"name": "none", "tty": false}],
+            "ephemeralContainers": [{"name": "debug", "tty": true}],
+        }}))
+        .expect("a pod");
+        let with: Vec<&str> = ["first", "main", "plain", "none", "debug", "absent"]
+            .into_iter()
+            .filter(|name| has_terminal(&pod, name))
+            .collect();
+        assert_eq!(with, ["first", "main", "debug"]);
+        assert!(!has_terminal(&Pod::default(), "main"));
     }
 
     #[test]
