@@ -122,6 +122,17 @@ impl Failure {
             other => other,
         }
     }
+
+    /// What the caller is told.
+    fn told(self, trail: &mut Trail) -> StatusError {
+        match self {
+            Self::Refused(error) => error,
+            Self::Panicked => {
+                trail.panicked();
+                StatusError::internal("the request could not be completed")
+            }
+        }
+    }
 }
 
 impl From<StatusError> for Failure {
@@ -204,13 +215,7 @@ impl Shared {
                 (response, None)
             }
             Err(failure) => {
-                let error = match failure {
-                    Failure::Refused(error) => error,
-                    Failure::Panicked => {
-                        trail.panicked();
-                        StatusError::internal("the request could not be completed")
-                    }
-                };
+                let error = failure.told(&mut trail);
                 (status_response(&error), Some(error))
             }
         };
