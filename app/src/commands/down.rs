@@ -60,12 +60,47 @@ async fn stop(dirs: &gantry_base::settings::InstanceDirs, pid: i32) -> anyhow::R
         Err(error) => bail!("pid {pid} cannot be stopped: {error}"),
     }
     let deadline = Instant::now() + STOP_TIMEOUT;
-    while InstanceLock::holder(dirs)?.is_some() {
-        if Instant::now() > deadline {
-            eprintln!("It does not end; killing it.");
-            kill(Pid::from_raw(pid), Signal::SIGKILL).context("the process cannot be killed")?;
+    loop {
+        let is_late = Instant::now() > deadline;
+        match InstanceLock::holder(dirs)?.is_some() {
+            true if is_late => {
+                eprintln!("It does not end; killing it.");
+                kill(Pid::from_raw(pid), Signal::SIGKILL).context("the process cannot be killed")?;
+            }
+            true => {}
+            // Who has the number by then is somebody else.
+            false if is_late || !runs(pid) => return Ok(()),
+            false => {}
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    Ok(())
+}
+
+/// The lock is given back before the process has ended, and who asks for `down` finds nothing of it afterwards.
+fn runs(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Behind the name in its parentheses is the state. What has ended and is not waited for runs no more.
+    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_ended_does_not_run() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        assert!(runs(pid));
+        child.kill().expect("our own child");
+        // It is a zombie soon, for as long as nobody waits for it.
+        let began = Instant::now();
+        while runs(pid) {
+            assert!(began.elapsed() < STOP_TIMEOUT);
+            std::thread::yield_now();
+        }
+        assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
+        child.wait().expect("our own child");
+        assert!(!runs(pid));
+    }
 }
