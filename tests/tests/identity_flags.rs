@@ -4,6 +4,7 @@
 mod assignments;
 mod objects;
 mod programs;
+mod providers;
 mod sign_in;
 mod tried;
 
