@@ -80,13 +80,7 @@ fn what_is_open_ends_with_the_token_and_with_the_right() {
     };
     member("assign", "acme/alice");
     member("assign", "acme/bob");
-    eventually_some("the pod is made", SOON, || {
-        let mut pod = tools_pod("box", CHATTER);
-        pod["metadata"]["namespace"] = "web-dev".into();
-        let out = bob.make(&pod);
-        if out.succeeded() { Ok(()) } else { Err(out.stderr) }
-    });
-    bob.kubectl(&["wait", "-n", "web-dev", "--for=condition=Ready", "pod/box", "--timeout=60s"]).ok();
+    bob.run_pod("web-dev", tools_pod("box", CHATTER));
 
     let (mut alices, mut bobs) = (streams(&alice), streams(&bob));
     // What she does herself shows up in what she follows.

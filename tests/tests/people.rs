@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use gantry_testkit::{Instance, Output, binary, kubectl_program, run, run_with_input};
+use gantry_testkit::{Instance, Output, binary, eventually_some, kubectl_program, run, run_with_input};
+
+use crate::support::SOON;
 
 /// Somebody who can sign in.
 pub struct Person {
@@ -81,5 +83,18 @@ impl Person {
     pub fn make(&self, manifest: &serde_json::Value) -> Output {
         let manifest = manifest.to_string();
         run_with_input(&mut self.kubectl_command(&["create", "-f", "-"]), manifest.as_bytes())
+    }
+
+    /// Makes the pod in a namespace of theirs, as soon as their rights and the namespace are there, and comes back when
+    /// it is ready.
+    #[track_caller]
+    pub fn run_pod(&self, namespace: &str, mut pod: serde_json::Value) {
+        pod["metadata"]["namespace"] = namespace.into();
+        eventually_some("the pod is made", SOON, || {
+            let out = self.make(&pod);
+            if out.succeeded() { Ok(()) } else { Err(out.stderr) }
+        });
+        let pod = format!("pod/{}", pod["metadata"]["name"].as_str().expect("a name"));
+        self.kubectl(&["wait", "-n", namespace, "--for=condition=Ready", &pod, "--timeout=60s"]).ok();
     }
 }

@@ -41,15 +41,8 @@ fn with_pods() -> Option<(Instance, Person)> {
     for field in ["stdin", "tty"] {
         answers["spec"]["containers"][0][field] = true.into();
     }
-    for mut pod in [tools_pod("box", IDLE), answers] {
-        pod["metadata"]["namespace"] = "web-dev".into();
-        eventually_some("the pod is made", SOON, || {
-            let out = bob.make(&pod);
-            if out.succeeded() { Ok(()) } else { Err(out.stderr) }
-        });
-    }
-    for pod in ["pod/box", "pod/answers"] {
-        bob.kubectl(&["wait", "-n", "web-dev", "--for=condition=Ready", pod, "--timeout=60s"]).ok();
+    for pod in [tools_pod("box", IDLE), answers] {
+        bob.run_pod("web-dev", pod);
     }
     Some((gantry, bob))
 }
@@ -170,15 +163,7 @@ fn a_shell_in_a_recorded_project_can_be_played_again() {
         gantry.gantry(&["assign", "member", "--user", "acme/bob", "--project", project]).ok();
     }
     for namespace in ["web-dev", "lab-dev"] {
-        eventually_some("the pod is made", SOON, || {
-            let mut pod = tools_pod("box", IDLE);
-            pod["metadata"]["namespace"] = namespace.into();
-            let out = bob.make(&pod);
-            if out.succeeded() { Ok(()) } else { Err(out.stderr) }
-        });
-    }
-    for namespace in ["web-dev", "lab-dev"] {
-        bob.kubectl(&["wait", "-n", namespace, "--for=condition=Ready", "pod/box", "--timeout=60s"]).ok();
+        bob.run_pod(namespace, tools_pod("box", IDLE));
     }
     let said = shell(&bob, &gantry, "web-dev", "echo typed-by-bob; sleep 0.2; echo end-of-it");
     has_all(&said, &["This session is recorded.", "typed-by-bob", "end-of-it"]);

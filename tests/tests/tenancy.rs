@@ -416,13 +416,7 @@ fn a_role_of_logs_alone_reads_logs_and_nothing_else() {
     let [bob, una] = ["acme/bob", "acme/una"].map(|name| Person::signed_in(&gantry, name));
     gantry.gantry(&["assign", "member", "--user", "acme/bob", "--project", "acme/web"]).ok();
     gantry.gantry(&["role", "create", "acme/looker", "--rule", "logs.gantry.dev/logs:get"]).ok();
-    eventually_some("the pod is made", SOON, || {
-        let mut pod = tools_pod("talker", &format!("echo to be read; {IDLE}"));
-        pod["metadata"]["namespace"] = "web-dev".into();
-        let out = bob.make(&pod);
-        if out.succeeded() { Ok(()) } else { Err(out.stderr) }
-    });
-    bob.kubectl(&["wait", "-n", "web-dev", "--for=condition=Ready", "pod/talker", "--timeout=60s"]).ok();
+    bob.run_pod("web-dev", tools_pod("talker", &format!("echo to be read; {IDLE}")));
     let pods = "/api/v1/namespaces/web-dev/pods";
     let (log, exec) = (format!("{pods}/talker/log"), format!("{pods}/talker/exec?command=true"));
     has_all(&una.kubectl(&["get", "--raw", &log]).fails(), &["forbidden"]);

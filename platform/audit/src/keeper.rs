@@ -150,8 +150,8 @@ fn sealed(catalog: &Catalog, entry: &Entry, frames: u32) -> io::Result<Hash> {
     Ok(position.last)
 }
 
-/// Writes the closed form of a segment whose chain holds, and gives its last hash; what somebody changed is evidence, and stays as it
-/// is.
+/// Writes the closed form of a segment whose chain holds, and gives its last hash; what somebody changed is evidence,
+/// and stays as it is.
 fn compress(catalog: &Catalog, number: u64, end: u64, frames: u32) -> io::Result<Hash> {
     let mut segment = catalog.open(number).map_err(io::Error::other)?;
     if segment.bytes_after(end)? > 0 {

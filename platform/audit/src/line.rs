@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use gantry_audit_api::record::{Annotations, ObjectRef, Record, Status, Text, User};
+use gantry_identity_api::extra as said;
 use gantry_kube_types::{AuditBody, AuditEvent, UserInfo, audit_annotations as keys};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -22,13 +23,8 @@ const FORWARDED_MAX: usize = 8;
 const TEXT_BYTES_MAX: usize = 2 << 10;
 /// Of a path with its query.
 const URI_BYTES_MAX: usize = 16 << 10;
-
-/// The identity component's words for what a token says; see its API crate.
-const EXTRA_PROJECT: &str = "identity.gantry.dev/project";
-const EXTRA_DOMAIN: &str = "identity.gantry.dev/domain";
 /// The front door's word for the cookie of a browser.
 const SESSION: &str = "session";
-const EXTRA_METHOD: &str = "identity.gantry.dev/method";
 
 /// What the writer knows beside the event.
 pub(crate) struct Surroundings<'a> {
@@ -232,12 +228,12 @@ fn annotations<'a>(event: &'a AuditEvent, namespaces: &Namespaces) -> Vec<(Text<
     let credential = match event.credential.as_ref() {
         // That a browser did it says more than how somebody signed in there, which their sign-in has on record.
         SESSION => SESSION,
-        other => extra(EXTRA_METHOD).map_or(other, String::as_str),
+        other => extra(said::METHOD).map_or(other, String::as_str),
     };
     if !credential.is_empty() {
         all.push(pair(keys::CREDENTIAL, credential));
     }
-    if let Some(domain) = extra(EXTRA_DOMAIN) {
+    if let Some(domain) = extra(said::DOMAIN) {
         all.push(pair(keys::DOMAIN, domain));
     }
     // Of what is a project or a domain itself, the name is the id.
@@ -250,7 +246,7 @@ fn annotations<'a>(event: &'a AuditEvent, namespaces: &Namespaces) -> Vec<(Text<
     let told = |key: &str| event.annotations.iter().any(|(k, _)| k == key);
     if !told(keys::PROJECT) {
         let project = of_namespace.map(Cow::Owned).or_else(|| is("projects").map(Cow::Borrowed));
-        let project = project.or_else(|| extra(EXTRA_PROJECT).map(|p| Cow::Borrowed(p.as_str())));
+        let project = project.or_else(|| extra(said::PROJECT).map(|p| Cow::Borrowed(p.as_str())));
         all.extend(project.map(|project| pair(keys::PROJECT, project)));
     }
     if !told(keys::OBJECT_DOMAIN) {
@@ -369,7 +365,7 @@ mod tests {
 
     #[test]
     fn a_record_says_how_somebody_signed_in_or_that_it_was_a_browser() {
-        let extra = std::collections::BTreeMap::from([(EXTRA_METHOD.to_owned(), vec!["totp".to_owned()])]);
+        let extra = std::collections::BTreeMap::from([(said::METHOD.to_owned(), vec!["totp".to_owned()])]);
         let user: UserInfo =
             UserFields { username: "acme/alice".to_owned(), extra, ..UserFields::default() }.into();
         for (credential, want) in [("bearer", "totp"), ("token", "totp"), ("session", "session")] {
@@ -401,7 +397,7 @@ mod tests {
             credential: "bearer".into(),
             ..AuditEvent::default()
         };
-        event.user.extra.insert(EXTRA_DOMAIN.to_owned(), vec!["d1".to_owned()]);
+        event.user.extra.insert(said::DOMAIN.to_owned(), vec!["d1".to_owned()]);
         assert_eq!(
             line(&event),
             r#"{"auditID":"r1","stage":"ResponseComplete","level":"Request","requestReceivedTimestamp":"2026-11-25T10:00:00.000000Z","stageTimestamp":"2026-11-25T10:00:00.001500Z","user":{"username":"acme/alice","groups":["acme/devs","system:authenticated"],"extra":{"identity.gantry.dev/domain":["d1"]}},"impersonatedUser":{"username":"acme/bob","groups":["system:authenticated"]},"verb":"create","requestURI":"/api/v1/namespaces/n/secrets?token=REMOVED","sourceIPs":["10.0.0.1","192.0.2.7"],"objectRef":{"resource":"secrets","namespace":"n","name":"s"},"responseStatus":{"code":201},"requestObject":{"kind":"Secret","data":{"a":"REMOVED"}},"annotations":{"authorization.k8s.io/decision":"allow","authorization.k8s.io/reason":"RBAC: allowed","audit.gantry.dev/credential":"bearer","audit.gantry.dev/domain":"d1","audit.gantry.dev/latency-us":"1500","audit.gantry.dev/response-object":"not recorded: too large"}}"#

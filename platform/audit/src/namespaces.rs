@@ -10,10 +10,8 @@ use gantry_registry_api::Owner;
 
 use crate::config::RecordSessions;
 
-/// Marks the project of a namespace; see the identity component's API crate.
-pub(crate) const PROJECT_LABEL: &str = "identity.gantry.dev/project";
 /// `none`, `terminals` or `all`, as an annotation or a label of a namespace.
-pub const RECORD_SESSIONS: &str = "audit.gantry.dev/record-sessions";
+pub use gantry_identity_api::labels::RECORD_SESSIONS;
 
 /// What is known of one namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

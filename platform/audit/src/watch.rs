@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, pin_mut};
 use gantry_host::Host;
-use gantry_identity_api::{Domain, Project};
+use gantry_identity_api::{Domain, Project, labels};
 use gantry_reconcile::{Informer, Kind};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::WatchStreamExt;
@@ -14,7 +14,7 @@ use kube::{Api, ResourceExt};
 
 use crate::Inner;
 use crate::config::RecordSessions;
-use crate::namespaces::{Facts, Namespaces, Owned, Owners, PROJECT_LABEL, RECORD_SESSIONS};
+use crate::namespaces::{Facts, Namespaces, Owned, Owners, RECORD_SESSIONS};
 
 pub(crate) fn start(inner: &Arc<Inner>, host: &Host) {
     owners::<Project>(&inner.owners, host, "audit/projects", Owned::Project);
@@ -76,6 +76,6 @@ async fn follow(client: kube::Client, namespaces: &Namespaces) {
 fn facts(namespace: &Namespace) -> (String, Facts) {
     let sessions = [namespace.annotations().get(RECORD_SESSIONS), namespace.labels().get(RECORD_SESSIONS)];
     let sessions = sessions.into_iter().flatten().find_map(|text| RecordSessions::parse(text));
-    let project = namespace.labels().get(PROJECT_LABEL).cloned();
+    let project = namespace.labels().get(labels::PROJECT).cloned();
     (namespace.name_any(), Facts { project, sessions })
 }

@@ -1,4 +1,5 @@
-//! Rights on identity's own kinds, on repositories and records of projects and domains, and a second look at what bindings grant.
+//! Rights on identity's own kinds, on repositories and records of projects and domains, and a second look at what
+//! bindings grant.
 //!
 //! Domains, projects and the rest are cluster-scoped; who may what with them is [`crate::policy`]'s to say and not
 //! RBAC's. Everything else is the engine's decision, with one condition: a right that comes from a binding of the
@@ -27,7 +28,7 @@ use crate::tenancy::callers::{self, Caller, Scope};
 pub(crate) const REPOSITORIES: (&str, &str) = (gantry_registry_api::GROUP, gantry_registry_api::RESOURCE);
 
 /// Group and resource of the audit trail's virtual resource.
-const RECORDS: (&str, &str) = ("audit.gantry.dev", "records");
+const RECORDS: (&str, &str) = (crate::bootstrap::AUDIT, "records");
 
 /// The engine's authoriser with identity's rules before and behind it.
 pub struct IdentityAuthorizer {

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+pub(crate) use rules::AUDIT;
 pub use rules::{default_roles, system_rules};
 
 use crate::directory::{Directory, State};

@@ -45,7 +45,8 @@ pub fn signs_in_otherwise(old: &User, new: &User) -> bool {
 }
 
 /// May the caller say where people of the provider come from? Whoever does can come as each of its users, be in each
-/// of its groups and of those that it maps to, and, where a Keystone's roles are kept, have any role in any project of the domain.
+/// of its groups and of those that it maps to, and, where a Keystone's roles are kept, have any role in any project of
+/// the domain.
 pub fn rules_provider(state: &State, who: &Authority, provider: &IdentityProvider) -> Result<(), String> {
     let id = provider.id();
     let is = |of: &Option<String>| of.as_deref() == Some(id.as_str());

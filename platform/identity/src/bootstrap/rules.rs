@@ -9,7 +9,8 @@ const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "update", "patch", "delete", "deletecollection"];
 const REGISTRY: &str = "registry.gantry.dev";
 const LOGS: &str = "logs.gantry.dev";
-const AUDIT: &str = "audit.gantry.dev";
+/// Group of the audit trail's virtual resource.
+pub(crate) const AUDIT: &str = "audit.gantry.dev";
 
 /// The default roles: id and what it is. Each of admin, manager, member implies the next. They are immutable, as in
 /// Keystone: what everybody counts on is not changed by the way.

@@ -6,15 +6,14 @@ use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
 use axum::response::IntoResponse;
 use gantry_identity_api::ProviderType;
-use gantry_identity_sources::{OidcCallback, OidcSource, SourceError};
+use gantry_identity_sources::{OidcCallback, SourceError};
 use http::StatusCode;
 use http::header::{LOCATION, SET_COOKIE};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{CALLBACK, cookie, provider_of};
 use crate::errors::IdentityError;
-use crate::keystone::{Answer, ApiError, Call, Visit};
-use crate::providers::{Built, Source};
+use crate::keystone::{Answer, ApiError, Call, Visit, unavailable};
 
 /// How long a browser keeps what binds a sign-in to it; the provider's own bound is in what is sealed.
 const SIGN_IN_SECONDS_MAX: u64 = 3600;
@@ -23,14 +22,6 @@ const RETURN_TO_BYTES_MAX: usize = 1024;
 const HOME: &str = "/";
 /// A session ends here whether or not its provider answers.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
-
-fn oidc(built: &Built) -> Result<&OidcSource, ApiError> {
-    match &built.source {
-        Source::Oidc(oidc) => Ok(oidc),
-        // Only this kind was asked for.
-        Source::Ldap(_) | Source::Keystone(_) => Err(ApiError::unauthorized()),
-    }
-}
 
 /// `GET /identity/session/begin?provider=NAME&return_to=/path`: to the provider.
 pub(super) async fn begin(visit: Visit) -> Answer {
@@ -43,11 +34,11 @@ pub(super) async fn begin(visit: Visit) -> Answer {
     // Refused to whoever has failed too often; how it ends is counted where it ends.
     drop(visit.core.begin_outside(&built, &visit.origin).await?);
     let back = format!("{}{CALLBACK}", visit.core.config.external_url);
-    let begun = oidc(&built)?.begin(&back, Some(return_to)).await.map_err(|error| match error {
+    let begun = built.oidc()?.begin(&back, Some(return_to)).await.map_err(|error| match error {
         SourceError::Rejected { .. } => ApiError::refused(format!(
             "{name} signs nobody in at a browser: {back} is not among its redirectUris."
         )),
-        other => unavailable(&other),
+        other => unavailable(other),
     })?;
     let binding = cookie::sign_in(&built.id(), begun.binding.expose_secret(), SIGN_IN_SECONDS_MAX)?;
     Ok((StatusCode::FOUND, [(LOCATION, begun.url.to_string())], [(SET_COOKIE, binding)]).into_response())
@@ -66,7 +57,7 @@ pub(super) async fn callback(visit: Visit, answer: Result<Query<OidcCallback>, Q
         other => other.into(),
     })?;
     let attempt = visit.core.begin_outside(&built, &visit.origin).await?;
-    let login = match oidc(&built)?.finish(&answer, &SecretString::from(sealed)).await {
+    let login = match built.oidc()?.finish(&answer, &SecretString::from(sealed)).await {
         Ok(login) => login,
         Err(error) => {
             // Who does not want to sign in after all has guessed nothing.
@@ -76,7 +67,7 @@ pub(super) async fn callback(visit: Visit, answer: Result<Query<OidcCallback>, Q
                 SourceError::BadCredentials | SourceError::Rejected { .. } | SourceError::Disabled { .. } => {
                     begin_again(StatusCode::UNAUTHORIZED)
                 }
-                other => unavailable(&other),
+                other => unavailable(other),
             });
         }
     };
@@ -100,7 +91,7 @@ pub(super) async fn callback(visit: Visit, answer: Result<Query<OidcCallback>, Q
 pub(super) async fn end_session_url(call: &Call) -> Option<String> {
     let built = call.core.provider(&provider_of(call)?, ProviderType::Oidc).await.ok()?;
     let back = built.spec().config.get("postLogoutRedirectUris").and_then(|uris| uris.get(0)?.as_str());
-    let url = oidc(&built).ok()?.end_session_url(None, back);
+    let url = built.oidc().ok()?.end_session_url(None, back);
     match tokio::time::timeout(GOODBYE_TIMEOUT, url).await {
         Ok(Ok(url)) => url.map(String::from),
         Ok(Err(error)) => {
@@ -123,10 +114,6 @@ fn is_path_of_ours(path: &str) -> bool {
 fn begin_again(status: StatusCode) -> ApiError {
     let why = "Not signed in. Begin again, in one browser, without long waits and with cookies allowed.";
     ApiError::new(status, why)
-}
-
-fn unavailable(error: &SourceError) -> ApiError {
-    IdentityError::Unavailable(error.to_string()).into()
 }
 
 #[cfg(test)]

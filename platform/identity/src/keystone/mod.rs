@@ -63,6 +63,7 @@ use noted::noted;
 pub(crate) use records::new_object as new_record;
 pub(crate) use records::{find as find_record, object_name as record_name};
 use routes::Routes;
+pub(crate) use sources::unavailable;
 use typed::{Collection, create, delete, list, update};
 pub(crate) use users::{brief as user_brief, domain_brief};
 

@@ -43,15 +43,10 @@ impl FromRequest<Api> for Maybe {
     }
 }
 
-/// The enabled provider of this name or id and kind.
-async fn built(visit: &Visit, name: &str, kind: ProviderType) -> Result<Built, ApiError> {
-    Ok(visit.core.provider(name, kind).await?)
-}
-
 /// `GET …/login`: what a command needs to send a browser to the provider.
 async fn endpoints(visit: Visit, Path(name): Path<String>) -> Answer {
-    let built = built(&visit, &name, ProviderType::Oidc).await?;
-    let Source::Oidc(oidc) = &built.source else { return Err(ApiError::unauthorized()) };
+    let built = visit.core.provider(&name, ProviderType::Oidc).await?;
+    let oidc = built.oidc()?;
     let found = oidc.endpoints().await.map_err(unavailable)?;
     let login = json!({
         "issuer": found.issuer,
@@ -65,10 +60,10 @@ async fn endpoints(visit: Visit, Path(name): Path<String>) -> Answer {
 
 /// `POST …/protocols/openid/device`: begins a sign-in on another device.
 async fn device(visit: Visit, Path(name): Path<String>) -> Answer {
-    let built = built(&visit, &name, ProviderType::Oidc).await?;
-    let Source::Oidc(oidc) = &built.source else { return Err(ApiError::unauthorized()) };
+    let built = visit.core.provider(&name, ProviderType::Oidc).await?;
+    let oidc = built.oidc()?;
     // Refused to whoever has failed too often; how it ends is counted where it ends.
-    drop(begin(&visit, &built).await?);
+    drop(visit.core.begin_outside(&built, &visit.origin).await?);
     let begun = oidc.device_begin().await.map_err(unavailable)?;
     let device = json!({
         "device_code": begun.device_code.expose_secret(),
@@ -89,9 +84,9 @@ enum Asked {
 
 /// `POST …/protocols/openid/auth`: a code, a device code, or an ID token as `Authorization: Bearer`.
 async fn openid(visit: Visit, Path(name): Path<String>, Maybe(body): Maybe) -> Answer {
-    let built = built(&visit, &name, ProviderType::Oidc).await?;
-    let Source::Oidc(oidc) = &built.source else { return Err(ApiError::unauthorized()) };
-    let attempt = begin(&visit, &built).await?;
+    let built = visit.core.provider(&name, ProviderType::Oidc).await?;
+    let oidc = built.oidc()?;
+    let attempt = visit.core.begin_outside(&built, &visit.origin).await?;
     let secret = |name: &str| text(&body, name).map(SecretString::from);
     let required = |name: &str| ApiError::expecting(name, "request body");
     let asked = if let Some(code) = secret("device_code") {
@@ -123,9 +118,9 @@ async fn openid(visit: Visit, Path(name): Path<String>, Maybe(body): Maybe) -> A
 
 /// `POST …/protocols/keystone/auth`: a token of the other Keystone, as `Authorization: Bearer` or `{"token": …}`.
 async fn keystone(visit: Visit, Path(name): Path<String>, Maybe(body): Maybe) -> Answer {
-    let built = built(&visit, &name, ProviderType::Keystone).await?;
+    let built = visit.core.provider(&name, ProviderType::Keystone).await?;
     let Source::Keystone(keystone) = &built.source else { return Err(ApiError::unauthorized()) };
-    let attempt = begin(&visit, &built).await?;
+    let attempt = visit.core.begin_outside(&built, &visit.origin).await?;
     let token = text(&body, "token").map(SecretString::from).or_else(|| bearer(&visit));
     let token = token.ok_or_else(|| ApiError::expecting("token", "request body"))?;
     let user = match keystone.validate(&token).await {
@@ -147,10 +142,6 @@ async fn keystone(visit: Visit, Path(name): Path<String>, Maybe(body): Maybe) ->
 fn bearer(visit: &Visit) -> Option<SecretString> {
     let (scheme, token) = visit.header(AUTHORIZATION.as_str())?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| SecretString::from(token.trim()))
-}
-
-async fn begin(visit: &Visit, built: &Built) -> Result<Attempt, ApiError> {
-    Ok(visit.core.begin_outside(built, &visit.origin).await?)
 }
 
 /// The person is known: a token for their shadow.
@@ -175,6 +166,6 @@ async fn failed(
     })
 }
 
-fn unavailable(error: SourceError) -> ApiError {
+pub(crate) fn unavailable(error: SourceError) -> ApiError {
     IdentityError::Unavailable(error.to_string()).into()
 }

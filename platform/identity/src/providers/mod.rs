@@ -63,6 +63,14 @@ impl Built {
         &self.provider.spec
     }
 
+    /// Of an OpenID provider; what is of another type signs nobody in so.
+    pub(crate) fn oidc(&self) -> Result<&OidcSource, IdentityError> {
+        match &self.source {
+            Source::Oidc(oidc) => Ok(oidc),
+            Source::Ldap(_) | Source::Keystone(_) => Err(IdentityError::Unauthorized),
+        }
+    }
+
     /// What the provider's domain is called at another Keystone.
     pub(crate) fn remote_domain(&self, state: &State) -> String {
         let own = || state.domains.get(&self.spec().domain).map(|d| d.display_name()).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gantry_identity_api::{IdentityProvider, ProviderType};
+use gantry_identity_api::{IdentityProvider, ProviderType, extra};
 use gantry_identity_sources::{ExternalUser, SourceError};
 use gantry_kube_types::{AuditEvent, SecurityEvent, UserInfo};
 
@@ -86,8 +86,8 @@ impl Core {
     async fn record_outside(&self, built: &Built, why: &str, origin: &Origin) -> Result<(), IdentityError> {
         let event = AuditEvent::security(SecurityEvent::LoginFailed, UserInfo::anonymous());
         let event = event.about(user_object("")).failed(401, "Unauthorized", why);
-        let event = event.with(gantry_identity_api::extra::METHOD, built.protocol().to_owned());
-        let event = event.with("identity.gantry.dev/provider", built.id());
+        let event = event.with(extra::METHOD, built.protocol().to_owned());
+        let event = event.with(extra::PROVIDER, built.id());
         self.record(event, origin).await
     }
 }
