@@ -123,11 +123,9 @@ impl Reconciler {
         known: Option<&Upstream>,
     ) -> Result<Upstream, String> {
         let spec = &object.spec;
-        let taken = self.upstreams.list().into_iter().any(|other| {
-            let first =
-                |o: &UpstreamRegistry| (o.metadata.creation_timestamp.clone().map(|t| t.0), o.name_any());
-            other.spec.prefix == spec.prefix && first(&other) < first(object)
-        });
+        let goes_first =
+            |other: &UpstreamRegistry| other.spec.prefix == spec.prefix && turn(other) < turn(object);
+        let taken = self.upstreams.list().iter().any(|other| goes_first(other));
         if taken {
             return Err(format!("prefix: another upstream has {:?}", spec.prefix));
         }
@@ -198,5 +196,49 @@ impl Reconciler {
             return Ok(());
         }
         write_status(&Api::<UpstreamRegistry>::all(self.kube.clone()), &object.name_any(), &wanted).await
+    }
+}
+
+/// Whose turn it is among upstreams with one prefix: that of the one which has it, else the oldest's. Times of
+/// creation are whole seconds, so a new one may be as old and have the lesser name.
+fn turn(upstream: &UpstreamRegistry) -> (bool, Option<jiff::Timestamp>, String) {
+    let conditions = upstream.status.iter().flat_map(|status| &status.conditions);
+    let mut accepted = conditions.filter(|c| c.type_ == upstream_conditions::ACCEPTED);
+    let waits = accepted.next().is_none_or(|c| c.status != "True");
+    (waits, upstream.metadata.creation_timestamp.as_ref().map(|at| at.0), upstream.name_any())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_whose_it_was() {
+        let upstream = |name: &str, created: &str, accepted: Option<&str>| -> UpstreamRegistry {
+            let condition = |status| {
+                serde_json::json!({"type": "Accepted", "status": status, "reason": "x", "message": "",
+                    "lastTransitionTime": created})
+            };
+            let conditions: Vec<_> = accepted.map(condition).into_iter().collect();
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "registry.gantry.dev/v1alpha1", "kind": "UpstreamRegistry",
+                "metadata": {"name": name, "creationTimestamp": created},
+                "spec": {"prefix": "mirror/x", "remote": {"endpoint": "https://x.test"}},
+                "status": {"repositories": 0, "sizeBytes": 0, "size": "", "conditions": conditions},
+            }))
+            .expect("an upstream")
+        };
+        let (early, late) = ("2026-11-27T02:49:52Z", "2026-11-27T02:49:53Z");
+        let new = upstream("again", early, None);
+        for (other, is_first) in [
+            (upstream("origin", early, Some("True")), true),
+            (upstream("origin", late, Some("True")), true),
+            (upstream("origin", early, Some("False")), false),
+            (upstream("origin", early, None), false),
+            (upstream("aaa", early, None), true),
+            (upstream("aaa", late, None), false),
+        ] {
+            assert_eq!(turn(&other) < turn(&new), is_first, "{:?}", turn(&other));
+        }
     }
 }
