@@ -244,6 +244,7 @@ fn reasons_are_told(gantry: &Instance) {
     has_all(&others, &["cannot create resource \"subjectaccessreviews\""]);
     assert!(!others.contains("ApiError"), "{others}");
     reasons_of_assignments_are_told(gantry, &bob);
+    rights_on_records_are_told(gantry, &bob);
     logs_are_a_right_of_their_own(gantry);
 }
 
@@ -289,6 +290,35 @@ fn reasons_of_assignments_are_told(gantry: &Instance, bob: &Person) {
     assert_eq!(others, "no\n  identity: no role that you can see grants it\n");
     assert_eq!(others, nobodys);
     gantry.gantry(&["unassign", "member", "--group", "acme/devs", "--project", "acme/web"]).ok();
+}
+
+/// Records have no names: whose they are stands there.
+fn rights_on_records_are_told(gantry: &Instance, bob: &Person) {
+    let refused = bob.gantry(&["can", "list", "records.audit.gantry.dev/acme/web", "--why"]);
+    assert_eq!(
+        refused.stdout,
+        "no\n  missing: a RoleAssignment in project \"acme/web\" to Role \"auditor\"\n  missing: a RoleAssignment in \
+         project \"acme/web\" to Role \"manager\"\n",
+        "{refused}"
+    );
+    has_all(&refused.stderr, &["you may not list records.audit.gantry.dev acme/web"]);
+    let refused = bob.gantry(&["can", "list", "records.audit.gantry.dev/acme", "--why"]);
+    has_all(&refused.stdout, &["missing: a RoleAssignment in domain \"acme\" to Role \"auditor\""]);
+    gantry.gantry(&["assign", "auditor", "--user", "acme/bob", "--project", "acme/web"]).ok();
+    let records = ["can", "list", "records.audit.gantry.dev/acme/web", "--why"];
+    eventually("the assignment is in effect", SOON, || bob.gantry(&records).succeeded());
+    assert_eq!(
+        bob.gantry(&records).ok(),
+        "yes\n  granted by RoleAssignment in project \"acme/web\": Role \"auditor\" to User \"acme/bob\"\n"
+    );
+    gantry.gantry(&["unassign", "auditor", "--user", "acme/bob", "--project", "acme/web"]).ok();
+    for others in ["globex/lab", "globex", "nobody/lab", "nobody"] {
+        let refused = bob.gantry(&["can", "list", &format!("records.audit.gantry.dev/{others}"), "--why"]);
+        assert_eq!(
+            refused.stdout, "no\n  identity: no role that you can see grants it\n",
+            "{others}: {refused}"
+        );
+    }
 }
 
 /// `logs.gantry.dev/logs:get` is `get` on the logs of pods, and no more of them.

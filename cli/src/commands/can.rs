@@ -2,6 +2,7 @@
 
 use anyhow::bail;
 use gantry_identity_api::{Group, Project, Role, User};
+use gantry_registry_api::Owner;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResource;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
@@ -10,13 +11,15 @@ use crate::Context;
 use crate::commands::identity::lookup::{Lookup, plain};
 
 const EXPLAIN: &str = "/apis/authorization.gantry.dev/v1alpha1/explain";
+/// Those of a project or a domain are named by whose they are; those of a namespace are in it.
+const RECORDS: (&str, &str) = (gantry_audit_api::GROUP, gantry_audit_api::RESOURCE);
 
 #[derive(clap::Args, Debug)]
 pub struct CanArgs {
     /// get, list, watch, create, update, patch, delete, … or any verb of a virtual resource (pull, push)
     verb: String,
-    /// pods, pods/NAME, deployments.apps, repositories.registry.gantry.dev/DOMAIN/PROJECT/NAME, or a path such as
-    /// /healthz
+    /// pods, pods/NAME, deployments.apps, repositories.registry.gantry.dev/DOMAIN/PROJECT/NAME,
+    /// records.audit.gantry.dev/DOMAIN[/PROJECT], or a path such as /healthz
     #[arg(value_name = "RESOURCE[/NAME]")]
     resource: String,
     /// The subresource: log, exec, scale, status, …
@@ -115,7 +118,7 @@ async fn question(arguments: &CanArgs, default: &str, client: &kube::Client) -> 
     let resource = resolve(kind, client).await?;
     let namespace = match (&arguments.namespace, resource.namespaced) {
         (_, false) => "",
-        _ if arguments.all_namespaces => "",
+        _ if arguments.all_namespaces || (resource.is_records() && !name.is_empty()) => "",
         (Some(namespace), true) => namespace,
         (None, true) => default,
     };
@@ -127,16 +130,25 @@ async fn question(arguments: &CanArgs, default: &str, client: &kube::Client) -> 
 }
 
 /// The question with the id in the place of a name, where it is about an object of identity that the caller sees by
-/// that name. Every other name is taken as it is: it may be an id.
+/// that name, and whose records are meant. Every other name is taken as it is: it may be an id.
 async fn by_id(question: &Value, client: &kube::Client) -> Value {
     let mut question = question.clone();
     let asked = &question["resourceAttributes"];
     let text = |field: &str| asked[field].as_str().unwrap_or_default();
     let (resource, name) = (text("resource"), text("name"));
-    if text("group") != gantry_identity_api::GROUP || name.is_empty() {
+    if name.is_empty() {
         return question;
     }
     let lookup = Lookup::new(client.clone());
+    if (text("group"), resource) == RECORDS {
+        let owner = owner(name, &lookup).await.to_string();
+        question["resourceAttributes"]["namespace"] = owner.into();
+        question["resourceAttributes"]["name"] = "".into();
+        return question;
+    }
+    if text("group") != gantry_identity_api::GROUP {
+        return question;
+    }
     let found = match resource {
         "domains" => lookup.domain(name).await.map(|found| found.name_any()),
         "projects" => lookup.find::<Project>(name).await.map(|found| found.name_any()),
@@ -149,6 +161,17 @@ async fn by_id(question: &Value, client: &kube::Client) -> Value {
         question["resourceAttributes"]["name"] = id.into();
     }
     question
+}
+
+/// Whose records are meant by `DOMAIN/PROJECT` or `DOMAIN`. Of one that the caller does not see, the answer is the same as
+/// of one that is not there.
+async fn owner(name: &str, lookup: &Lookup) -> Owner {
+    if name.contains('/') {
+        let found = lookup.find::<Project>(name).await;
+        return Owner::of_project(found.map_or_else(|_| name.to_owned(), |project| project.name_any()));
+    }
+    let found = lookup.domain(name).await;
+    Owner::of_domain(found.map_or_else(|_| name.to_owned(), |domain| domain.name_any()))
 }
 
 fn implied_groups(user: &str) -> Vec<String> {
@@ -184,6 +207,12 @@ struct Resolved {
     group: String,
     plural: String,
     namespaced: bool,
+}
+
+impl Resolved {
+    fn is_records(&self) -> bool {
+        (self.group.as_str(), self.plural.as_str()) == RECORDS
+    }
 }
 
 /// Finds a resource by plural, singular, short name or kind. `NAME.GROUP` that the server does not list

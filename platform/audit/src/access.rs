@@ -1,6 +1,8 @@
 //! Who may see which records: an auditor all, who has the right in a namespace, a project or a domain what is about that,
 //! everybody else their own deeds.
 
+use std::collections::HashSet;
+
 use gantry_audit_api::{GROUP, RESOURCE, VERSION};
 use gantry_kube_types::{Attributes, StatusError, UserInfo};
 
@@ -69,14 +71,15 @@ impl Inner {
         let mut namespaces: Vec<String> =
             all.keys().filter(|name| self.may(user, verb, name)).cloned().collect();
         namespaces.sort();
-        let mut projects: Vec<String> = namespaces
+        let seen = |name: &String| namespaces.binary_search(name).is_ok();
+        let unseen: HashSet<&String> = all
             .iter()
-            .filter_map(|name| all.get(name)?.project.clone())
-            .filter(|project| {
-                let mut of_it = all.iter().filter(|(_, facts)| facts.project.as_ref() == Some(project));
-                of_it.all(|(name, _)| namespaces.binary_search(name).is_ok())
-            })
+            .filter(|(name, _)| !seen(name))
+            .filter_map(|(_, facts)| facts.project.as_ref())
             .collect();
+        let touched = namespaces.iter().filter_map(|name| all.get(name)?.project.as_ref());
+        let mut projects: Vec<String> =
+            touched.filter(|project| !unseen.contains(project)).cloned().collect();
         let mut domains = Vec::new();
         for owned in self.owners.all().iter().filter(|owned| self.may(user, verb, &owned.to_string())) {
             match owned {

@@ -28,7 +28,7 @@ use crate::tenancy::callers::{self, Caller, Scope};
 pub(crate) const REPOSITORIES: (&str, &str) = (gantry_registry_api::GROUP, gantry_registry_api::RESOURCE);
 
 /// Group and resource of the audit trail's virtual resource.
-const RECORDS: (&str, &str) = (crate::bootstrap::AUDIT, "records");
+pub(crate) const RECORDS: (&str, &str) = (crate::bootstrap::AUDIT, "records");
 
 /// The engine's authoriser with identity's rules before and behind it.
 pub struct IdentityAuthorizer {
@@ -233,22 +233,24 @@ fn role_allows(state: &State, id: &str, asked: &Attributes) -> bool {
 
 /// Whose the repository or the records are that are asked about; `None`: it is about something else, or nobody's.
 pub(crate) fn owner(state: &State, asked: &Attributes) -> Option<Owner> {
-    let records = asked.is_resource_request && (asked.group.as_str(), asked.resource.as_str()) == RECORDS;
-    if !records && !is_repository(asked) {
+    if !is_owned(asked) {
         return None;
     }
     match asked.namespace.as_str() {
-        "" if records => None,
         "" => Some(Owner::of_project(named_after(state, &asked.name)?)),
         said => said.parse().ok(),
     }
 }
 
-/// Is it about a repository, and not about something in a namespace?
-pub(crate) fn is_repository(asked: &Attributes) -> bool {
+/// Is it about what projects and domains own, repositories and records, and not about something in a namespace?
+pub(crate) fn is_owned(asked: &Attributes) -> bool {
+    let said = || asked.namespace.parse::<Owner>().is_ok();
     asked.is_resource_request
-        && (asked.group.as_str(), asked.resource.as_str()) == REPOSITORIES
-        && (asked.namespace.is_empty() || asked.namespace.parse::<Owner>().is_ok())
+        && match (asked.group.as_str(), asked.resource.as_str()) {
+            REPOSITORIES => asked.namespace.is_empty() || said(),
+            RECORDS => said(),
+            _ => false,
+        }
 }
 
 /// `acme/web`, as users write it.

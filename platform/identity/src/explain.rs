@@ -1,5 +1,5 @@
-//! Why somebody may or may not do something that assignments decide and not bindings: with identity's own kinds and
-//! with repositories.
+//! Why somebody may or may not do something that assignments decide and not bindings: with identity's own kinds, with
+//! repositories and with records of projects and domains.
 //!
 //! Nothing here knows the rules. The very functions that decide are asked again: with the grants of each assignment
 //! alone, which finds those that grant it; and with one more role in each scope that matters, which finds what is
@@ -13,7 +13,7 @@ use gantry_kube_types::{
     Attributes, EXPLAINED_MAX, Explanation, Grants as Granted, Missing, Place, UserInfo,
 };
 
-use crate::authorizer::{is_repository, own_kinds, owned, owner, project_name, role_name, subject};
+use crate::authorizer::{RECORDS, is_owned, own_kinds, owned, owner, project_name, role_name, subject};
 use crate::directory::State;
 use crate::directory::assignments::{Actor, Assignment, Target};
 use crate::directory::resolve::Grants;
@@ -23,14 +23,15 @@ use crate::tenancy::World;
 use crate::tenancy::callers::{self, Caller};
 
 const ASSIGNMENT: &str = "RoleAssignment";
-/// What one may do with one object of identity, and with one repository.
+/// What one may do with one object of identity, with one repository, and with the records of one project or domain.
 const OWN_VERBS: [&str; 4] = ["get", "update", "patch", "delete"];
 const REPOSITORY_VERBS: [&str; 4] = ["pull", "push", "update", "delete"];
+const RECORD_VERBS: [&str; 2] = ["get", "list"];
 
 /// `None`: it is not ours to decide. What `listener` may not see is not named.
 pub(crate) fn explain(world: &World, asked: &Attributes, listener: &UserInfo) -> Option<Explanation> {
     let own = asked.is_resource_request && asked.group == GROUP;
-    if !own && !is_repository(asked) {
+    if !own && !is_owned(asked) {
         return None;
     }
     let (caller, listener) = (world.caller(&asked.user), world.caller(listener));
@@ -119,13 +120,18 @@ impl Question<'_> {
 
     fn refusal(&self) -> Explanation {
         let nearest = self.nearest();
-        let verbs = if self.asked.group == GROUP { OWN_VERBS } else { REPOSITORY_VERBS };
+        let verbs: &[&str] = match self.asked.group.as_str() {
+            GROUP => &OWN_VERBS,
+            group if group == RECORDS.0 => &RECORD_VERBS,
+            _ => &REPOSITORY_VERBS,
+        };
         let held = |verb: &&str| {
             let other = Attributes { verb: (*verb).to_owned(), ..self.asked.clone() };
             self.decided(&other, &self.caller.authority.grants)
         };
-        let named = !self.asked.name.is_empty();
-        let held_verbs = verbs.into_iter().filter(|verb| named && held(verb)).map(str::to_owned).collect();
+        // By its name, or by whose they are.
+        let named = !self.asked.name.is_empty() || !self.asked.namespace.is_empty();
+        let held_verbs = verbs.iter().filter(|verb| named && held(verb)).map(|v| (*v).to_owned()).collect();
         let note = match (nearest.is_empty(), named) {
             (false, _) => String::new(),
             // The same for what is not there and for what the listener does not see.

@@ -1,4 +1,4 @@
-//! What many users, projects and assignments take of memory.
+//! What many users, projects and assignments take of memory, and of a search of the trail.
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,9 @@ const QUIET_SHARE: f64 = 0.02;
 const QUIET: Duration = Duration::from_secs(5);
 /// However long its loops may take.
 const SETTLED_WITHIN: Duration = Duration::from_secs(900);
+const RECORDS: &str = "/apis/audit.gantry.dev/v1alpha1/records?limit=100";
+const SEARCHES: usize = 200;
+const SEARCH_BAR_MS: f64 = 200.0;
 const API: &str = "/apis/identity.gantry.dev/v1alpha1";
 
 pub fn measure(gantry: &Instance, table: &mut Table) {
@@ -60,11 +63,44 @@ pub fn measure(gantry: &Instance, table: &mut Table) {
         &format!("{} MiB", grown(after)),
         grown(after) <= BAR_MIB,
     );
+    searches(&target, table);
     gantry.down(&[]).ok();
     gantry.restart();
     settle(gantry);
     let anew = resident_kib(gantry.pid());
     table.told("– the same after a start on these data", &format!("{} MiB", grown(anew)));
+}
+
+/// What it costs to find out whose records somebody may see: each namespace, project and domain is asked about.
+fn searches(target: &Target, table: &mut Table) {
+    let spec = json!({ "role": "manager", "user": id("u", 0), "domain": id("d", 0), "inherited": true });
+    create(target, "roleassignments", std::iter::once(object("RoleAssignment", &id("b", 0), spec)));
+    let kept = format!("{} projects", PROJECTS / DOMAINS);
+    for (who, user) in [
+        ("an administrator".to_owned(), None),
+        (format!("the manager of {kept}"), Some("org-0/user-0")),
+        ("somebody with ten roles that show no records".to_owned(), Some("org-1/user-1")),
+    ] {
+        let as_user: Vec<(&str, &str)> = user.map(|user| ("impersonate-user", user)).into_iter().collect();
+        let request = target.request("GET", RECORDS, &as_user, "");
+        let load = Load {
+            target,
+            requests: &vec![request; SEARCHES],
+            connections: 1,
+            until: Until::Each,
+            status: 200,
+            pause: Duration::ZERO,
+        };
+        let outcome = load.run();
+        let ms = |percent| f64::from(outcome.percentile_us(percent)) / 1000.0;
+        let p95 = ms(95);
+        table.judged(
+            &format!("– the newest 100 records over the API by {who}"),
+            &format!("p95 ≤ {SEARCH_BAR_MS} ms"),
+            &format!("median {:.1} ms, p95 {p95:.1} ms", ms(50)),
+            p95 <= SEARCH_BAR_MS,
+        );
+    }
 }
 
 fn as_administrator(gantry: &Instance) -> Target {

@@ -73,6 +73,15 @@ fn what_grants_it_is_named_with_role_actor_and_scope() {
         ("alice", "get identity.gantry.dev/users - alice".to_owned(), ""),
         ("alice", "get -/pods web-dev p".to_owned(), "not ours"),
         ("alice", "pull registry.gantry.dev/repositories web-dev acme/web/front".to_owned(), "not ours"),
+        // Records of a project and of a domain; those of a namespace are its bindings'.
+        (
+            "bob",
+            "list audit.gantry.dev/records project:web".to_owned(),
+            "admin > manager to acme/bob at domain acme inherited",
+        ),
+        ("bob", "list audit.gantry.dev/records domain:acme".to_owned(), "manager to acme/bob at domain acme"),
+        ("bob", "list audit.gantry.dev/records web-dev".to_owned(), "not ours"),
+        ("bob", "list audit.gantry.dev/records -".to_owned(), "not ours"),
     ] {
         let user = info(&world, who, &[]);
         assert_eq!(told(&world, &user, &user, &asked), want, "{who}: {asked}");
@@ -107,6 +116,13 @@ fn what_is_missing_is_the_least_role_in_the_nearest_scope() {
             "lacks manager at domain acme (held at project acme/shop)",
         ),
         ("alice", "create identity.gantry.dev/projects -", "lacks manager at domain acme"),
+        // For the trail there is a role that does nothing else.
+        (
+            "alice",
+            "list audit.gantry.dev/records project:web",
+            "lacks auditor at project acme/web; lacks manager at project acme/web",
+        ),
+        ("alice", "list audit.gantry.dev/records project:lab", ""),
         ("alice", "update identity.gantry.dev/domains - acme", ""),
         // Neither the platform's repositories nor all of its objects are any tenant's to be given.
         ("alice", "push registry.gantry.dev/repositories platform library/x", ""),
@@ -193,6 +209,12 @@ fn explanations_agree_with_decisions() {
         asked.extend(
             ["- acme/web/x", "- globex/lab/x", "project:ops x", "domain:acme x", "platform x"]
                 .map(|what| format!("{verb} registry.gantry.dev/repositories {what}")),
+        );
+    }
+    for verb in RECORD_VERBS {
+        asked.extend(
+            ["project:web", "project:ops", "domain:acme", "domain:globex", "platform"]
+                .map(|what| format!("{verb} audit.gantry.dev/records {what}")),
         );
     }
     for (who, extras) in [("alice", &[][..]), ("alice", token), ("bob", &[]), ("eve", &[])] {
