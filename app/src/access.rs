@@ -80,6 +80,7 @@ impl Access {
             })),
             visibility: vec![identity.visibility(), Arc::new(visible)],
             seldom_read: gantry_identity::SELDOM_READ,
+            beside: vec![Audit::discovered()],
             ..Seams::default()
         };
         let embedded = Embedded::open_with(config, seams).await?;

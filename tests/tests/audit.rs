@@ -149,6 +149,7 @@ fn deeds_are_found_followed_exported_and_vouched_for() {
 
     sessions_end(&deeds);
     follows(&deeds);
+    kubectl_finds_it_too(&deeds);
     let exported = deeds.gantry.gantry(&["audit", "export", "--user", "acme/alice", "--since", "1h"]).ok();
     let exported: Vec<Value> =
         exported.lines().map(|line| serde_json::from_str(line).expect("a record is a line")).collect();
@@ -241,6 +242,9 @@ fn who_manages_a_project_or_a_domain_sees_what_is_about_it() {
     for record in sees_all(&bob, &["acme/bob pull repositories"]) {
         assert_eq!(record["user"]["username"], "acme/bob", "{record:#}");
     }
+    let by_kubectl = bob.kubectl(&["get", "records.audit.gantry.dev", "--no-headers"]).ok();
+    let users: Vec<Option<&str>> = by_kubectl.lines().map(|line| line.split_whitespace().nth(1)).collect();
+    assert!(!users.is_empty() && users.iter().all(|user| *user == Some("acme/bob")), "{by_kubectl}");
     // The name is given to another.
     gantry.gantry(&["user", "delete", "acme/bob"]).ok();
     let other = Person::signed_in(&gantry, "acme/bob");
@@ -304,6 +308,40 @@ fn follows(deeds: &Deeds) {
             .is_some_and(|line| line.contains("gantry-admin  get  secrets  web-dev  token"))
     });
     tail.interrupt();
+}
+
+/// Records are a resource of the API like another.
+fn kubectl_finds_it_too(deeds: &Deeds) {
+    let (gantry, records) = (&deeds.gantry, "records.audit.gantry.dev");
+    let listed = gantry.kubectl(&["api-resources", "--api-group", "audit.gantry.dev", "--no-headers"]).ok();
+    let listed: Vec<&str> = listed.split_whitespace().collect();
+    assert_eq!(listed, ["records", "audit.gantry.dev/v1alpha1", "false", "Record"]);
+    let may = gantry.kubectl(&["auth", "can-i", "list", records]);
+    // It says that the resource is of no namespace, and not that there is none.
+    assert!(may.stdout == "yes\n" && !may.stderr.contains("doesn't have"), "{may}");
+    let selector = "--field-selector=user=acme/alice,event=secret-read";
+    let shown = gantry.kubectl(&["get", records, selector]).ok();
+    let (head, found) = shown.split_once('\n').expect("a head");
+    let head: Vec<&str> = head.split_whitespace().collect();
+    assert_eq!(head, ["TIME", "USER", "VERB", "OBJECT", "NAMESPACE", "NAME", "OUTCOME", "EVENT"]);
+    let found: Vec<&str> = found.split_whitespace().collect();
+    assert_eq!(
+        found[1..],
+        ["acme/alice", "get", "secrets", "web-dev", "token", "success", "200", "secret-read"]
+    );
+    let whole: Value =
+        serde_json::from_str(&gantry.kubectl(&["get", records, selector, "-o", "json"]).ok()).expect("JSON");
+    let id = whole["items"][0]["auditID"].as_str().unwrap_or_else(|| panic!("{whole:#}"));
+    has_all(&gantry.kubectl(&["get", records, id, "-o", "wide"]).ok(), &["secret-read", id, "127.0.0.1"]);
+    let refused = gantry.kubectl(&["get", records, "--field-selector=colour=red"]).fails();
+    has_all(&refused, &["field label not supported: colour"]);
+    let watch =
+        gantry.kubectl_spawn(&["get", records, "-w", "--field-selector=resource=secrets,namespace=web-dev"]);
+    eventually("kubectl shows the newest", SOON, || watch.stdout().contains("secret-read"));
+    let before = watch.stdout().lines().count();
+    gantry.kubectl(&["get", "secret", "token", "-n", "web-dev"]).ok();
+    eventually("kubectl shows the new one", SOON, || watch.stdout().lines().count() > before);
+    watch.interrupt();
 }
 
 /// Intact while it runs and when it is down; with one byte changed, the record is named.

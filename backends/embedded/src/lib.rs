@@ -18,7 +18,7 @@ use gantry_apiserver::authz::{
     self, ExplainApi, NodeAuthorizer, NodeRestriction, RbacAuthorizer, RbacEscalation, Signers, Union,
 };
 use gantry_apiserver::metrics::MetricsApi;
-use gantry_apiserver::{ApiServer, Neutral, ViewAuthorizer, Views, kinds};
+use gantry_apiserver::{ApiServer, Discovered, Neutral, ViewAuthorizer, Views, kinds};
 use gantry_base::health::Health;
 use gantry_base::tasks::Tasks;
 use gantry_frontdoor::FrontDoor;
@@ -57,6 +57,8 @@ pub struct Seams {
     pub wrap_authorizer: Option<WrapAuthorizer>,
     /// What users see of cluster-scoped lists beyond the namespaces they are bound in.
     pub visibility: Vec<Arc<dyn Visibility>>,
+    /// What others serve behind the same front door, for discovery.
+    pub beside: Vec<Discovered>,
     /// Who is held to no pod security level, and what holds in namespaces without labels.
     pub pod_security: PodSecurity,
     /// Resources (group, plural) of which there may be many and whose readers keep what they need: they are kept
@@ -184,6 +186,7 @@ impl Embedded {
                 kinds: reviewed,
                 admission,
                 extensions: vec![MetricsApi::new(store.clone(), Arc::new(nodes.clone())), explain],
+                beside: seams.beside,
                 nodes: Some(Arc::new(nodes.clone())),
                 views: Some(rights.views.clone()),
                 git_version: gantry_apiserver::GIT_VERSION.to_owned(),

@@ -31,6 +31,7 @@ async fn main() {
             kinds: kinds::builtin(),
             admission: kinds::plugins(config, store),
             extensions: Vec::new(),
+            beside: Vec::new(),
             nodes: None,
             views: None,
             git_version: GIT_VERSION.to_owned(),

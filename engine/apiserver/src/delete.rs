@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 
 use crate::admission::{Effects, Operation};
 use crate::encode;
-use crate::negotiate::{Form, Output};
 use crate::objects;
 use crate::request::{self, Context};
 use crate::respond;
 use crate::select::Selection;
 use crate::write::{self, CONFLICT_TRIES_MAX, Write};
+use gantry_kube_logic::negotiate::{Form, Output};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";

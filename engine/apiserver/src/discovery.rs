@@ -11,9 +11,9 @@ use sha2::{Digest, Sha256};
 
 use crate::encode;
 use crate::kind::Kind;
-use crate::negotiate;
 use crate::respond;
 use crate::server::ApiServer;
+use gantry_kube_logic::negotiate;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
@@ -107,10 +107,9 @@ fn entries(server: &ApiServer) -> Vec<Entry> {
         verbs: kind.verbs.to_vec(),
         kind: Some(kind.clone()),
     });
-    let extensions = server.extensions.iter().flat_map(|(extension, _)| {
-        extension.resources().into_iter().map(|(info, verbs)| Entry { info, verbs, kind: None })
-    });
-    kinds.chain(extensions).collect()
+    let extensions = server.extensions.iter().flat_map(|(extension, _)| extension.resources());
+    let others = extensions.chain(server.beside.iter().cloned());
+    kinds.chain(others.map(|(info, verbs)| Entry { info, verbs, kind: None })).collect()
 }
 
 fn groups(entries: &[Entry]) -> BTreeSet<&str> {

@@ -19,13 +19,13 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::encode;
-use crate::negotiate::Output;
 use crate::node::NodeConnector;
 use crate::objects::timestamp;
 use crate::query::{Query, Selectors};
 use crate::reader::Reader;
 use crate::registry::ResourceExtension;
 use crate::respond;
+use gantry_kube_logic::negotiate::Output;
 
 const GROUP: &str = "metrics.k8s.io";
 const VERSION: &str = "v1beta1";

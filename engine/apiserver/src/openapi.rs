@@ -13,11 +13,11 @@ use sha2::{Digest, Sha256};
 
 use crate::encode;
 use crate::kind::Kind;
-use crate::negotiate::Output;
 use crate::query::Query;
 use crate::registry::Registry;
 use crate::respond;
 use crate::server::ApiServer;
+use gantry_kube_logic::negotiate::Output;
 
 /// As answered; older clients ask for it with an `@`, which no media type may have in it (RFC 9110, 5.6.2), so
 /// that they could not read it in an answer.
@@ -95,7 +95,7 @@ fn json_output(headers: &HeaderMap) -> Output {
     let mut plain = headers.clone();
     plain.remove(header::ACCEPT);
     let output = Output::of(&plain, false);
-    let form = crate::negotiate::Form::Object;
+    let form = gantry_kube_logic::negotiate::Form::Object;
     output.map_or(Output { form, yaml: false, pretty: false, gzip: false }, |o| Output { pretty: false, ..o })
 }
 

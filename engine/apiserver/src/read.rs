@@ -15,13 +15,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::encode;
-use crate::negotiate::{Form, Output};
 use crate::query::resource_version;
 use crate::request::Context;
 use crate::respond;
 use crate::select::Selection;
 use crate::table::{self, IncludeObject};
 use crate::views::View;
+use gantry_kube_logic::negotiate::{Form, Output};
 
 pub(crate) fn get(context: &Context) -> Result<Response<Body>, StatusError> {
     let output = context.output()?;

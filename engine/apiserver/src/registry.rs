@@ -7,12 +7,14 @@ use gantry_kube_types::ResourceInfo;
 
 use crate::kind::Kind;
 
+/// A resource as discovery tells of it, with its verbs.
+pub type Discovered = (ResourceInfo, Vec<&'static str>);
+
 /// One API group version served by another router (`metrics.k8s.io/v1beta1`).
 pub trait ResourceExtension: Send + Sync {
     fn group(&self) -> &str;
     fn version(&self) -> &str;
-    /// What discovery says, each with its verbs.
-    fn resources(&self) -> Vec<(ResourceInfo, Vec<&'static str>)>;
+    fn resources(&self) -> Vec<Discovered>;
     /// Serves every path under `/apis/GROUP/VERSION/`; requests carry the same extensions.
     fn router(&self) -> axum::Router;
 }

@@ -14,9 +14,9 @@ use serde_json::Value;
 
 use crate::admission::Remarks;
 use crate::kind::Kind;
-use crate::negotiate::{self, Output};
 use crate::query::{FieldValidation, Query};
 use crate::server::ApiServer;
+use gantry_kube_logic::negotiate::{self, Output};
 
 /// The largest body of a request.
 pub const BODY_BYTES_MAX: usize = 3 << 20;

@@ -10,7 +10,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
 
 use crate::encode;
-use crate::negotiate::Output;
+use gantry_kube_logic::negotiate::Output;
 
 /// Smaller bodies are not worth compressing (upstream's bound).
 const GZIP_BYTES_MIN: usize = 128 << 10;

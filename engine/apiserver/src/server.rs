@@ -12,16 +12,18 @@ use http::{Method, Request, Response};
 use serde_json::json;
 use tower::ServiceExt;
 
+use gantry_kube_logic::negotiate;
+
 use crate::admission::AdmissionPlugin;
 use crate::eviction::Eviction;
 use crate::kind::Kind;
 use crate::node::NodeConnector;
 use crate::query::Query;
 use crate::reader::Reader;
-use crate::registry::{Registry, ResourceExtension};
+use crate::registry::{Discovered, Registry, ResourceExtension};
 use crate::request::{Context, Notes};
 use crate::views::Views;
-use crate::{connect, delete, discovery, negotiate, openapi, patch, read, respond, scale, watch, write};
+use crate::{connect, delete, discovery, openapi, patch, read, respond, scale, watch, write};
 
 /// What the server is made of.
 pub struct Config {
@@ -30,6 +32,8 @@ pub struct Config {
     pub admission: Vec<Arc<dyn AdmissionPlugin>>,
     /// Groups served by others.
     pub extensions: Vec<Arc<dyn ResourceExtension>>,
+    /// What is served behind the same front door and not here: discovery names it too.
+    pub beside: Vec<Discovered>,
     /// `None`: streams to containers, logs and node proxies answer 503.
     pub nodes: Option<Arc<dyn NodeConnector>>,
     /// Lists and watches that show each caller what is theirs; `None`: all or nothing.
@@ -47,6 +51,7 @@ pub struct ApiServer {
     pub(crate) registry: ArcSwap<Registry>,
     pub(crate) admission: Vec<Arc<dyn AdmissionPlugin>>,
     pub(crate) extensions: Vec<(Arc<dyn ResourceExtension>, Router)>,
+    pub(crate) beside: Vec<Discovered>,
     pub(crate) nodes: Option<Arc<dyn NodeConnector>>,
     pub(crate) views: Option<Arc<Views>>,
     pub(crate) documents: openapi::Documents,
@@ -64,6 +69,7 @@ impl ApiServer {
             registry: ArcSwap::from_pointee(Registry::new(kinds.collect())),
             admission: config.admission,
             extensions,
+            beside: config.beside,
             nodes: config.nodes,
             views: config.views,
             documents: openapi::Documents::default(),

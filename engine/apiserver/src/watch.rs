@@ -20,11 +20,11 @@ use tokio::time::{Instant, Interval};
 
 use crate::encode;
 use crate::kind::Kind;
-use crate::negotiate::{Form, Output};
 use crate::query::resource_version;
 use crate::request::Context;
 use crate::select::Selection;
 use crate::table::{self, IncludeObject};
+use gantry_kube_logic::negotiate::{Form, Output};
 use part::Part;
 
 /// Upstream's default; each watch gets a random time between one and two of these.

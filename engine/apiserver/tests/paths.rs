@@ -79,6 +79,7 @@ impl World {
             kinds: kinds::builtin(),
             admission: Vec::new(),
             extensions: Vec::new(),
+            beside: Vec::new(),
             nodes: None,
             views: Some(views.clone()),
             git_version: GIT_VERSION.to_owned(),

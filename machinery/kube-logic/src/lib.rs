@@ -8,6 +8,7 @@ pub mod jsonpath;
 pub mod limits;
 pub mod meta;
 pub mod names;
+pub mod negotiate;
 pub mod openapi;
 pub mod patch;
 pub mod pod_resources;

@@ -29,6 +29,7 @@ mod rights;
 mod routes;
 mod search;
 mod sessions;
+mod shown;
 mod streams;
 mod syslog;
 mod torn;
@@ -45,7 +46,7 @@ use gantry_base::health::{Health, HealthBoard};
 use gantry_host::Host;
 use gantry_kube_types::{
     AuditClosed, AuditEvent, AuditLike, AuditOwn, AuditPlan, AuditSink, Authorizer, RequestInfo,
-    SecurityEvent, SessionRecorder, UserInfo, WhenFull,
+    ResourceInfo, SecurityEvent, SessionRecorder, UserInfo, WhenFull,
 };
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -175,6 +176,11 @@ impl Audit {
     /// see is decided here.
     pub fn router(&self) -> axum::Router {
         routes::router(self.inner.clone())
+    }
+
+    /// What of it discovery names, with its verbs.
+    pub fn discovered() -> (ResourceInfo, Vec<&'static str>) {
+        routes::discovered()
     }
 
     /// What [`Audit::router`] answers.

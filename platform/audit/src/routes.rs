@@ -10,18 +10,20 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use gantry_audit_api::query;
 use gantry_audit_api::verify::{Report, VerifyError, Witness, verify};
-use gantry_audit_api::{GROUP, PATH, VERSION, files};
-use gantry_kube_types::{GoesOn, StatusError, UserInfo};
+use gantry_audit_api::{GROUP, PATH, RESOURCE, VERSION, files};
+use gantry_kube_logic::selector::{FieldRequirement, FieldSelector};
+use gantry_kube_types::{GoesOn, ResourceInfo, Scope, StatusError, UserInfo};
 use gantry_routes::Routes;
-use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{HeaderName, StatusCode};
+use http::StatusCode;
 use serde_json::json;
 
 use crate::Inner;
-use crate::search::{self, Hit, Page};
+use crate::search::{self, Page};
 use crate::sessions::Recording;
+use crate::shown::{self, Piece, typed, wants_table};
 use crate::streams;
 
+const LINES: &str = "application/x-ndjson";
 /// Records of one request that are shown.
 const SAME_ID_MAX: usize = 100;
 /// A verification is begun again so often when files go while it runs.
@@ -70,6 +72,23 @@ fn table() -> Routes<Arc<Inner>> {
         .route(&at("verify"), get(verification))
 }
 
+/// What discovery says of it.
+pub(crate) fn discovered() -> (ResourceInfo, Vec<&'static str>) {
+    let info = ResourceInfo {
+        group: GROUP.into(),
+        version: VERSION.into(),
+        resource: RESOURCE.into(),
+        singular: "record".into(),
+        kind: "Record".into(),
+        list_kind: "RecordList".into(),
+        scope: Scope::Cluster,
+        short_names: Vec::new(),
+        categories: Vec::new(),
+        subresources: Vec::new(),
+    };
+    (info, vec!["get", "list", "watch"])
+}
+
 async fn group() -> Response {
     let version = json!({ "groupVersion": format!("{GROUP}/{VERSION}"), "version": VERSION });
     axum::Json(json!({
@@ -80,11 +99,12 @@ async fn group() -> Response {
 }
 
 async fn resources() -> Response {
+    let (info, verbs) = discovered();
     axum::Json(json!({
-        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("{GROUP}/{VERSION}"),
+        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": info.api_version(),
         "resources": [{
-            "name": "records", "singularName": "record", "namespaced": false, "kind": "Event",
-            "verbs": ["get", "list"],
+            "name": info.resource, "singularName": info.singular, "namespaced": info.is_namespaced(),
+            "kind": info.kind, "verbs": verbs,
         }],
     }))
     .into_response()
@@ -96,25 +116,53 @@ fn caller(request: &Request) -> UserInfo {
 
 fn read(asked: Asked) -> Result<query::Query, StatusError> {
     let Query(query) = asked.map_err(|rejection| StatusError::bad_request(rejection.body_text()))?;
+    let selector = FieldSelector::parse(query.field_selector.as_deref().unwrap_or_default());
+    let selector = selector.map_err(|error| StatusError::bad_request(error.to_string()))?;
+    let query = selected(query, selector.requirements).map_err(StatusError::bad_request)?;
     match query.problem() {
         Some(problem) => Err(StatusError::bad_request(problem)),
         None => Ok(query),
     }
 }
 
+/// The query with what a field selector asks for, too.
+fn selected(mut query: query::Query, selector: Vec<FieldRequirement>) -> Result<query::Query, String> {
+    for FieldRequirement { field, value, equal } in selector {
+        if !equal {
+            return Err(format!("field selector {field}!={value}: records are found by what is equal"));
+        }
+        let Some(wanted) = query.field_mut(&field) else {
+            return Err(format!("field label not supported: {field}"));
+        };
+        if wanted.replace(value.clone()).is_some_and(|other| other != value) {
+            return Err(format!("{field} cannot be two things at once"));
+        }
+    }
+    Ok(query)
+}
+
 async fn list(State(inner): Trail, asked: Asked, request: Request) -> Answer {
     let query = read(asked)?;
-    if query.follow {
+    let table = !query.follow && wants_table(request.headers())?;
+    if query.follow || query.watch {
         let viewer = inner.viewer(caller(&request), "list");
-        return Ok((Extension(GoesOn), lines(streams::follow(inner, query, viewer))).into_response());
+        let piece = match (query.follow, table) {
+            (true, _) => Piece::Line,
+            (false, false) => Piece::Added,
+            (false, true) => Piece::AddedRow,
+        };
+        let kind = if query.follow { LINES } else { "application/json" };
+        let records = streams::follow(inner, query, viewer, piece);
+        return Ok((Extension(GoesOn), typed(records, kind)).into_response());
     }
     let scope = inner.scope(&caller(&request), "list");
     let next = inner.catalog.tip.borrow().next_sequence;
     let page = inner.reading(move |inner| search::search(&inner.catalog, &query, &scope)).await?;
-    Ok(event_list(&page, next))
+    Ok(shown::list(&page, next, table))
 }
 
 async fn record(State(inner): Trail, Path(id): Path<String>, request: Request) -> Answer {
+    let table = wants_table(request.headers())?;
     let scope = inner.scope(&caller(&request), "get");
     let next = inner.catalog.tip.borrow().next_sequence;
     let wanted = id.clone();
@@ -123,7 +171,7 @@ async fn record(State(inner): Trail, Path(id): Path<String>, request: Request) -
     if hits.is_empty() {
         return Err(StatusError::not_found(GROUP, "records", &id).into());
     }
-    Ok(event_list(&Page { hits, continue_: None }, next))
+    Ok(shown::list(&Page { hits, continue_: None }, next, table))
 }
 
 async fn session(State(inner): Trail, Path(id): Path<String>, request: Request) -> Answer {
@@ -208,51 +256,6 @@ impl Inner {
     }
 }
 
-/// Records as they are kept, in a list; nothing is parsed.
-fn event_list(page: &Page, next_sequence: u64) -> Response {
-    let continue_ = page.continue_.map(|sequence| sequence.to_string()).unwrap_or_default();
-    let mut body =
-        Vec::with_capacity(256 + page.hits.iter().map(|hit| hit.payload.len() + 32).sum::<usize>());
-    let head = format!(
-        r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{"continue":"{continue_}","resourceVersion":"{next_sequence}"}},"items":["#
-    );
-    body.extend_from_slice(head.as_bytes());
-    for (index, hit) in page.hits.iter().enumerate() {
-        if index > 0 {
-            body.push(b',');
-        }
-        append(&mut body, hit.sequence, &hit.payload);
-    }
-    body.extend_from_slice(b"]}\n");
-    typed(Body::from(body), "application/json")
-}
-
-/// A record with its place in the trail.
-pub(crate) fn append(out: &mut Vec<u8>, sequence: u64, payload: &[u8]) {
-    match payload.strip_suffix(b"}") {
-        Some(open) if open.len() > 1 => {
-            out.extend_from_slice(open);
-            out.extend_from_slice(format!(",\"sequence\":{sequence}}}").as_bytes());
-        }
-        _ => out.extend_from_slice(payload),
-    }
-}
-
-impl Hit {
-    /// The record as a line of an export.
-    pub(crate) fn line(&self) -> Vec<u8> {
-        let mut line = Vec::with_capacity(self.payload.len() + 32);
-        append(&mut line, self.sequence, &self.payload);
-        line.push(b'\n');
-        line
-    }
-}
-
 fn lines(body: Body) -> Response {
-    typed(body, "application/x-ndjson")
-}
-
-fn typed(body: Body, kind: &'static str) -> Response {
-    let headers: [(HeaderName, HeaderValue); 1] = [(CONTENT_TYPE, HeaderValue::from_static(kind))];
-    (headers, body).into_response()
+    typed(body, LINES)
 }

@@ -17,6 +17,7 @@ use crate::Inner;
 use crate::access::Viewer;
 use crate::catalog::State;
 use crate::search::{Cursor, Hit, Scope};
+use crate::shown::Piece;
 
 /// Pieces that wait for a slow client.
 const PIECES_MAX: usize = 4;
@@ -41,7 +42,8 @@ pub(crate) fn export(inner: Arc<Inner>, query: Query, scope: Scope) -> Body {
         let mut cursor = Cursor::from(asked.unwrap_or_else(|| first_sequence(&inner, &query)));
         let mut left = query.limit.unwrap_or(usize::MAX);
         while cursor.next_sequence() < end && left > 0 {
-            let Ok((next, lines, more)) = step(&inner, cursor, &query, &scope, end, left).await else {
+            let Ok((next, lines, more)) = step(&inner, cursor, &query, &scope, end, left, Piece::Line).await
+            else {
                 return;
             };
             cursor = next;
@@ -54,12 +56,14 @@ pub(crate) fn export(inner: Arc<Inner>, query: Query, scope: Scope) -> Body {
     body(receiver)
 }
 
-/// What matches from now on, or from `continue` on, until the client, the server or the caller's right goes.
-pub(crate) fn follow(inner: Arc<Inner>, query: Query, mut viewer: Viewer) -> Body {
+/// What matches from now on, or from `continue` or a list's `resourceVersion` on, until the client, the server or the caller's right goes.
+pub(crate) fn follow(inner: Arc<Inner>, query: Query, mut viewer: Viewer, piece: Piece) -> Body {
     let (sender, receiver) = mpsc::channel(PIECES_MAX);
     // Before the answer begins: who has its head sees whatever comes from then on.
     let mut tip = inner.catalog.tip.subscribe();
-    let asked = query.continue_.as_ref().and_then(|t| t.parse().ok());
+    let asked = query.continue_.as_ref().or(query.resource_version.as_ref()).and_then(|t| t.parse().ok());
+    // 0 is any version, for a watch.
+    let asked = asked.filter(|sequence| *sequence > 0 || query.follow);
     let mut cursor = Cursor::from(asked.unwrap_or_else(|| tip.borrow().next_sequence));
     tokio::spawn(async move {
         let draining: CancellationToken = inner.draining.clone();
@@ -69,7 +73,7 @@ pub(crate) fn follow(inner: Arc<Inner>, query: Query, mut viewer: Viewer) -> Bod
                 return;
             }
             let (rights, from) = (viewer.versions(), cursor.next_sequence());
-            let looked = step(&inner, cursor, &query, &viewer.scope, u64::MAX, usize::MAX).await;
+            let looked = step(&inner, cursor, &query, &viewer.scope, u64::MAX, usize::MAX, piece).await;
             let Ok((next, lines, more)) = looked else { return };
             // What was looked for meanwhile with rights that have gone is not shown.
             if !viewer.refresh(&inner) {
@@ -116,6 +120,7 @@ async fn step(
     scope: &Scope,
     end: u64,
     lines_max: usize,
+    piece: Piece,
 ) -> Result<(Cursor, Vec<Vec<u8>>, bool), ()> {
     let (query, scope) = (query.clone(), scope.clone());
     let read = inner.reading(move |inner| {
@@ -126,7 +131,7 @@ async fn step(
             }
             let matches = Record::parse(payload).is_some_and(|r| query.matches(&r) && scope.admits(&r));
             if matches {
-                lines.push(Hit { sequence, payload: payload.to_vec() }.line());
+                lines.push(piece.of(&Hit { sequence, payload: payload.to_vec() }));
             }
         })?;
         Ok((cursor, lines, more))

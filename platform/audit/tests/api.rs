@@ -15,6 +15,7 @@ use tower::ServiceExt;
 
 use crate::support::{config, event, fill, open};
 
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn request(audit: &Audit, user: &str, path: &str) -> Response<Body> {
@@ -22,7 +23,12 @@ pub(crate) async fn request(audit: &Audit, user: &str, path: &str) -> Response<B
 }
 
 async fn request_as(audit: &Audit, user: UserInfo, path: &str) -> Response<Body> {
+    accepting(audit, user, path, "application/json").await
+}
+
+async fn accepting(audit: &Audit, user: UserInfo, path: &str, accept: &str) -> Response<Body> {
     let request = Request::get(format!("/apis/audit.gantry.dev/v1alpha1/{path}"))
+        .header("accept", accept)
         .extension(user)
         .body(Body::empty())
         .expect("a request");
@@ -47,7 +53,10 @@ async fn users_see_their_own_deeds_and_auditors_all() {
     fill(&audit, 0..50).await;
     let (status, all) = ask(&audit, "auditor", "records").await;
     assert_eq!((status, items(&all).len()), (200, 50));
-    assert_eq!((&all["kind"], &all["apiVersion"]), (&"EventList".into(), &"audit.k8s.io/v1".into()));
+    assert_eq!(
+        (&all["kind"], &all["apiVersion"]),
+        (&"RecordList".into(), &"audit.gantry.dev/v1alpha1".into())
+    );
     assert_eq!(all["items"][0]["sequence"], 50);
     let (_, own) = ask(&audit, "acme/user3", "records").await;
     assert_eq!(items(&own), ["id-47", "id-36", "id-25", "id-14", "id-3"]);
@@ -130,9 +139,18 @@ async fn who_has_the_name_of_somebody_who_is_gone_sees_none_of_their_deeds() {
 async fn bad_queries_are_refused_with_a_status() {
     let directory = TempDir::new().expect("a directory");
     let audit = open(config(directory.path()));
-    for path in
-        ["records?limit=0", "records?outcome=x", "records?since=noon", "records?colour=red", "export?q=-"]
-    {
+    for path in [
+        "records?limit=0",
+        "records?outcome=x",
+        "records?since=noon",
+        "records?colour=red",
+        "export?q=-",
+        "records?fieldSelector=user",
+        "records?fieldSelector=user!%3Dacme/a",
+        "records?fieldSelector=colour%3Dred",
+        "records?fieldSelector=verb%3Dget&verb=list",
+        "records?watch=true&resourceVersion=x",
+    ] {
         let (status, body) = ask(&audit, "auditor", path).await;
         assert_eq!(
             (status, &body["kind"], &body["reason"]),
@@ -156,21 +174,74 @@ async fn followers_get_what_comes() {
     let mut from_then =
         request(&audit, "auditor", "records?follow=true&user=acme/user3&continue=20").await.into_body();
     for (body, want) in [(&mut body, vec!["id-36"]), (&mut from_then, vec!["id-25", "id-36"])] {
-        let mut text = String::new();
-        while text.lines().count() < want.len() {
-            let frame = tokio::time::timeout(PATIENCE, body.frame()).await.expect("in time");
-            let data = frame.expect("it goes on").expect("no error").into_data().expect("data");
-            text.push_str(std::str::from_utf8(&data).expect("text"));
-        }
-        let ids: Vec<Value> = text
-            .lines()
-            .map(|line| serde_json::from_str::<Value>(line).expect("a line")["auditID"].clone())
-            .collect();
+        let ids: Vec<Value> =
+            some_lines(body, want.len()).await.iter().map(|line| line["auditID"].clone()).collect();
         assert_eq!(ids, want);
     }
     audit.close().await;
     let ended = tokio::time::timeout(PATIENCE, body.frame()).await.expect("the end");
     assert!(ended.is_none());
+}
+
+/// The next lines of an answer that goes on.
+async fn some_lines(body: &mut Body, count: usize) -> Vec<Value> {
+    let mut text = String::new();
+    while text.lines().count() < count {
+        let frame = tokio::time::timeout(PATIENCE, body.frame()).await.expect("in time");
+        let data = frame.expect("it goes on").expect("no error").into_data().expect("data");
+        text.push_str(std::str::from_utf8(&data).expect("text"));
+    }
+    text.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
+}
+
+/// What `kubectl get` and `kubectl get -w` ask.
+#[tokio::test]
+async fn kubernetes_clients_get_tables_selectors_and_watches() {
+    let directory = TempDir::new().expect("a directory");
+    let audit = open(config(directory.path()));
+    fill(&audit, 0..50).await;
+    let auditor = || UserInfo::authenticated("auditor", &[]);
+    let cells = |table: &Value| -> Vec<String> {
+        let rows = table["rows"].as_array().expect("rows");
+        rows.iter().map(|row| format!("{} {}", row["cells"][1], row["object"]["metadata"]["name"])).collect()
+    };
+    let selected = "records?limit=2&fieldSelector=user%3Dacme/user3,user.username%3D%3Dacme/user3";
+    let answer = accepting(&audit, auditor(), selected, TABLE).await;
+    let warning = answer.headers()["warning"].to_str().expect("text").to_owned();
+    assert!(warning.starts_with("299 - \"these are the newest of more records"), "{warning}");
+    let bytes = answer.into_body().collect().await.expect("a body").to_bytes();
+    let table: Value = serde_json::from_slice(&bytes).expect("JSON");
+    assert_eq!((&table["kind"], &table["metadata"]["continue"]), (&"Table".into(), &Value::Null));
+    assert_eq!(cells(&table), ["\"acme/user3\" \"id-47\"", "\"acme/user3\" \"id-36\""]);
+    let columns = table["columnDefinitions"].as_array().expect("columns");
+    assert_eq!(columns.len(), table["rows"][0]["cells"].as_array().expect("cells").len());
+    let whole = accepting(&audit, auditor(), "records?limit=50", TABLE).await;
+    assert_eq!(whole.headers().get("warning"), None, "there are no more");
+
+    let one = accepting(&audit, auditor(), "records/id-3", TABLE).await;
+    let bytes = one.into_body().collect().await.expect("a body").to_bytes();
+    assert_eq!(cells(&serde_json::from_slice(&bytes).expect("JSON")), ["\"acme/user3\" \"id-3\""]);
+
+    let (_, list) = ask(&audit, "auditor", "records?limit=2&fieldSelector=user%3Dacme/user3").await;
+    assert_eq!((items(&list).len(), list["metadata"]["continue"] != ""), (2, true));
+    let version = list["metadata"]["resourceVersion"].as_str().expect("a version").to_owned();
+    fill(&audit, 50..60).await;
+    let watch = format!("records?watch=true&resourceVersion={version}&fieldSelector=user%3Dacme/user3");
+    let mut events = request(&audit, "auditor", &watch).await.into_body();
+    let added = &some_lines(&mut events, 1).await[0];
+    assert_eq!((&added["type"], &added["object"]["auditID"]), (&"ADDED".into(), &"id-58".into()));
+    assert_eq!((&added["object"]["kind"], &added["object"]["sequence"]), (&"Record".into(), &59.into()));
+    let mut rows = accepting(&audit, auditor(), &watch, TABLE).await.into_body();
+    let added = &some_lines(&mut rows, 1).await[0];
+    assert_eq!(
+        (&added["type"], cells(&added["object"])),
+        (&"ADDED".into(), vec!["\"acme/user3\" \"id-58\"".to_owned()])
+    );
+    // From now on, as of any version.
+    let mut from_now = request(&audit, "auditor", "records?watch=true&resourceVersion=0").await.into_body();
+    fill(&audit, 60..61).await;
+    assert_eq!(some_lines(&mut from_now, 1).await[0]["object"]["auditID"], "id-60");
+    audit.close().await;
 }
 
 /// Everybody may see everything, until it is switched off.

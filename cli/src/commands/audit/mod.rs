@@ -9,7 +9,6 @@ mod verify;
 use anyhow::{Context as _, bail};
 use gantry_audit_api::PATH;
 use gantry_audit_api::query::Query;
-use gantry_audit_api::record::Record;
 use gantry_identity_api::Project;
 use jiff::{Span, Timestamp, Zoned};
 use kube::ResourceExt as _;
@@ -192,29 +191,6 @@ impl Trail {
     }
 }
 
-const COLUMNS: [&str; 8] = ["TIME", "USER", "VERB", "OBJECT", "NAMESPACE", "NAME", "OUTCOME", "EVENT"];
-
-/// A record as a row of a table.
-fn row(record: &Record<'_>) -> [String; 8] {
-    let user = match &record.impersonated_user {
-        Some(as_whom) => format!("{} as {}", record.user.username, as_whom.username),
-        None => record.user.username.to_string(),
-    };
-    let seconds = record.request_received_timestamp.split('.').next().unwrap_or_default();
-    let ended = record.response_status.code;
-    let dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
-    [
-        format!("{}Z", seconds.trim_end_matches('Z')),
-        dash(&user),
-        dash(&record.verb),
-        dash(&record.target()),
-        dash(&record.object_ref.namespace),
-        dash(&record.object_ref.name),
-        format!("{} {ended}", record.outcome().name()),
-        dash(record.event()),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,17 +203,5 @@ mod tests {
         assert!(parse_time("2d").is_ok());
         assert_eq!(parse_time("2026-01-31T12:00:00Z").expect("a time").as_second(), 1_769_860_800);
         assert!(parse_time("noon").is_err());
-    }
-
-    #[test]
-    fn a_row_tells_the_deed() {
-        let record = Record::parse(
-            br#"{"verb":"create","user":{"username":"acme/alice"},"objectRef":{"resource":"pods","subresource":"exec","namespace":"acme-dev","name":"web"},"responseStatus":{"code":101},"requestReceivedTimestamp":"2026-11-25T10:00:00.123456Z","annotations":{"audit.gantry.dev/event":"exec-opened"}}"#,
-        )
-        .expect("a record");
-        assert_eq!(
-            row(&record).join("|"),
-            "2026-11-25T10:00:00Z|acme/alice|create|pods/exec|acme-dev|web|success 101|exec-opened"
-        );
     }
 }

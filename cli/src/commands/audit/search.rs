@@ -2,8 +2,9 @@
 
 use gantry_audit_api::query::LIMIT_MAX;
 use gantry_audit_api::record::Record;
+use gantry_audit_api::table::{COLUMNS, row};
 
-use super::{COLUMNS, Filter, Output, Trail, row};
+use super::{Filter, Output, Trail};
 
 #[derive(Debug, clap::Args)]
 pub struct SearchArgs {
@@ -41,7 +42,7 @@ pub async fn run(args: SearchArgs, trail: &Trail) -> anyhow::Result<()> {
     }
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::NOTHING);
-    table.set_header(COLUMNS);
+    table.set_header(COLUMNS.map(|(title, _)| title.to_uppercase()));
     for item in &found {
         table.add_row(row(&Record::parse(item.get().as_bytes()).unwrap_or_default()));
     }

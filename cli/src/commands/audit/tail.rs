@@ -5,8 +5,9 @@ use std::io::Write;
 use anyhow::Context as _;
 use futures::StreamExt;
 use gantry_audit_api::record::Record;
+use gantry_audit_api::table::row;
 
-use super::{Filter, Output, Trail, row};
+use super::{Filter, Output, Trail};
 
 #[derive(Debug, clap::Args)]
 pub struct TailArgs {

@@ -23,10 +23,10 @@ use serde_json::{Value, json};
 use super::RbacAuthorizer;
 use super::review::{attributes, attributes_errors, refuse, subject, subject_errors};
 use crate::encode;
-use crate::negotiate::Output;
 use crate::registry::ResourceExtension;
 use crate::request::{parse, read_body};
 use crate::respond;
+use gantry_kube_logic::negotiate::Output;
 
 const GROUP: &str = "authorization.gantry.dev";
 const VERSION: &str = "v1alpha1";

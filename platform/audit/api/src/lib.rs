@@ -30,6 +30,7 @@ pub mod record;
 pub mod segment;
 pub mod sessions;
 pub mod signed;
+pub mod table;
 pub mod verify;
 
 /// The API group of the query API and of its virtual resource.

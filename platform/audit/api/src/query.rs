@@ -51,6 +51,14 @@ pub struct Query {
     /// Where the page before ended.
     #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
     pub continue_: Option<String>,
+    /// As kubectl has it: some of the fields above, `verb=delete,user=acme/alice`.
+    #[serde(rename = "fieldSelector", skip_serializing_if = "Option::is_none")]
+    pub field_selector: Option<String>,
+    /// A watch: stay, and send what comes as its events, from this version of a list on.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub watch: bool,
+    #[serde(rename = "resourceVersion", skip_serializing_if = "Option::is_none")]
+    pub resource_version: Option<String>,
     /// Stay, and send what comes.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub follow: bool,
@@ -70,6 +78,9 @@ impl Query {
         if self.continue_.as_ref().is_some_and(|token| token.parse::<u64>().is_err()) {
             return Some("continue is not what a list gave".to_owned());
         }
+        if self.resource_version.as_ref().is_some_and(|version| version.parse::<u64>().is_err()) {
+            return Some("resourceVersion is not what a list gave".to_owned());
+        }
         if let Some(q) = &self.q {
             let count = self.words().len();
             if count == 0 {
@@ -80,6 +91,22 @@ impl Query {
             }
         }
         None
+    }
+
+    /// The field of a selector, by its name here or by its path in an event.
+    pub fn field_mut(&mut self, name: &str) -> Option<&mut Option<String>> {
+        Some(match name {
+            "user" | "user.username" => &mut self.user,
+            "project" => &mut self.project,
+            "namespace" | "objectRef.namespace" => &mut self.namespace,
+            "verb" => &mut self.verb,
+            "resource" | "objectRef.resource" => &mut self.resource,
+            "name" | "objectRef.name" => &mut self.name,
+            "outcome" => &mut self.outcome,
+            "event" => &mut self.event,
+            "q" => &mut self.q,
+            _ => return None,
+        })
     }
 
     /// The words of `q`.

@@ -32,6 +32,7 @@ impl Api {
                 kinds: crate::kinds::builtin(),
                 admission,
                 extensions: Vec::new(),
+                beside: Vec::new(),
                 nodes: None,
                 views: None,
                 git_version: GIT_VERSION.to_owned(),

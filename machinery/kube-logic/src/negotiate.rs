@@ -5,7 +5,7 @@ use http::{HeaderMap, header};
 
 /// The form of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub enum Form {
     Object,
     Table,
     /// `PartialObjectMetadata` or its list.
@@ -14,21 +14,21 @@ pub(crate) enum Form {
 
 /// The wanted answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Output {
-    pub(crate) form: Form,
-    pub(crate) yaml: bool,
-    pub(crate) pretty: bool,
-    pub(crate) gzip: bool,
+pub struct Output {
+    pub form: Form,
+    pub yaml: bool,
+    pub pretty: bool,
+    pub gzip: bool,
 }
 
 /// The media type of a header's value without parameters, lower case.
-pub(crate) fn media_type(value: &str) -> String {
+pub fn media_type(value: &str) -> String {
     value.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
 }
 
 impl Output {
     /// 406 where no accepted type can be served. Protobuf alone is refused: clients fall back to JSON.
-    pub(crate) fn of(headers: &HeaderMap, pretty: bool) -> Result<Self, StatusError> {
+    pub fn of(headers: &HeaderMap, pretty: bool) -> Result<Self, StatusError> {
         let accept: Vec<&str> = headers
             .get_all(header::ACCEPT)
             .iter()
