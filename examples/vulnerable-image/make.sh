@@ -18,6 +18,7 @@ gantry project show acme/shop >/dev/null 2>&1 ||
   gantry project create acme/shop --environment dev --environment prod >&2
 for namespace in shop-dev shop-prod; do
   kubectl wait --for=create --timeout=60s "namespace/$namespace" >&2
+  kubectl wait --for=create --timeout=60s -n "$namespace" serviceaccount/default >&2
 done
 
 # As fresh as if they were published now, and in a place that stays: it is a source from now on.

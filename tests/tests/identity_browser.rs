@@ -253,6 +253,7 @@ fn people_of_a_provider_sign_in_with_their_browser() {
     let runtime = runtime();
     runtime.block_on(async {
         let mut browser = provider.browser(&gantry);
+        let client = browser.client.clone();
         let offered = browser.send(browser.client.get(url(&gantry, "/identity/session/providers"))).await;
         let offered: Value = offered.json().await.expect("JSON");
         let want = json!({ "name": "corporate", "domain": "acme", "text": "corporate" });
@@ -274,7 +275,16 @@ fn people_of_a_provider_sign_in_with_their_browser() {
         let who: Value = who.json().await.expect("JSON");
         assert_eq!((&who["username"], &who["methods"]), (&json!("acme/alice"), &json!(["openid"])));
         assert!(who["groups"].as_array().is_some_and(|all| all.contains(&json!("acme/devs"))), "{who}");
+        let kept = async |session: &str| {
+            let request = client.get(url(&gantry, "/identity/session"));
+            let request = request.header("cookie", format!("{SESSION}={session}"));
+            request.send().await.expect("an answer").status().as_u16()
+        };
+        let (_, first) = browser.cookies[SESSION].clone();
+        let back = led_back(&gantry, &mut browser, "alice", "/").await;
+        assert_eq!(redirect(&browser.send(led(browser.client.get(back))).await).0, 303);
         let (_, session) = browser.cookies[SESSION].clone();
+        assert_eq!((kept(&first).await, kept(&session).await), (401, 200), "the browser has another");
 
         let ended = browser.client.delete(url(&gantry, "/identity/session")).header(SAME.0, SAME.1);
         let ended = browser.send(ended).await;
@@ -288,9 +298,7 @@ fn people_of_a_provider_sign_in_with_their_browser() {
         let page = browser.send(browser.client.get(there)).await;
         assert_eq!(page.status(), 200, "the provider knows the address");
         assert!(!browser.cookies.contains_key(SESSION));
-        let again = browser.client.get(url(&gantry, "/identity/session"));
-        let again = again.header("cookie", format!("{SESSION}={session}")).send().await.expect("an answer");
-        assert_eq!(again.status(), 401, "whoever has kept it");
+        assert_eq!(kept(&session).await, 401, "whoever has kept it");
     });
     // Who is known there and in no group that means anything here has a session, which opens nothing.
     let status = runtime.block_on(async {

@@ -6,7 +6,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use gantry_testkit::{Instance, Output, eventually_some, run, skip, spawn};
+use reqwest::Method;
+use serde_json::{Value, json};
 
+use crate::closed::{Door, administrator, runtime};
 use crate::people::Person;
 use crate::support::{SOON, has_all};
 
@@ -115,6 +118,34 @@ fn a_token_of_the_platforms_own_project_opens_the_platform() {
     for path in ["/api/v1/nodes", "/api/v1/secrets", "/apis/identity.gantry.dev/v1alpha1/users"] {
         assert_eq!(status(path, token.trim()), "200", "{path}");
         assert_eq!(status(path, "none"), "401", "{path}");
+    }
+}
+
+/// As with a Keystone, whatever has to be taken away first.
+#[test]
+fn what_is_deleted_is_gone_when_the_answer_comes() {
+    let Some(gantry) = Instance::builder().no_node().start() else { return };
+    let (runtime, door) = (runtime(), Door::of(&gantry));
+    let token = administrator(&gantry, &runtime, &door);
+    let ask = |method: Method, path: &str, body: Value| {
+        let request = door.client.request(method, format!("{}/identity/v3/{path}", door.base));
+        let request = request.header("x-auth-token", &token);
+        let request = if body.is_null() { request } else { request.json(&body) };
+        runtime.block_on(async {
+            let answer = request.send().await.expect("an answer");
+            (answer.status().as_u16(), answer.json::<Value>().await.unwrap_or_default())
+        })
+    };
+    for number in 0..30 {
+        for (plural, member) in
+            [("users", "user"), ("projects", "project"), ("groups", "group"), ("roles", "role")]
+        {
+            let (status, made) = ask(Method::POST, plural, json!({ member: { "name": "brief" } }));
+            assert_eq!(status, 201, "the name is free again: {plural} {number}: {made}");
+            let one = format!("{plural}/{}", made[member]["id"].as_str().expect("an id"));
+            assert_eq!(ask(Method::DELETE, &one, Value::Null).0, 204);
+            assert_eq!(ask(Method::GET, &one, Value::Null).0, 404, "{plural} {number}");
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Writing objects: through the API like everybody, and seen in the directory before the caller is answered.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client, ResourceExt};
@@ -10,6 +11,9 @@ use crate::errors::{IdentityError, of_kube};
 
 /// How often a change is tried anew when others change the object at the same time.
 const CONFLICTS_MAX: usize = 16;
+
+/// How long somebody waits for what they deleted to be gone.
+const GONE_WAIT: Duration = Duration::from_secs(3);
 
 /// What of an object is written.
 #[derive(Clone, Copy)]
@@ -103,6 +107,16 @@ impl Objects {
         let api = Api::<K>::all(self.client()?);
         api.delete(id, &DeleteParams::default()).await.map_err(|error| of_kube(K::WORD, id, error))?;
         self.directory.until(|state| K::leaving(state, id)).await
+    }
+
+    /// [`Objects::delete`], and then until nobody sees the object any more, where that does not take long: what hung on a
+    /// user is taken away in no time, pods of a project are given time to end.
+    pub async fn remove<K: Stored>(&self, id: &str) -> Result<(), IdentityError> {
+        self.delete::<K>(id).await?;
+        let gone = self.directory.until(|state| K::revision(state, id).is_none());
+        // As good as gone, otherwise: it is on its way.
+        let _ = tokio::time::timeout(GONE_WAIT, gone).await;
+        Ok(())
     }
 
     async fn shown<K: Stored>(&self, object: &K) -> Result<(), IdentityError> {

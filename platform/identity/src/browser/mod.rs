@@ -23,6 +23,7 @@ use crate::core::Core;
 use crate::directory::table::Entry;
 use crate::keystone::{self, Answer, Api, ApiError, Body, Call, Visit};
 use crate::login::{Issued, LoginRequest, Method, ScopeRequest};
+use crate::session::Session;
 
 /// Where a session is.
 const SESSION: &str = "/identity/session";
@@ -78,11 +79,19 @@ async fn show(call: Call) -> Answer {
     Ok(Json(who::of(&call.state(), &call.session)).into_response())
 }
 
-/// What a sign-in gives: who it is, and the cookie.
-fn signed_in(visit: &Visit, issued: &Issued) -> Answer {
+/// The cookie of a session that begins. The one that the browser had is forgotten by it, so its token ends.
+async fn begin(visit: &Visit, issued: &Issued) -> Result<HeaderValue, ApiError> {
     let cookie = cookie::session(&issued.token, issued.session.claims.expires_at, visit.core.now())?;
-    let who = Json(who::of(&visit.state(), &issued.session));
-    Ok((StatusCode::OK, [(SET_COOKIE, cookie)], who).into_response())
+    if let Some(before) = visit.browsers_session() {
+        visit.core.revoke_token(&before, &issued.session, &visit.origin).await?;
+    }
+    Ok(cookie)
+}
+
+/// Who it is, and the cookie.
+fn answer(visit: &Visit, session: &Session, cookie: HeaderValue) -> Response {
+    let who = Json(who::of(&visit.state(), session));
+    (StatusCode::OK, [(SET_COOKIE, cookie)], who).into_response()
 }
 
 /// `POST /identity/session/scope`: a token with another scope takes the place of the session's.
@@ -95,12 +104,8 @@ async fn rescope(call: Call, Body(body): Body) -> Answer {
     let methods = vec![Method::Token { token }];
     let request = LoginRequest { methods, scope, ..LoginRequest::default() };
     let issued = call.core.login(request, &call.origin).await?;
-    let answer = signed_in(&call, &issued)?;
-    // The browser forgets it. One that came otherwise is the caller's to keep.
-    if call.is_of_browser() {
-        call.core.revoke_token(&call.session, &issued.session, &call.origin).await?;
-    }
-    Ok(answer)
+    let cookie = begin(&call, &issued).await?;
+    Ok(answer(&call, &issued.session, cookie))
 }
 
 /// `DELETE /identity/session`

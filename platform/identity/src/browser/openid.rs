@@ -78,7 +78,7 @@ pub(super) async fn callback(visit: Visit, answer: Result<Query<OidcCallback>, Q
         }
         other => other.into(),
     })?;
-    let session = cookie::session(&issued.token, issued.session.claims.expires_at, visit.core.now())?;
+    let session = super::begin(&visit, &issued).await?;
     // It was sealed here; looked at again, since it leads a browser.
     let to = login.return_to.filter(|path| is_path_of_ours(path)).unwrap_or_else(|| HOME.to_owned());
     let mut response = (StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response();

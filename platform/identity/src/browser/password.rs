@@ -7,7 +7,7 @@ use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde_json::json;
 
-use super::signed_in;
+use super::{answer, begin};
 use crate::directory::table::Entry;
 use crate::errors::IdentityError;
 use crate::keystone::{Answer, ApiError, Body, Visit, rules_left, text};
@@ -54,7 +54,8 @@ pub(super) async fn sign_in(visit: Visit, method: HttpMethod, uri: Uri, body: Re
     let request =
         LoginRequest { methods, scope, receipt: receipt.map(str::to_owned), ..LoginRequest::default() };
     let issued = visit.core.login(request, &visit.origin).await.map_err(|error| refusal(&visit, error))?;
-    signed_in(&visit, &issued)
+    let cookie = begin(&visit, &issued).await?;
+    Ok(answer(&visit, &issued.session, cookie))
 }
 
 /// A body that no form of a page elsewhere can send without asking first (Fetch, CORS).

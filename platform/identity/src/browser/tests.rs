@@ -152,6 +152,25 @@ async fn a_session_begins_moves_and_ends() {
 }
 
 #[tokio::test]
+async fn a_session_ends_when_the_browser_gets_another() {
+    let world = World::of(&["member alice project:web"], |_| {}).await;
+    let (first, elsewhere) =
+        (world.sign_in("alice", json!({})).await, world.sign_in("alice", json!({})).await);
+    let again = json!({ "domain": "acme", "user": "alice", "password": "wrong" });
+    assert_eq!(world.with(&first.cookie(), "POST ", again.clone()).await.status, 401);
+    assert_eq!(world.with(&first.cookie(), "GET ", Value::Null).await.status, 200, "nothing has begun");
+    let mut again = again;
+    again["password"] = json!(PASSWORD);
+    let second = world.with(&first.cookie(), "POST ", again.clone()).await;
+    assert_eq!(second.status, 200, "{second:?}");
+    for (session, status) in [(&first, 401), (&second, 200), (&elsewhere, 200)] {
+        assert_eq!(world.with(&session.cookie(), "GET ", Value::Null).await.status, status);
+    }
+    // What is good for nothing any more is no hindrance.
+    assert_eq!(world.with(&first.cookie(), "POST ", again).await.status, 200);
+}
+
+#[tokio::test]
 async fn who_has_two_factors_shows_both() {
     let world = World::of(&["member bob project:web"], |_| {}).await;
     let seed = TotpSeed::generate().expect("random numbers");

@@ -251,7 +251,7 @@ async fn create(call: Call, Path(user): Path<String>, body: Body) -> Answer {
 async fn delete(call: Call, Path(path): Path<(String, String)>) -> Answer {
     let found = found(&call, &path, Act::Delete, "delete_application_credential")?;
     let id = found.id();
-    call.core.objects.delete::<ApplicationCredential>(&id).await?;
+    call.core.objects.remove::<ApplicationCredential>(&id).await?;
     call.core.vault.delete_owner(&id).await?;
     call.record(SecurityEvent::CredentialDeleted, "applicationcredentials", &id).await?;
     done()

@@ -66,6 +66,11 @@ impl Visit {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// The session that the browser has, whoever the request is by.
+    pub(crate) fn browsers_session(&self) -> Option<Arc<Session>> {
+        self.core.validate(of_browser(&self.headers)?).ok()
+    }
+
     pub(crate) fn state(&self) -> std::sync::RwLockReadGuard<'_, State> {
         self.core.directory.read()
     }
@@ -182,8 +187,7 @@ fn session(visit: &Visit, parts: &Parts) -> Result<Arc<Session>, ApiError> {
         let session = visit.core.validate(token).ok().filter(same);
         return session.ok_or_else(ApiError::unauthorized);
     }
-    let of_browser = of_browser(&visit.headers).and_then(|token| visit.core.validate(token).ok());
-    if let Some(session) = of_browser.filter(same) {
+    if let Some(session) = visit.browsers_session().filter(same) {
         return Ok(session);
     }
     let master = caller.and_then(|caller| Session::of_master(&visit.state(), caller, visit.core.now()));
@@ -195,11 +199,6 @@ impl Call {
     pub(crate) fn token(&self) -> Option<&str> {
         let came = !self.session.claims.id.is_empty();
         explicit(&self.headers).or_else(|| of_browser(&self.headers)).filter(|_| came)
-    }
-
-    /// Did the token come as a browser's cookie?
-    pub(crate) fn is_of_browser(&self) -> bool {
-        self.token().is_some() && explicit(&self.headers).is_none()
     }
 
     /// Id of the user who calls.

@@ -45,7 +45,7 @@ pub(crate) async fn delete(call: Call, Path(id): Path<String>) -> Answer {
         hanging::of_whole_project(&state, &id)
     };
     cascade::act(&call, doomed).await?;
-    call.core.objects.delete::<Project>(&id).await?;
+    call.core.objects.remove::<Project>(&id).await?;
     done()
 }
 

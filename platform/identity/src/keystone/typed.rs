@@ -209,7 +209,7 @@ pub(crate) async fn delete<C: Collection>(call: Call, Path(id): Path<String>) ->
         found
     };
     C::cascade(&call, &found).await?;
-    call.core.objects.delete::<C::Kind>(&id).await?;
+    call.core.objects.remove::<C::Kind>(&id).await?;
     audit::<C>(&call, 2, &id).await?;
     done()
 }
