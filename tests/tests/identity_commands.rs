@@ -304,7 +304,11 @@ fn rights_on_records_are_told(gantry: &Instance, bob: &Person) {
     has_all(&refused.stderr, &["you may not list records.audit.gantry.dev acme/web"]);
     let refused = bob.gantry(&["can", "list", "records.audit.gantry.dev/acme", "--why"]);
     has_all(&refused.stdout, &["missing: a RoleAssignment in domain \"acme\" to Role \"auditor\""]);
+    let in_namespace = ["can", "list", "records.audit.gantry.dev", "-n", "web-dev"];
+    has_all(&bob.gantry(&in_namespace).fails(), &["in namespace \"web-dev\""]);
     gantry.gantry(&["assign", "auditor", "--user", "acme/bob", "--project", "acme/web"]).ok();
+    eventually("it is bound in the namespace", SOON, || bob.gantry(&in_namespace).succeeded());
+    bob.gantry(&["can", "list", "records.audit.gantry.dev"]).fails();
     let records = ["can", "list", "records.audit.gantry.dev/acme/web", "--why"];
     eventually("the assignment is in effect", SOON, || bob.gantry(&records).succeeded());
     assert_eq!(

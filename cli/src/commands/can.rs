@@ -117,8 +117,10 @@ async fn question(arguments: &CanArgs, default: &str, client: &kube::Client) -> 
     let (kind, name) = arguments.resource.split_once('/').unwrap_or((&arguments.resource, ""));
     let resource = resolve(kind, client).await?;
     let namespace = match (&arguments.namespace, resource.namespaced) {
+        // In discovery they are of no namespace; rights on them may be.
+        (Some(namespace), _) if resource.is_records() && name.is_empty() => namespace,
         (_, false) => "",
-        _ if arguments.all_namespaces || (resource.is_records() && !name.is_empty()) => "",
+        _ if arguments.all_namespaces => "",
         (Some(namespace), true) => namespace,
         (None, true) => default,
     };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use bytes::Bytes;
 use gantry_kube_logic::meta;
+use gantry_kube_logic::negotiate::{Form, Output};
 use gantry_kube_types::{FieldError, StatusError};
 use gantry_store::{Expect, Mutation, Object};
 use http::{Response, StatusCode};
@@ -19,7 +20,6 @@ use crate::request::{self, Context};
 use crate::respond;
 use crate::select::Selection;
 use crate::write::{self, CONFLICT_TRIES_MAX, Write};
-use gantry_kube_logic::negotiate::{Form, Output};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";

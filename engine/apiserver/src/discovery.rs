@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::body::Body;
+use gantry_kube_logic::negotiate;
 use gantry_kube_types::{ResourceInfo, StatusError};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
@@ -13,7 +14,6 @@ use crate::encode;
 use crate::kind::Kind;
 use crate::respond;
 use crate::server::ApiServer;
-use gantry_kube_logic::negotiate;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 

@@ -10,6 +10,7 @@ use axum::body::Body;
 use axum::extract::State;
 use futures::future::join_all;
 use gantry_kube_logic::meta;
+use gantry_kube_logic::negotiate::Output;
 use gantry_kube_types::{RequestInfo, ResourceInfo, Scope, StatusError};
 use gantry_store::Store;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -25,7 +26,6 @@ use crate::query::{Query, Selectors};
 use crate::reader::Reader;
 use crate::registry::ResourceExtension;
 use crate::respond;
-use gantry_kube_logic::negotiate::Output;
 
 const GROUP: &str = "metrics.k8s.io";
 const VERSION: &str = "v1beta1";

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use bytes::Bytes;
+use gantry_kube_logic::negotiate::Output;
 use gantry_kube_logic::openapi::{self as logic, Entry};
 use gantry_kube_types::StatusError;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
@@ -17,7 +18,6 @@ use crate::query::Query;
 use crate::registry::Registry;
 use crate::respond;
 use crate::server::ApiServer;
-use gantry_kube_logic::negotiate::Output;
 
 /// As answered; older clients ask for it with an `@`, which no media type may have in it (RFC 9110, 5.6.2), so
 /// that they could not read it in an answer.

@@ -7,6 +7,7 @@ use axum::body::Body;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use gantry_kube_logic::negotiate::{Form, Output};
 use gantry_kube_types::{FieldError, StatusError};
 use gantry_store::{Object, Snapshot};
 use http::{Response, StatusCode};
@@ -21,7 +22,6 @@ use crate::respond;
 use crate::select::Selection;
 use crate::table::{self, IncludeObject};
 use crate::views::View;
-use gantry_kube_logic::negotiate::{Form, Output};
 
 pub(crate) fn get(context: &Context) -> Result<Response<Body>, StatusError> {
     let output = context.output()?;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::body::Body;
 use gantry_kube_logic::apply::Manager;
 use gantry_kube_logic::fields;
+use gantry_kube_logic::negotiate::{self, Output};
 use gantry_kube_logic::schema::Schema;
 use gantry_kube_types::{AuditNotes, RequestInfo, StatusError, UserInfo};
 use gantry_store::{Key, Object, Prefix};
@@ -16,7 +17,6 @@ use crate::admission::Remarks;
 use crate::kind::Kind;
 use crate::query::{FieldValidation, Query};
 use crate::server::ApiServer;
-use gantry_kube_logic::negotiate::{self, Output};
 
 /// The largest body of a request.
 pub const BODY_BYTES_MAX: usize = 3 << 20;

@@ -5,12 +5,12 @@ use std::io::Write;
 use axum::body::Body;
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
+use gantry_kube_logic::negotiate::Output;
 use gantry_kube_types::StatusError;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
 
 use crate::encode;
-use gantry_kube_logic::negotiate::Output;
 
 /// Smaller bodies are not worth compressing (upstream's bound).
 const GZIP_BYTES_MIN: usize = 128 << 10;

@@ -6,13 +6,12 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
+use gantry_kube_logic::negotiate;
 use gantry_kube_types::{RequestInfo, StatusError, UserInfo};
 use gantry_store::Store;
 use http::{Method, Request, Response};
 use serde_json::json;
 use tower::ServiceExt;
-
-use gantry_kube_logic::negotiate;
 
 use crate::admission::AdmissionPlugin;
 use crate::eviction::Eviction;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use futures::stream;
+use gantry_kube_logic::negotiate::{Form, Output};
 use gantry_kube_types::{FieldError, StatusError};
 use gantry_store::{Compacted, Event, EventKind, Object, Prefix, Revision, Store, Watch, WatchItem};
 use http::{HeaderValue, Response, StatusCode, header};
@@ -24,7 +25,6 @@ use crate::query::resource_version;
 use crate::request::Context;
 use crate::select::Selection;
 use crate::table::{self, IncludeObject};
-use gantry_kube_logic::negotiate::{Form, Output};
 use part::Part;
 
 /// Upstream's default; each watch gets a random time between one and two of these.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
+use gantry_kube_logic::negotiate::Output;
 use gantry_kube_logic::rbac::GROUP as RBAC_GROUP;
 use gantry_kube_types::{
     Attributes, Authorizer, Decision, Explanation, RequestInfo, ResourceInfo, Scope, StatusError, UserInfo,
@@ -26,7 +27,6 @@ use crate::encode;
 use crate::registry::ResourceExtension;
 use crate::request::{parse, read_body};
 use crate::respond;
-use gantry_kube_logic::negotiate::Output;
 
 const GROUP: &str = "authorization.gantry.dev";
 const VERSION: &str = "v1alpha1";
